@@ -1,0 +1,161 @@
+// Coordinators order commits and keep them. engine/ declares what it needs; backends/ implements it. Every method is
+// called on the Loop and every callback comes on the Loop, unless it says otherwise.
+#ifndef STM_ENGINE_COORDINATOR_H_
+#define STM_ENGINE_COORDINATOR_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "engine/transaction.h"
+
+namespace stm::engine {
+
+// What one commit did to one entry: its net effect.
+struct EntryChange {
+  enum class Kind : uint8_t {
+    kSet,     // value; definition too if it changed in the same commit
+    kCreate,  // value and definition of an entry that was absent, or was deleted in the same commit
+    kDelete,
+    kExpire,
+    kDefine,  // definition alone: the value stays
+  };
+  std::string name;
+  Kind kind = Kind::kSet;
+  EntryKind entry_kind = EntryKind::kRef;
+  std::optional<Value> value;  // after; unset for kDelete, kExpire, kDefine
+  // Of kSet: value is exactly this operation applied to the value before; a log may keep it in the value's stead.
+  std::shared_ptr<const Operation> operation;
+  std::shared_ptr<const Definition> definition;  // null: unchanged; of kCreate: all defaults
+  // A replay's: `value` is unset, `operation` is set, and the value that comes out must have this hash (its low 32 bits).
+  std::optional<uint32_t> expected_hash;
+};
+
+struct CommitRecord {
+  Version version = 0;  // given by the coordinator
+  Instant at;           // never before the commit before it
+  std::optional<Uuid> transaction_id;
+  std::shared_ptr<const Meta> meta;
+  std::vector<EntryChange> changes;  // one a name; never of "/.memory/"
+  std::vector<Value> records;
+};
+
+using Batch = std::vector<std::shared_ptr<CommitRecord>>;
+
+// An entry of an image. Tombstones (value unset) above the id floor are in it.
+struct ImageEntry {
+  std::string name;
+  EntryKind kind = EntryKind::kRef;
+  std::shared_ptr<const Definition> definition;
+  std::optional<Value> value;
+  Version version = 0;
+  Instant written_at;
+};
+
+struct ImageId {
+  Uuid transaction_id;
+  Version version = 0;
+  Instant at;
+};
+
+struct ImagePart {
+  std::vector<ImageEntry> entries;
+  std::vector<ImageId> ids;
+};
+
+// An immutable image of what was installed at version(), read in parts. History that it needs is kept while it lives.
+// On the Loop, its destructor too.
+class Image {
+ public:
+  virtual ~Image() = default;
+  virtual Version version() const = 0;
+  virtual Instant at() const = 0;
+  // T: ids at or below are not all in the image. Rises while the image is read: ask after the last part.
+  virtual Version id_floor() const = 0;
+  // Up to about `items_max` entries and ids; both empty: there is no more.
+  virtual ImagePart Next(size_t items_max) = 0;
+};
+
+// Sink is the engine, as its coordinator sees it.
+class Sink {
+ public:
+  virtual ~Sink() = default;
+  // A recovery's beginning, from a snapshot: any number of parts, then EndImage with its version and id floor.
+  virtual void InstallImage(ImagePart part) = 0;
+  virtual void EndImage(Version version, Instant at, Version id_floor) = 0;
+  // The next commit in order, a recovered one or another daemon's. DATA_LOSS: an operation whose value does not come
+  // out as expected_hash says, naming the entry.
+  virtual absl::Status Install(std::shared_ptr<CommitRecord> commit) = 0;
+  // For a snapshot.
+  virtual std::unique_ptr<Image> TakeImage() = 0;
+};
+
+struct AppendResult {
+  enum class Outcome : uint8_t {
+    kCommitted,  // durable and ordered, under the versions now in the records
+    kLost,       // the batch was valid no more; the sink holds what made it so; every later batch is lost with it
+    kNoSpace,    // not committed, for certain; `status` says what was full. Later ones may go through
+  };
+  Outcome outcome = Outcome::kCommitted;
+  absl::Status status;
+};
+
+class Coordinator {
+ public:
+  virtual ~Coordinator() = default;
+  // Feeds everything committed, then `recovered`, then keeps feeding others' commits. Once, before all else.
+  virtual void Recover(Sink* sink, absl::AnyInvocable<void(absl::Status)> recovered) = 0;
+  // THE commit point. Makes the batch durable, all of it, in order, and gives its records their versions: rising by one
+  // within the batch. Batches are decided in the order in which they are given. Never blocks.
+  virtual void Append(Batch batch, absl::AnyInvocable<void(AppendResult)> done) = 0;
+  // The version that every commit known to be complete when this was called is <= to, once the sink holds it.
+  virtual void Barrier(absl::AnyInvocable<void(absl::StatusOr<Version>)> done) = 0;
+  // Nothing at or below `id_floor` is needed any more for resends; the log may drop what its own rules let go below it.
+  virtual void Trim(Version id_floor) = 0;
+};
+
+// Writers: the daemon starts that may have commits in the order.
+class Writers {
+ public:
+  virtual ~Writers() = default;
+  // Whose versions these are. Known after Recover.
+  virtual uint64_t store() const = 0;
+  // This daemon's present writer.
+  virtual uint64_t self() const = 0;
+  // After `done`, nothing of `writer` is ever committed any more and the sink holds all that was.
+  virtual void Close(uint64_t writer, absl::AnyInvocable<void(absl::Status)> done) = 0;
+};
+
+// LogReader serves commits from as far back as the log is kept. Blocking, off the Loop, any thread.
+class LogCursor {
+ public:
+  virtual ~LogCursor() = default;
+  // A commit of the log, with the values before its changes where the log tells them.
+  struct Item {
+    std::shared_ptr<const CommitRecord> commit;  // every kSet and kCreate has its value
+    std::vector<std::optional<Value>> before;    // one a change; nullopt: absent or unknown
+    std::vector<bool> before_known;
+  };
+  // The next commits in order, about `bytes_max` of text, up to what is durable now. Empty: no more for now.
+  virtual absl::StatusOr<std::vector<Item>> Next(size_t bytes_max) = 0;
+};
+
+class LogReader {
+ public:
+  virtual ~LogReader() = default;
+  // The oldest version kept; 0: the log is empty.
+  virtual Version FirstVersion() = 0;
+  // A cursor on the first commit at or after `from` (0: the oldest kept). OUT_OF_RANGE: `from` is no longer kept.
+  virtual absl::StatusOr<std::unique_ptr<LogCursor>> Open(Version from) = 0;
+  // Commits that changed `name`, newest first, below `before` (0: all), at most `limit`.
+  virtual absl::StatusOr<std::vector<LogCursor::Item>> History(const std::string& name, Version before, size_t limit) = 0;
+};
+
+}  // namespace stm::engine
+
+#endif  // STM_ENGINE_COORDINATOR_H_

@@ -1,0 +1,234 @@
+// Engine keeps entries with their history and decides every commit: refs and atoms, transactions, watches, validators,
+// retry() sleepers, reservations, exactly-once ids. Every method runs on the Loop; every callback given to one comes
+// off the Loop, through the Executor, once. WatchSinks are called on the Loop.
+// Always: versions only grow; an answer never depends on a commit that is not installed; an id has one verdict.
+#ifndef STM_ENGINE_ENGINE_H_
+#define STM_ENGINE_ENGINE_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "engine/coordinator.h"
+#include "engine/loop.h"
+#include "engine/transaction.h"
+#include "engine/watch.h"
+
+namespace stm::engine {
+
+// Bounds and times. Names are those of the settings and of errors.
+struct Options {
+  int64_t value_bytes_max = 1 << 20;             // EDN bytes of one value
+  int64_t transaction_bytes_max = 8 << 20;       // EDN bytes of all values of one transaction
+  int64_t transaction_entries_max = 10000;       // reads, lists, ensures and writes of one transaction
+  int64_t batch_transactions_max = 256;
+  int64_t batch_bytes_max = 4 << 20;
+  int64_t batches_in_flight_max = 1;             // appends under way at once; 1 for a log of one's own
+  int64_t commit_queue_max = 65536;              // transactions waiting for a batch or in a line
+  int64_t history_bytes_max = 256 << 20;         // --history-bytes
+  absl::Duration history_age_max = absl::Seconds(60);
+  int64_t id_table_bytes_max = 256 << 20;        // --id-table-bytes
+  absl::Duration id_age_max = absl::Minutes(10);
+  int64_t id_result_bytes_max = 1024;            // results above are not kept for resends
+  int64_t fresh_bytes_max = 64 << 10;            // of Conflict.fresh and AwaitChange's
+  int64_t sleepers_max = 100000;                 // AwaitChange calls at once
+  int64_t sleepers_woken_at_once = 16;
+  absl::Duration sleepers_next_after = absl::Milliseconds(10);
+  uint32_t reservation_from_run = 3;
+  absl::Duration reservation_min = absl::Milliseconds(20);
+  absl::Duration reservation_max = absl::Seconds(1);
+  absl::Duration transaction_age_max = absl::Seconds(60);
+  int64_t watches_max = 100000;
+  int64_t list_page_max = 1000;
+  int64_t list_page_bytes_max = 1 << 20;
+  int64_t ttl_ms_min = 1;
+};
+
+// Planted bugs: each proves that a checker can fail. All off in the program; tests/simulation sets them.
+struct Canaries {
+  bool skip_read_check = false;    // engine: a stale read commits
+  bool skip_list_check = false;    // engine: phantoms
+  bool answer_before_append = false;  // engine: acknowledges what is not durable
+  bool forget_ids = false;         // id table: a resend executes again
+  bool forget_ids_on_recovery = false;  // id table: a resend after a restart executes again
+};
+
+struct ReadPoint {
+  enum class At : uint8_t { kNewest, kVersion, kInstant, kStale };
+  At at = At::kNewest;
+  Version version = 0;
+  Instant instant;
+};
+
+// What a client knows; below it the engine waits.
+struct Seen {
+  Version version = 0;
+  uint64_t store = 0;  // 0: not checked
+};
+
+struct GetRequest {
+  std::vector<std::string> names;
+  ReadPoint at;
+  Seen seen;
+  std::vector<Write> pending;  // the answer is as seen after these
+  absl::Duration deadline = absl::InfiniteDuration();  // on Loop::Now()'s clock, for waiting on seen
+};
+
+struct GetResult {
+  Version installed = 0;
+  Version snapshot = 0;
+  std::vector<EntryState> entries;  // in the order of names
+};
+
+struct ListRequest {
+  std::string prefix;
+  ReadPoint at;
+  Seen seen;
+  int64_t page_size = 0;    // 0: list_page_max
+  std::string after_name;   // "": from the beginning; else the last name of the page before, with at = kVersion
+  bool names_only = false;
+  bool count_only = false;
+  absl::Duration deadline = absl::InfiniteDuration();
+};
+
+struct ListResult {
+  Version installed = 0;
+  Version snapshot = 0;
+  std::vector<EntryState> entries;
+  bool more = false;  // another page follows, after the last entry's name
+  int64_t count = 0;  // with count_only
+};
+
+struct AwaitRequest {
+  Version snapshot = 0;
+  std::vector<std::string> reads;
+  std::vector<std::string> lists;
+  Seen seen;
+  absl::Duration deadline = absl::InfiniteDuration();
+};
+
+struct AwaitResult {
+  Version installed = 0;
+  Version snapshot = 0;
+  std::vector<EntryState> fresh;
+};
+
+struct WatchRequest {
+  Selector selector;
+  Version after = 0;  // 0: from now
+  bool initial = false;
+  absl::Duration progress_every = absl::Seconds(10);
+  Seen seen;
+};
+
+// Counters since the start, and gauges. Read on the Loop.
+struct Stats {
+  int64_t commits = 0;
+  int64_t conflicts = 0;
+  int64_t rejections = 0;
+  int64_t batches = 0;
+  int64_t batches_lost = 0;
+  int64_t no_space = 0;
+  int64_t resends_answered = 0;  // from the id table
+  int64_t ids_too_old = 0;
+  int64_t not_committed = 0;
+  int64_t reservations = 0;
+  int64_t gets = 0;
+  int64_t watch_events = 0;
+  int64_t watches_cut = 0;
+  int64_t expired = 0;
+  int64_t entries = 0;       // live
+  int64_t tombstones = 0;
+  int64_t queued = 0;        // transactions waiting for a batch
+  int64_t in_line = 0;       // transactions waiting for a reservation
+  int64_t in_flight = 0;     // batches being appended
+  int64_t sleepers = 0;
+  int64_t watches = 0;
+  int64_t history_bytes = 0;
+  int64_t id_table_bytes = 0;
+  int64_t ids = 0;
+};
+
+struct HotEntry {
+  std::string name;
+  int64_t commits = 0;
+  int64_t conflicts = 0;
+};
+
+struct Status {
+  bool ready = false;
+  std::string not_ready_because;
+  uint64_t store = 0;
+  uint64_t writer = 0;
+  Version installed = 0;
+  Version history_mark = 0;
+  Version id_floor = 0;
+  Stats stats;
+  std::vector<HotEntry> hot;
+};
+
+using CommitDone = absl::AnyInvocable<void(std::shared_ptr<const Verdict>, Version installed)>;
+template <typename T>
+using Done = absl::AnyInvocable<void(absl::StatusOr<T>)>;
+
+class Engine : public Sink {
+ public:
+  // All outlive the engine.
+  Engine(Loop* loop, Executor* executor, Coordinator* coordinator, Writers* writers, Options options,
+         Canaries canaries = {});
+  ~Engine() override;
+
+  // Recovers; until `done` says OK every call is answered NOT_READY.
+  void Start(absl::AnyInvocable<void(absl::Status)> done);
+
+  // Decides one transaction, exactly once for one id. The transaction's names are legal and its values within bounds of
+  // depth; what only the engine can know it checks itself.
+  void Commit(std::unique_ptr<Transaction> transaction, CommitDone done);
+  // The verdict of an id; makes "not committed" certain where it is not known.
+  void GetOutcome(const CommitId& id, CommitDone done);
+
+  void Get(GetRequest request, Done<GetResult> done);
+  void List(ListRequest request, Done<ListResult> done);
+
+  // Answers once an entry or listing read has a version newer than the snapshot. The result is a handle for CancelAwait,
+  // after which `done` is called with CANCELLED unless it was called already. DEADLINE_EXCEEDED at the deadline.
+  uint64_t AwaitChange(AwaitRequest request, Done<AwaitResult> done);
+  void CancelAwait(uint64_t handle);
+
+  // Reservations given to this client connection end: releases them. `reservation` as Conflict gave it.
+  void ReleaseReservation(uint64_t reservation);
+
+  // The sink is called until it is cut, gapped, drained, or Unwatch. The result is a handle for Unwatch, after which no
+  // call comes any more.
+  absl::StatusOr<uint64_t> Watch(WatchRequest request, std::shared_ptr<WatchSink> sink);
+  void Unwatch(uint64_t handle);
+
+  // Calls `changed` on the Loop, once, when a version above `version` is installed.
+  void AwaitInstalled(Version version, absl::AnyInvocable<void(Version)> changed);
+
+  // Refuses new commits, lets those under way finish, ends watches and sleepers, then `done`.
+  void Drain(absl::AnyInvocable<void()> done);
+
+  Status GetStatus() const;
+
+  // Sink
+  void InstallImage(ImagePart part) override;
+  void EndImage(Version version, Instant at, Version id_floor) override;
+  absl::Status Install(std::shared_ptr<CommitRecord> commit) override;
+  std::unique_ptr<Image> TakeImage() override;
+
+ private:
+  class State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace stm::engine
+
+#endif  // STM_ENGINE_ENGINE_H_
