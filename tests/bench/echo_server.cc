@@ -1,0 +1,40 @@
+#include "tests/bench/echo_server.h"
+
+#include <grpcpp/grpcpp.h>
+
+#include <cstdio>
+#include <memory>
+
+#include "tests/bench/echo.grpc.pb.h"
+
+namespace stm::bench {
+
+namespace {
+
+class EchoService final : public v1::EchoService::CallbackService {
+  grpc::ServerUnaryReactor* Echo(grpc::CallbackServerContext* context, const v1::EchoRequest* request,
+                                 v1::EchoResponse* response) override {
+    response->set_payload(request->payload());
+    grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+    reactor->Finish(grpc::Status::OK);
+    return reactor;
+  }
+};
+
+}  // namespace
+
+int ServeEcho(const std::string& address) {
+  EchoService service;
+  grpc::ServerBuilder builder;
+  builder.AddListeningPort(address, grpc::InsecureServerCredentials());
+  builder.RegisterService(&service);
+  const std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
+  if (server == nullptr) {
+    std::fprintf(stderr, "bench: echo: can't listen on %s\n", address.c_str());
+    return 1;
+  }
+  server->Wait();
+  return 0;
+}
+
+}  // namespace stm::bench

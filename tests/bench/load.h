@@ -1,0 +1,84 @@
+// Load is the client side of the bench: the callers of each row, on raw callback stubs, over the same channels for the
+// null RPC and for stmd. Every outcome is checked: a call that fails, or a commit that is not committed, ends the bench.
+// Methods are called by one thread, one at a time; callers run on gRPC's threads meanwhile.
+#ifndef STM_TESTS_BENCH_LOAD_H_
+#define STM_TESTS_BENCH_LOAD_H_
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "tests/bench/process.h"
+
+namespace stm::bench {
+
+struct Servers {
+  std::string echo_address;
+  pid_t echo_pid = 0;
+  std::string stmd_address;
+  pid_t stmd_pid = 0;
+  int channels = 4;
+  // Pipeline streams that the calls in flight are spread over.
+  int streams = 1;
+};
+
+// What the callers did in the window, after a ramp and before the drain.
+struct Measured {
+  double rate = 0;             // calls a second
+  double cpu_us = 0;           // of client and server, a call
+  double cores = 0;            // that client and server got
+  double least_share = 0;      // of the slowest caller, of the callers' mean
+  double calls_a_caller = 0;   // mean
+  std::vector<double> latencies_us;
+};
+
+// Callers of the disjoint rows have this many keys each, and values of this many bytes, under a validator.
+inline constexpr int kCallersMax = 512;
+inline constexpr int kKeysOfCaller = 16;
+inline constexpr int kValueBytes = 100;
+
+class Load {
+ public:
+  // stmd is ready. Makes the entries.
+  explicit Load(const Servers& servers);
+  ~Load();
+
+  Measured Null(int callers, double seconds);
+  // Linearizable, one entry of 100 bytes.
+  Measured Get(int callers, double seconds);
+  // One Commit a call: an id, 1 read of a known version, 2 writes of 100 bytes, keys of the caller's own.
+  Measured Commit(int callers, double seconds);
+  // The same in one Pipeline: what is ready goes into the next message.
+  Measured CommitPipelined(int in_flight, double seconds);
+  // Calls come at a fixed rate, whatever the answers do; latency counts from the moment that a call was due.
+  Measured CommitAtRate(double per_second, double seconds);
+  // One counter, (add 1) by all.
+  Measured Commute(int callers, double seconds);
+  // One ref: read, computed in the client, written; conflicts are run again as a stub does.
+  Measured AlterHot(int callers, double seconds);
+  // Seconds from sending a commit to the last of the watchers having it, one a commit.
+  std::vector<double> Fanout(int watchers, int commits);
+
+  // Commits through a Pipeline until count are done; returns the newest version.
+  int64_t CommitMany(int64_t count, int in_flight);
+  // The counter and the hot ref hold exactly what was acknowledged; else the bench ends.
+  void CheckSums();
+
+ private:
+  class Rep;
+  std::unique_ptr<Rep> rep_;
+};
+
+// Seconds until stmd at address says that it is ready, asking all the while. Ends the bench when it ended or is not
+// ready by then.
+double WaitReady(const std::string& address, Child* stmd, double deadline_s);
+
+// The newest version that it has installed.
+int64_t InstalledVersion(const std::string& address);
+
+}  // namespace stm::bench
+
+#endif  // STM_TESTS_BENCH_LOAD_H_
