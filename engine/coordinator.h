@@ -111,7 +111,8 @@ class Coordinator {
   // Feeds everything committed, then `recovered`, then keeps feeding others' commits. Once, before all else.
   virtual void Recover(Sink* sink, absl::AnyInvocable<void(absl::Status)> recovered) = 0;
   // THE commit point. Makes the batch durable, all of it, in order, and gives its records their versions: rising by one
-  // within the batch. Batches are decided in the order in which they are given. Never blocks.
+  // within the batch. Batches are decided in the order in which they are given; `done` comes in a later task, in that
+  // order too. After kLost or kNoSpace every batch given before `done` was told is not committed either. Never blocks.
   virtual void Append(Batch batch, absl::AnyInvocable<void(AppendResult)> done) = 0;
   // The version that every commit known to be complete when this was called is <= to, once the sink holds it.
   virtual void Barrier(absl::AnyInvocable<void(absl::StatusOr<Version>)> done) = 0;

@@ -224,8 +224,9 @@ class Engine : public Sink {
   absl::Status Install(std::shared_ptr<CommitRecord> commit) override;
   std::unique_ptr<Image> TakeImage() override;
 
+  class State;  // state.h
+
  private:
-  class State;
   std::unique_ptr<State> state_;
 };
 

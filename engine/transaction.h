@@ -100,7 +100,8 @@ struct EntryState {
 struct Committed {
   Version version = 0;
   Instant at;
-  std::vector<std::optional<Value>> results;  // one a write; nullopt for delete and define
+  // One a write: of apply and create; nullopt for set, delete and define. Empty when there are only such.
+  std::vector<std::optional<Value>> results;
   bool results_dropped = false;
 };
 

@@ -22,15 +22,10 @@ struct Selector {
   bool Selects(std::string_view name) const;
 };
 
-// One installed commit as watchers see it. Memory entries ("/.memory/") are in it too.
-struct InstalledCommit {
-  Version version = 0;
-  Instant at;
-  std::optional<Uuid> transaction_id;
-  std::shared_ptr<const Meta> meta;
-  std::vector<EntryChange> changes;
+// One installed commit, as history keeps it and watchers see it. Once installed, `changes` holds those of memory
+// entries ("/.memory/") too.
+struct InstalledCommit : CommitRecord {
   std::vector<std::optional<Value>> before;  // one a change; nullopt: absent
-  std::vector<Value> records;
 };
 
 // Serializes its events once for all watchers that see the whole of a commit; owned by the server, opaque here.
@@ -53,12 +48,15 @@ struct WatchEvent {
 class WatchSink {
  public:
   virtual ~WatchSink() = default;
-  // Of a watch with `initial`: the entries as they are at the version that OnSynced will name.
+  // Of a watch with `initial`, any number of times: entries as they are at the version that OnSynced will name.
   virtual void OnInitial(std::vector<EntryState> entries) = 0;
   // Once, before all commits: every selected commit after `version` follows.
   virtual void OnSynced(Version version) = 0;
   // Returns false when the reader is too far behind: the engine then drops the watch and calls nothing any more.
   virtual bool OnCommit(std::shared_ptr<const WatchEvent> event) = 0;
+  // How many more events the reader can be given now without falling behind. Old commits and initial entries, which
+  // the engine holds anyway, are given at the reader's pace.
+  virtual size_t Room() const = 0;
   // While idle: nothing selected changed up to this version. Only called when the watch asks for it.
   virtual void OnProgress(Version version) = 0;
   // The last call: what was asked for is lost (history trimmed past it, another store); begin again at resume_version.

@@ -1,0 +1,604 @@
+// The commit path, top to bottom: a transaction arrives (Commit), is looked up, stands in line or queues (Admit), is
+// validated into a batch (CloseBatch, Validate, Accept), is appended by the coordinator (THE commit point),
+// installed and published (InstallBatch), and answered.
+#include <algorithm>
+#include <cassert>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "engine/error.h"
+#include "engine/name.h"
+#include "engine/state.h"
+
+namespace stm::engine {
+namespace {
+
+// What history costs beside the values themselves, a commit and a change.
+constexpr int64_t kCommitOverheadBytes = 256;
+constexpr int64_t kChangeOverheadBytes = 384;
+
+std::shared_ptr<const Verdict> Make(Verdict verdict) { return std::make_shared<const Verdict>(std::move(verdict)); }
+
+absl::Duration Clamp(absl::Duration value, absl::Duration low, absl::Duration high) {
+  return std::min(std::max(value, low), high);
+}
+
+absl::Status QueueFull(int64_t bound) {
+  absl::Status status = LimitReached("commit_queue_max", bound, "the commit queue", bound, "send less at once, and again later");
+  v1::ErrorDetail detail = *DetailOf(status);
+  detail.mutable_retry_after()->set_nanos(100'000'000);
+  return WithDetail(status, detail);
+}
+
+absl::Status TooLate() {
+  return absl::DeadlineExceededError("the deadline passed before the transaction's turn came: not committed");
+}
+
+}  // namespace
+
+// ---- Arrival
+
+void Engine::State::Commit(std::unique_ptr<Transaction> transaction, CommitDone done) {
+  Arrive(std::move(transaction), std::move(done));
+  CloseBatches();
+  FlushAnswers();
+}
+
+void Engine::State::Arrive(std::unique_ptr<Transaction> transaction, CommitDone done) {
+  if (!ready_) {
+    answers_.push_back({std::move(done), Make({NotReady(not_ready_because_, absl::Milliseconds(100))})});
+    return;
+  }
+  if (transaction->id.has_value() && AnswerKnown(*transaction->id, done, /*poison=*/false)) return;
+
+  auto pending = std::make_unique<Pending>();
+  pending->transaction = std::move(transaction);
+  pending->waiters.push_back(std::move(done));
+  pending->arrived = loop_->Now();
+  const Transaction& t = *pending->transaction;
+  pending->born = pending->arrived - std::min(std::max(t.since_first_run, absl::ZeroDuration()), options_.transaction_age_max);
+  pending->sequence = next_sequence_++;
+  if (t.id.has_value() &&
+      (!canaries_.forget_ids || ids_.Find(t.id->transaction_id).state == IdTable::State::kUnknown)) {
+    ids_.AddUndecided(t.id->transaction_id, pending.get(), pending->arrived);
+    pending->in_id_table = true;
+  }
+  if (draining_) return Refuse(std::move(pending), {NotReady("draining", absl::Milliseconds(100))});
+  int64_t names = static_cast<int64_t>(t.reads.size() + t.lists.size() + t.ensures.size() + t.writes.size());
+  if (names > options_.transaction_entries_max) {
+    return Refuse(std::move(pending), {LimitReached("transaction_entries_max", options_.transaction_entries_max,
+                                                    "the transaction", names, "use smaller transactions")});
+  }
+  if (static_cast<int64_t>(queue_.size()) + reservations_.in_line() >= options_.commit_queue_max) {
+    return Refuse(std::move(pending), {QueueFull(options_.commit_queue_max)});
+  }
+
+  Version known = std::max(t.snapshot, t.id.has_value() ? t.id->seen : 0);
+  if (known <= installed_) return Admit(std::move(pending));
+  absl::Duration deadline = t.deadline;
+  WhenInstalled(known, deadline, [this, pending = std::move(pending)](absl::Status status) mutable {
+    if (status.ok()) {
+      Admit(std::move(pending));
+    } else {
+      Refuse(std::move(pending), {std::move(status)});
+    }
+    CloseBatches();
+    FlushAnswers();
+  });
+}
+
+// Answers a transaction whose fate is known, is being decided, or can't be decided here. `done` is taken only then.
+// With `poison` an id that this writer never saw is refused from now on, so that "not committed" is certain.
+bool Engine::State::AnswerKnown(const CommitId& id, CommitDone& done, bool poison) {
+  if (id.store != 0 && id.store != writers_->store()) {
+    answers_.push_back({std::move(done), Make({StoreChanged(id.store, writers_->store())})});
+    return true;
+  }
+  IdTable::Found found = canaries_.forget_ids ? IdTable::Found() : ids_.Find(id.transaction_id);
+  if (found.state == IdTable::State::kDecided) {
+    ++stats_.resends_answered;
+    answers_.push_back({std::move(done), std::move(found.verdict)});
+    return true;
+  }
+  if (found.state == IdTable::State::kUndecided) {
+    ++stats_.resends_answered;
+    found.pending->waiters.push_back(std::move(done));
+    return true;
+  }
+  if (id.writer != writers_->self()) {
+    if (!id.resend && !poison) {
+      // Only its own writer may execute it, and it never was sent there: nobody has it.
+      ++stats_.not_committed;
+      answers_.push_back({std::move(done), Make({NotCommitted{}})});
+      return true;
+    }
+    writers_->Close(id.writer, [this, id, done = std::move(done)](absl::Status status) mutable {
+      if (status.ok()) {
+        AnswerFromOrder(id, std::move(done));
+      } else {
+        answers_.push_back({std::move(done), Make({std::move(status)})});
+      }
+      FlushAnswers();
+    });
+    return true;
+  }
+  if (id.seen < ids_.floor()) {
+    ++stats_.ids_too_old;
+    answers_.push_back({std::move(done), Make({IdTooOld{ids_.floor()}})});
+    return true;
+  }
+  if (!poison) return false;
+  ++stats_.not_committed;
+  ids_.AddUndecided(id.transaction_id, nullptr, loop_->Now());
+  auto verdict = Make({NotCommitted{}});
+  ids_.Decide(id.transaction_id, *verdict, installed_);
+  answers_.push_back({std::move(done), std::move(verdict)});
+  return true;
+}
+
+// Its writer is closed and all that it committed is installed: what the table holds is the truth.
+void Engine::State::AnswerFromOrder(const CommitId& id, CommitDone done) {
+  IdTable::Found found = canaries_.forget_ids ? IdTable::Found() : ids_.Find(id.transaction_id);
+  if (found.state == IdTable::State::kDecided) {
+    ++stats_.resends_answered;
+    answers_.push_back({std::move(done), std::move(found.verdict)});
+  } else if (found.state == IdTable::State::kUndecided) {
+    found.pending->waiters.push_back(std::move(done));
+  } else if (id.seen < ids_.floor()) {
+    ++stats_.ids_too_old;
+    answers_.push_back({std::move(done), Make({IdTooOld{ids_.floor()}})});
+  } else {
+    ++stats_.not_committed;
+    answers_.push_back({std::move(done), Make({NotCommitted{}})});
+  }
+}
+
+void Engine::State::GetOutcome(const CommitId& id, CommitDone done) {
+  if (!ready_) {
+    answers_.push_back({std::move(done), Make({NotReady(not_ready_because_, absl::Milliseconds(100))})});
+  } else {
+    AnswerKnown(id, done, /*poison=*/true);
+  }
+  FlushAnswers();
+}
+
+void Engine::State::Admit(std::unique_ptr<Pending> pending) {
+  const Transaction& t = *pending->transaction;
+  if (draining_) return Refuse(std::move(pending), {NotReady("draining", absl::Milliseconds(100))});
+  if (t.reservation != 0 && reservations_.Holds(t.reservation)) pending->reservation = t.reservation;
+  if (reservations_.StandInLine(pending)) return SetReservationTimer();
+  if (!appending_.empty() && pending->checks() && !canaries_.skip_read_check && !canaries_.skip_list_check) {
+    // What is stale by what is installed is stale for certain: no need to wait for the batch under way.
+    std::vector<ConflictCause> causes;
+    bool certain = false;
+    uint64_t depends = 0;
+    CheckReads(t, /*installed_only=*/true, &causes, &certain, &depends);
+    if (certain) return Conflicted(std::move(pending), std::move(causes));
+  }
+  queue_.push_back(std::move(pending));
+}
+
+// ---- Batches
+
+void Engine::State::CloseBatches() {
+  while (!queue_.empty() && static_cast<int64_t>(appending_.size()) < options_.batches_in_flight_max) CloseBatch();
+}
+
+void Engine::State::CloseBatch() {
+  Appending batch;
+  batch.number = next_batch_++;
+  batch.now = loop_->Now();
+  while (!queue_.empty() && static_cast<int64_t>(batch.members.size()) < options_.batch_transactions_max &&
+         batch.bytes < options_.batch_bytes_max) {
+    std::unique_ptr<Pending> pending = std::move(queue_.front());
+    queue_.pop_front();
+    Validate(std::move(pending), batch);
+  }
+  if (batch.members.empty()) {
+    assert(batch.dependents.empty());
+    return;
+  }
+  Instant at = std::max(last_at_, loop_->WallNow(), [](Instant a, Instant b) { return a < b; });
+  Batch records;
+  records.reserve(batch.members.size());
+  for (Member& member : batch.members) {
+    member.commit->at = at;
+    records.push_back(member.commit);
+  }
+  if (canaries_.answer_before_append) {
+    Version version = installed_;
+    for (Member& member : batch.members) {
+      auto verdict = Make({Committed{++version, at, member.results, false}});
+      for (CommitDone& done : member.pending->waiters) answers_.push_back({std::move(done), verdict});
+      member.pending->waiters.clear();
+    }
+  }
+  ++stats_.batches;
+  uint64_t number = batch.number;
+  appending_.push_back(std::move(batch));
+  coordinator_->Append(std::move(records), [this, number](AppendResult result) { Appended(number, std::move(result)); });
+}
+
+// Decides against installed state and the batches so far. What hangs on a batch that is not installed yet waits for it:
+// told at once, a client would rerun on a value that never was.
+void Engine::State::Validate(std::unique_ptr<Pending> pending, Appending& batch) {
+  const Transaction& t = *pending->transaction;
+  if (batch.now > t.deadline) return Refuse(std::move(pending), {TooLate()});
+  if (!t.fences.empty()) {
+    // A fence holds while its lock's entry names its token; without such an entry nobody holds the lock.
+    return Refuse(std::move(pending), {FenceLost{t.fences.front(), {}}});
+  }
+
+  std::vector<ConflictCause> causes;
+  bool certain = false;
+  uint64_t depends = 0;
+  CheckReads(t, /*installed_only=*/false, &causes, &certain, &depends);
+  auto wait = [&](std::unique_ptr<Pending> dependent) {
+    // Batches are installed in order, so the newest that was seen decides.
+    if (depends == batch.number) return batch.dependents.push_back(std::move(dependent));
+    for (Appending& appending : appending_) {
+      if (appending.number == depends) return appending.dependents.push_back(std::move(dependent));
+    }
+    assert(false && "depends on a batch that is not under way");
+  };
+  if (certain) return Conflicted(std::move(pending), std::move(causes));
+  if (!causes.empty()) return wait(std::move(pending));
+
+  auto writes = WriteSet::Evaluate(
+      t.writes, {options_.value_bytes_max, options_.transaction_bytes_max}, [&](std::string_view name) {
+        WriteSet::Base base;
+        Entry* entry = entries_.Find(name);
+        if (entry == nullptr) return base;
+        base.entry = entry;
+        if (entry->tentative.batch != 0) {
+          depends = std::max(depends, entry->tentative.batch);
+          base.value = entry->tentative.value;
+          base.kind = entry->tentative.kind;
+          base.definition = entry->tentative.definition;
+        } else if (const Versioned* newest = entry->newest()) {
+          base.value = newest->value;
+          base.kind = newest->kind;
+          base.definition = newest->definition;
+          base.expiry_due = entry->expires <= batch.now;
+        }
+        return base;
+      });
+  if (auto* set = std::get_if<WriteSet>(&writes)) return Accept(std::move(pending), std::move(*set), batch);
+  if (depends != 0) return wait(std::move(pending));
+  if (auto* rejected = std::get_if<Rejected>(&writes)) {
+    ++stats_.rejections;
+    return Refuse(std::move(pending), {std::move(*rejected)});
+  }
+  Refuse(std::move(pending), {std::get<absl::Status>(std::move(writes))});
+}
+
+// What a transaction read and counts on is unchanged if its newest version is <= the snapshot. *certain: a cause is
+// installed; otherwise causes, if any, hang on batch *depends.
+void Engine::State::CheckReads(const Transaction& t, bool installed_only, std::vector<ConflictCause>* causes,
+                               bool* certain, uint64_t* depends) {
+  auto check_entry = [&](const std::string& name) {
+    if (canaries_.skip_read_check) return;
+    const Entry* entry = entries_.Find(name);
+    if (entry == nullptr) {
+      // Its tombstone may have been swept.
+      if (t.snapshot < ids_.floor() || t.snapshot < entries_.listing_floor()) {
+        *certain = true;
+        causes->push_back({name, 0, nullptr});
+      }
+    } else if (entry->version() > t.snapshot) {
+      *certain = true;
+      causes->push_back({name, entry->version(), entry->newest()->by});
+    } else if (!installed_only && entry->tentative.batch != 0) {
+      *depends = std::max(*depends, entry->tentative.batch);
+      causes->push_back({name, 0, nullptr});
+    }
+  };
+  if (t.isolation == Isolation::kSerializable) {
+    for (const std::string& name : t.reads) check_entry(name);
+    for (const std::string& prefix : t.lists) {
+      if (canaries_.skip_list_check) break;
+      const Directory* directory = entries_.FindDirectory(prefix);
+      Version listing = entries_.Listing(prefix);
+      if (listing > t.snapshot || (directory == nullptr && t.snapshot < ids_.floor())) {
+        *certain = true;
+        causes->push_back({prefix, listing, nullptr});
+      } else if (!installed_only && directory != nullptr && directory->tentative_batch != 0) {
+        *depends = std::max(*depends, directory->tentative_batch);
+        causes->push_back({prefix, 0, nullptr});
+      }
+    }
+  } else {
+    for (const Write& write : t.writes) {
+      if (t.snapshot == 0) break;  // it chose no moment to be checked against
+      bool counts = write.change == Write::Change::kSet || write.change == Write::Change::kDelete;
+      if (counts) check_entry(write.name);
+    }
+  }
+  for (const std::string& name : t.ensures) check_entry(name);
+}
+
+void Engine::State::Accept(std::unique_ptr<Pending> pending, WriteSet writes, Appending& batch) {
+  const Transaction& t = *pending->transaction;
+  Member member;
+  member.commit = std::make_shared<InstalledCommit>();
+  if (t.id.has_value()) member.commit->transaction_id = t.id->transaction_id;
+  member.commit->meta = t.meta;
+  member.commit->records = t.records;
+  member.commit->changes.reserve(writes.items().size());
+  batch.bytes += writes.bytes() + kCommitOverheadBytes;
+  for (const Value& record : t.records) batch.bytes += static_cast<int64_t>(record.edn_size());
+
+  for (WriteSet::Item& item : writes.items()) {
+    if (!item.changes()) continue;
+    EntryChange change;
+    change.name = std::string(item.name);
+    change.entry_kind = item.kind;
+    bool was = item.before.value.has_value();
+    bool is = item.value.has_value();
+    if (!is) {
+      change.kind = item.expired ? EntryChange::Kind::kExpire : EntryChange::Kind::kDelete;
+    } else if (item.created) {
+      change.kind = EntryChange::Kind::kCreate;
+      change.definition = item.definition;
+    } else if (item.value_written) {
+      change.kind = EntryChange::Kind::kSet;
+      change.operation = item.operation;
+      if (item.defined) change.definition = item.definition;
+    } else {
+      change.kind = EntryChange::Kind::kDefine;
+      change.definition = item.definition;
+    }
+    if (is && item.value_written) change.value = item.value;
+
+    Entry* entry = item.before.entry != nullptr ? item.before.entry : &entries_.FindOrAdd(item.name);
+    if (entry->tentative.batch != batch.number) batch.touched.push_back(entry);
+    entry->tentative.batch = batch.number;
+    entry->tentative.value = std::move(item.value);
+    entry->tentative.kind = item.kind;
+    entry->tentative.definition = std::move(item.definition);
+    if (was != is) {
+      for (std::string_view prefix : DirectoriesOf(entry->name)) {
+        Directory* directory = entries_.FindDirectory(prefix);
+        if (directory->tentative_batch != batch.number) batch.touched_directories.push_back(directory);
+        directory->tentative_batch = batch.number;
+      }
+    }
+    (IsMemory(item.name) ? member.memory_changes : member.commit->changes).push_back(std::move(change));
+  }
+  member.results = std::move(writes.results());
+  member.pending = std::move(pending);
+  batch.members.push_back(std::move(member));
+}
+
+// ---- The coordinator has decided
+
+void Engine::State::Appended(uint64_t number, AppendResult result) {
+  if (appending_.empty() || appending_.front().number != number) return;  // abandoned with a batch before it
+  if (result.outcome == AppendResult::Outcome::kCommitted) {
+    Appending batch = std::move(appending_.front());
+    appending_.pop_front();
+    InstallBatch(std::move(batch));
+  } else {
+    // Nothing of this batch or of those behind it is committed. Lost: each transaction is validated again, so that only
+    // those whose own reads moved conflict. No space: this batch's are refused, those behind it get their own answer.
+    std::deque<Appending> batches = std::move(appending_);
+    appending_.clear();
+    Abandon(batches);
+    bool no_space = result.outcome == AppendResult::Outcome::kNoSpace;
+    ++(no_space ? stats_.no_space : stats_.batches_lost);
+    std::vector<std::unique_ptr<Pending>> again;
+    for (size_t i = 0; i < batches.size(); ++i) {
+      for (Member& member : batches[i].members) {
+        if (no_space && i == 0) {
+          Refuse(std::move(member.pending), {result.status});
+        } else {
+          again.push_back(std::move(member.pending));
+        }
+      }
+      for (auto& dependent : batches[i].dependents) again.push_back(std::move(dependent));
+    }
+    Requeue(std::move(again));
+  }
+  // The next append goes before the answers: the disk is what everybody waits for.
+  CloseBatches();
+  FlushAnswers();
+  if (draining_ && queue_.empty() && appending_.empty() && drained_) loop_->Post(std::exchange(drained_, nullptr));
+}
+
+// Forgets what entries would have become, and entries that would have been.
+void Engine::State::Abandon(std::deque<Appending>& batches) {
+  std::set<Entry*> never;
+  for (Appending& batch : batches) {
+    for (Directory* directory : batch.touched_directories) directory->tentative_batch = 0;
+    for (Entry* entry : batch.touched) {
+      entry->tentative = Tentative();
+      if (entry->history.empty()) never.insert(entry);
+    }
+  }
+  for (Entry* entry : never) entries_.Remove(entry);
+}
+
+void Engine::State::Requeue(std::vector<std::unique_ptr<Pending>> pendings) {
+  for (auto it = pendings.rbegin(); it != pendings.rend(); ++it) queue_.push_front(std::move(*it));
+}
+
+void Engine::State::InstallBatch(Appending batch) {
+  for (Entry* entry : batch.touched) {
+    if (entry->tentative.batch == batch.number) entry->tentative = Tentative();
+  }
+  for (Directory* directory : batch.touched_directories) {
+    if (directory->tentative_batch == batch.number) directory->tentative_batch = 0;
+  }
+  for (Member& member : batch.members) {
+    for (EntryChange& change : member.memory_changes) member.commit->changes.push_back(std::move(change));
+    InstallCommit(member.commit);
+    ++stats_.commits;
+    Committed committed;
+    committed.version = member.commit->version;
+    committed.at = member.commit->at;
+    committed.results = std::move(member.results);
+    Decided(*member.pending, Make({std::move(committed)}));
+    if (member.pending->reservation != 0) EndReservation(member.pending->reservation);
+  }
+  Requeue(std::move(batch.dependents));
+  ToldInstalled();
+  TrimHistory();
+  TrimIds();
+}
+
+void Engine::State::InstallCommit(std::shared_ptr<InstalledCommit> commit) {
+  assert(commit->version > installed_);
+  installed_ = commit->version;
+  last_at_ = commit->at;
+  int64_t bytes = kCommitOverheadBytes;
+  absl::Duration now = loop_->Now();
+  bool sleepers = !sleepers_.empty();
+  std::vector<Sleeper> woken;
+  std::vector<std::string> wake_next;
+  commit->before.reserve(commit->changes.size());
+  for (const EntryChange& change : commit->changes) {
+    Entry& entry = entries_.FindOrAdd(change.name);
+    const Versioned* newest = entry.newest();
+    bool was = entry.live();
+    Versioned versioned;
+    versioned.version = commit->version;
+    versioned.at = commit->at;
+    versioned.kind = change.entry_kind;
+    versioned.by = commit->meta;
+    versioned.value = change.kind == EntryChange::Kind::kDefine && newest != nullptr ? newest->value : change.value;
+    if (change.definition != nullptr || change.kind == EntryChange::Kind::kCreate || !versioned.value.has_value()) {
+      versioned.definition = change.definition;
+    } else if (newest != nullptr) {
+      versioned.definition = newest->definition;
+    }
+    commit->before.push_back(newest == nullptr ? std::nullopt : newest->value);
+    bytes += kChangeOverheadBytes;
+    if (commit->before.back().has_value()) bytes += static_cast<int64_t>(commit->before.back()->edn_size());
+    if (change.kind == EntryChange::Kind::kExpire) ++stats_.expired;
+    bool is = versioned.value.has_value();
+    if (!is) tombstones_.push_back({commit->version, change.name});
+    entries_.Install(&entry, std::move(versioned));
+    SetExpiry(&entry, now);
+    if (!hot_.empty()) CountCommit(change.name);
+    if (sleepers) {
+      if (sleepers_.Change(change.name, commit->version, &woken)) wake_next.push_back(change.name);
+      if (was != is) {
+        for (std::string_view prefix : DirectoriesOf(change.name)) {
+          if (sleepers_.Change(prefix, commit->version, &woken)) wake_next.emplace_back(prefix);
+        }
+      }
+    }
+  }
+  history_bytes_ += bytes;
+  std::shared_ptr<const InstalledCommit> installed = std::move(commit);
+  stats_.watch_events += watches_.Publish(installed, &stats_.watches_cut);
+  history_.push_back({std::move(installed), now, bytes});
+  Wake(std::move(woken));
+  for (const std::string& name : wake_next) WakeNextLater(name);
+}
+
+// ---- Verdicts
+
+// The run was stale. From its third run on, and when it waited its turn, its next run is waited for.
+void Engine::State::Conflicted(std::unique_ptr<Pending> pending, std::vector<ConflictCause> causes) {
+  const Transaction& t = *pending->transaction;
+  // Told now, one who waits for another's reservation would only rerun in vain: it is told when its turn comes.
+  if (pending->reservation == 0 && reservations_.StandInLine(pending)) return SetReservationTimer();
+  ++stats_.conflicts;
+  Conflict conflict;
+  for (const ConflictCause& cause : causes) CountConflict(cause.name);
+  conflict.causes = std::move(causes);
+  conflict.snapshot = installed_;
+  conflict.fresh = Fresh(t.reads);
+  if (pending->reservation != 0 || pending->waited_in_line || t.runs >= options_.reservation_from_run) {
+    conflict.reserved_for = HoldFor(*pending);
+    if (pending->reservation == 0) ++stats_.reservations;
+    uint64_t number = next_reservation_++;
+    conflict.reservation = reservations_.Reserve(*pending, number, loop_->Now() + conflict.reserved_for);
+    SetReservationTimer();
+  }
+  Decided(*pending, Make({std::move(conflict)}));
+}
+
+absl::Duration Engine::State::HoldFor(const Pending& pending) const {
+  const Transaction& t = *pending.transaction;
+  absl::Duration run = t.since_first_run / std::max<uint32_t>(t.runs, 1);
+  return Clamp(4 * run, options_.reservation_min, options_.reservation_max);
+}
+
+void Engine::State::Refuse(std::unique_ptr<Pending> pending, Verdict verdict) {
+  Decided(*pending, Make(std::move(verdict)));
+  if (pending->reservation != 0) EndReservation(pending->reservation);
+}
+
+void Engine::State::Decided(Pending& pending, std::shared_ptr<const Verdict> verdict) {
+  const Transaction& t = *pending.transaction;
+  if (pending.in_id_table) {
+    ids_.Decide(t.id->transaction_id, *verdict, installed_);
+  }
+  if (!sleepers_.empty()) {
+    // A sleeper that was woken by one of these has committed, or will sleep again.
+    std::vector<Sleeper> woken;
+    for (const std::string& name : t.reads) sleepers_.CameBack(name, &woken);
+    Wake(std::move(woken));
+  }
+  for (CommitDone& done : pending.waiters) answers_.push_back({std::move(done), verdict});
+  pending.waiters.clear();
+}
+
+// Hands all answers that are due to one task off the Loop.
+void Engine::State::FlushAnswers() {
+  if (answers_.empty()) return;
+  executor_->Run(Work::kAnswer, [answers = std::move(answers_), installed = installed_]() mutable {
+    for (Answer& answer : answers) answer.done(std::move(answer.verdict), installed);
+  });
+  answers_.clear();
+}
+
+// ---- Reservations
+
+void Engine::State::EndReservation(uint64_t number) {
+  std::vector<std::unique_ptr<Pending>> ready;
+  reservations_.Release(number, loop_->Now() + options_.reservation_min, &next_reservation_, &ready);
+  if (ready.empty()) return;
+  Requeue(std::move(ready));
+  SetReservationTimer();
+}
+
+void Engine::State::ReleaseReservation(uint64_t reservation) {
+  EndReservation(reservation);
+  CloseBatches();
+  FlushAnswers();
+}
+
+void Engine::State::SetReservationTimer() {
+  absl::Duration next = reservations_.NextExpiry();
+  if (next >= reservation_timer_) return;
+  reservation_timer_ = next;
+  loop_->At(next, [this] {
+    reservation_timer_ = absl::InfiniteDuration();
+    for (uint64_t number : reservations_.Expired(loop_->Now())) EndReservation(number);
+    SetReservationTimer();
+    CloseBatches();
+    FlushAnswers();
+  });
+}
+
+// ---- Heat: which entries are fought over, for GetStatus
+
+void Engine::State::CountConflict(const std::string& name) {
+  absl::Duration now = loop_->Now();
+  if (now - hot_since_ > absl::Minutes(1)) {
+    hot_before_ = std::move(hot_);
+    hot_.clear();
+    hot_since_ = now;
+  }
+  if (hot_.size() < kHotNamesMax || hot_.count(name) != 0) ++hot_[name].conflicts;
+}
+
+void Engine::State::CountCommit(const std::string& name) {
+  auto it = hot_.find(name);
+  if (it != hot_.end()) ++it->second.commits;
+}
+
+}  // namespace stm::engine

@@ -1,0 +1,38 @@
+// Pending is a transaction from its arrival to its verdict. Owned by exactly one of: the queue, a line, a batch.
+#ifndef STM_ENGINE_PENDING_H_
+#define STM_ENGINE_PENDING_H_
+
+#include <cstdint>
+#include <memory>
+
+#include "absl/container/inlined_vector.h"
+#include "absl/time/time.h"
+#include "engine/engine.h"
+#include "engine/transaction.h"
+
+namespace stm::engine {
+
+struct Pending {
+  std::unique_ptr<Transaction> transaction;
+  // The caller, and those who sent the same id again meanwhile.
+  absl::InlinedVector<CommitDone, 1> waiters;
+  absl::Duration arrived;
+  // When its first run began, on Loop::Now()'s clock: the older goes first.
+  absl::Duration born;
+  uint64_t sequence = 0;  // breaks ties of born
+  bool in_id_table = false;
+  // The reservation it holds, or 0.
+  uint64_t reservation = 0;
+  // It waited in line for a reservation: if it is stale after all, its next run gets one at once.
+  bool waited_in_line = false;
+
+  // Can it conflict at all? If not, any number of its like may pass in one batch.
+  bool checks() const {
+    return !transaction->reads.empty() || !transaction->lists.empty() || !transaction->ensures.empty() ||
+           (transaction->isolation == Isolation::kSnapshot && !transaction->writes.empty());
+  }
+};
+
+}  // namespace stm::engine
+
+#endif  // STM_ENGINE_PENDING_H_

@@ -1,0 +1,324 @@
+// Reads: snapshots, gets, lists, and retry()'s sleepers.
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "engine/error.h"
+#include "engine/name.h"
+#include "engine/state.h"
+
+namespace stm::engine {
+namespace {
+
+// What an entry costs in an answer beside its name and value.
+constexpr int64_t kEntryOverheadBytes = 64;
+
+template <typename T>
+void AnswerLater(Executor* executor, Done<T> done, absl::StatusOr<T> result) {
+  executor->Run(Work::kAnswer,
+                [done = std::move(done), result = std::move(result)]() mutable { done(std::move(result)); });
+}
+
+}  // namespace
+
+absl::Status Engine::State::CheckStore(uint64_t store) const {
+  if (!ready_) return NotReady(not_ready_because_, absl::Milliseconds(100));
+  if (store != 0 && store != writers_->store()) return StoreChanged(store, writers_->store());
+  return absl::OkStatus();
+}
+
+// ---- Waiting for a version
+
+void Engine::State::WhenInstalled(Version version, absl::Duration deadline,
+                                  absl::AnyInvocable<void(absl::Status)> done) {
+  if (version <= installed_) return done(absl::OkStatus());
+  ahead_.emplace(version, Ahead{deadline, std::move(done)});
+  if (deadline == absl::InfiniteDuration()) return;
+  loop_->At(deadline, [this] {
+    absl::Duration now = loop_->Now();
+    std::vector<absl::AnyInvocable<void(absl::Status)>> late;
+    for (auto it = ahead_.begin(); it != ahead_.end();) {
+      if (it->second.deadline > now) {
+        ++it;
+        continue;
+      }
+      late.push_back(std::move(it->second.done));
+      it = ahead_.erase(it);
+    }
+    for (auto& tell : late) {
+      tell(absl::DeadlineExceededError(absl::StrCat("the version the client has seen is newer than ", installed_,
+                                                    ", the newest here, and did not come before the deadline")));
+    }
+  });
+}
+
+void Engine::State::ToldInstalled() {
+  while (!ahead_.empty() && ahead_.begin()->first <= installed_) {
+    auto done = std::move(ahead_.begin()->second.done);
+    ahead_.erase(ahead_.begin());
+    done(absl::OkStatus());
+  }
+}
+
+void Engine::State::AwaitInstalled(Version version, absl::AnyInvocable<void(Version)> changed) {
+  WhenInstalled(version + 1, absl::InfiniteDuration(), [this, changed = std::move(changed)](absl::Status) mutable {
+    changed(installed_);
+  });
+}
+
+// ---- Snapshots
+
+void Engine::State::ResolveSnapshot(const ReadPoint& at, const Seen& seen, absl::Duration deadline,
+                                    absl::AnyInvocable<void(absl::StatusOr<Version>)> done) {
+  absl::Status store = CheckStore(seen.store);
+  if (!store.ok()) return done(store);
+  Version known = std::max(seen.version, at.at == ReadPoint::At::kVersion ? at.version : 0);
+  if (known > installed_) {
+    return WhenInstalled(known, deadline, [this, at, seen, deadline, done = std::move(done)](absl::Status status) mutable {
+      if (!status.ok()) return done(std::move(status));
+      ResolveSnapshot(at, seen, deadline, std::move(done));
+    });
+  }
+  switch (at.at) {
+    case ReadPoint::At::kStale:
+      return done(installed_);
+    case ReadPoint::At::kNewest:
+      return coordinator_->Barrier([this, deadline, done = std::move(done)](absl::StatusOr<Version> version) mutable {
+        if (!version.ok()) return done(version.status());
+        if (*version <= installed_) return done(installed_);
+        WhenInstalled(*version, deadline, [this, done = std::move(done)](absl::Status status) mutable {
+          if (!status.ok()) return done(std::move(status));
+          done(installed_);
+        });
+      });
+    case ReadPoint::At::kVersion:
+      if (at.version < history_mark_) return done(SnapshotTooOld(at.version, history_mark_));
+      return done(at.version);
+    case ReadPoint::At::kInstant: {
+      size_t after = history_.PartitionPoint([&](const Remembered& r) { return r.commit->at <= at.instant; });
+      if (after > 0) return done(history_[after - 1].commit->version);
+      if (at.instant < history_mark_at_) {
+        return done(absl::OutOfRangeError(absl::StrCat(
+            "that moment is before the history kept (from version ", history_mark_, "): read the log instead")));
+      }
+      return done(history_mark_);
+    }
+  }
+}
+
+EntryState Engine::State::StateAt(std::string_view name, Version snapshot) const {
+  EntryState state;
+  state.name = std::string(name);
+  const Entry* entry = entries_.Find(name);
+  const Versioned* versioned = entry == nullptr ? nullptr : entry->At(snapshot);
+  if (versioned == nullptr) return state;
+  state.value = versioned->value;
+  state.version = versioned->version;
+  state.kind = versioned->kind;
+  state.definition = versioned->definition;
+  state.written_at = versioned->at;
+  return state;
+}
+
+// What was read, as it is now, up to fresh_bytes_max; of the rest the versions alone.
+std::vector<EntryState> Engine::State::Fresh(const std::vector<std::string>& names) const {
+  std::vector<EntryState> fresh;
+  fresh.reserve(names.size());
+  int64_t bytes = 0;
+  for (const std::string& name : names) {
+    EntryState state = StateAt(name, installed_);
+    bytes += kEntryOverheadBytes + static_cast<int64_t>(name.size());
+    if (state.value.has_value()) bytes += static_cast<int64_t>(state.value->edn_size());
+    if (bytes > options_.fresh_bytes_max) {
+      state.value = std::nullopt;
+      state.value_omitted = true;
+    }
+    fresh.push_back(std::move(state));
+  }
+  return fresh;
+}
+
+// ---- Get and List
+
+void Engine::State::Get(GetRequest request, Done<GetResult> done) {
+  ++stats_.gets;
+  ReadPoint at = request.at;
+  Seen seen = request.seen;
+  absl::Duration deadline = request.deadline;
+  ResolveSnapshot(at, seen, deadline,
+                  [this, request = std::move(request), done = std::move(done)](absl::StatusOr<Version> snapshot) mutable {
+                    if (!snapshot.ok()) return AnswerLater<GetResult>(executor_, std::move(done), snapshot.status());
+                    AnswerLater<GetResult>(executor_, std::move(done), ReadAt(request, *snapshot));
+                  });
+}
+
+absl::StatusOr<GetResult> Engine::State::ReadAt(const GetRequest& request, Version snapshot) const {
+  GetResult result;
+  result.installed = installed_;
+  result.snapshot = snapshot;
+  result.entries.reserve(request.names.size());
+  for (const std::string& name : request.names) result.entries.push_back(StateAt(name, snapshot));
+  if (request.pending.empty()) return result;
+
+  auto writes = WriteSet::Evaluate(request.pending, {options_.value_bytes_max, options_.transaction_bytes_max},
+                                   [&](std::string_view name) {
+                                     WriteSet::Base base;
+                                     EntryState state = StateAt(name, snapshot);
+                                     base.value = std::move(state.value);
+                                     base.kind = state.kind;
+                                     base.definition = std::move(state.definition);
+                                     return base;
+                                   });
+  if (auto* status = std::get_if<absl::Status>(&writes)) return *status;
+  if (auto* rejected = std::get_if<Rejected>(&writes)) {
+    v1::ErrorDetail detail;
+    detail.set_name(rejected->name);
+    detail.set_found(rejected->rejection.found);
+    detail.set_reason(rejected->rejection.cause == RejectCause::kAbsent ? v1::ERROR_REASON_ABSENT
+                      : rejected->rejection.cause == RejectCause::kKind ? v1::ERROR_REASON_WRONG_KIND
+                                                                        : v1::ERROR_REASON_BAD_VALUE);
+    return WithDetail(absl::FailedPreconditionError(rejected->rejection.message), detail);
+  }
+  for (EntryState& state : result.entries) {
+    for (const WriteSet::Item& item : std::get<WriteSet>(writes).items()) {
+      if (item.name != state.name) continue;
+      state.value = item.value;
+      state.kind = item.kind;
+      state.definition = item.definition;
+    }
+  }
+  return result;
+}
+
+void Engine::State::List(ListRequest request, Done<ListResult> done) {
+  ReadPoint at = request.at;
+  Seen seen = request.seen;
+  absl::Duration deadline = request.deadline;
+  ResolveSnapshot(at, seen, deadline,
+                  [this, request = std::move(request), done = std::move(done)](absl::StatusOr<Version> snapshot) mutable {
+                    if (!snapshot.ok()) return AnswerLater<ListResult>(executor_, std::move(done), snapshot.status());
+                    AnswerLater<ListResult>(executor_, std::move(done), ListAt(request, *snapshot));
+                  });
+}
+
+absl::StatusOr<ListResult> Engine::State::ListAt(const ListRequest& request, Version snapshot) const {
+  ListResult result;
+  result.installed = installed_;
+  result.snapshot = snapshot;
+  if (request.count_only && snapshot == installed_) {
+    const Directory* directory = entries_.FindDirectory(request.prefix);
+    result.count = directory == nullptr ? 0 : directory->live;
+    return result;
+  }
+  int64_t page = request.page_size <= 0 ? options_.list_page_max : std::min(request.page_size, options_.list_page_max);
+  int64_t bytes = 0;
+  entries_.Walk(request.prefix, request.after_name, [&](const Entry& entry) {
+    const Versioned* versioned = entry.At(snapshot);
+    if (versioned == nullptr || !versioned->value.has_value()) return true;
+    if (request.count_only) {
+      ++result.count;
+      return true;
+    }
+    int64_t size = kEntryOverheadBytes + static_cast<int64_t>(entry.name.size());
+    if (!request.names_only) size += static_cast<int64_t>(versioned->value->edn_size());
+    bool full = static_cast<int64_t>(result.entries.size()) == page || bytes + size > options_.list_page_bytes_max;
+    if (full && !result.entries.empty()) {
+      result.more = true;
+      return false;
+    }
+    bytes += size;
+    EntryState state;
+    state.name = entry.name;
+    if (!request.names_only) state.value = versioned->value;
+    state.value_omitted = request.names_only;
+    state.version = versioned->version;
+    state.kind = versioned->kind;
+    state.definition = versioned->definition;
+    state.written_at = versioned->at;
+    result.entries.push_back(std::move(state));
+    return true;
+  });
+  return result;
+}
+
+// ---- retry()
+
+bool Engine::State::ChangedSince(Version snapshot, const std::vector<std::string>& reads,
+                                 const std::vector<std::string>& lists) const {
+  for (const std::string& name : reads) {
+    const Entry* entry = entries_.Find(name);
+    if (entry == nullptr || entry->history.empty()) {
+      if (snapshot < std::max(ids_.floor(), entries_.listing_floor())) return true;
+    } else if (entry->version() > snapshot) {
+      return true;
+    }
+  }
+  for (const std::string& prefix : lists) {
+    if (entries_.Listing(prefix) > snapshot) return true;
+    if (entries_.FindDirectory(prefix) == nullptr && snapshot < ids_.floor()) return true;
+  }
+  return false;
+}
+
+uint64_t Engine::State::AwaitChange(AwaitRequest request, Done<AwaitResult> done) {
+  absl::Status status = CheckStore(request.seen.store);
+  if (status.ok() && draining_) status = NotReady("draining", absl::Milliseconds(100));
+  if (status.ok() && request.reads.empty() && request.lists.empty()) {
+    status = BadRequest("reads", "nothing was read: retry() would sleep for ever");
+  }
+  if (status.ok() && sleepers_.size() >= options_.sleepers_max) {
+    status = LimitReached("sleepers_max", options_.sleepers_max, "AwaitChange", sleepers_.size(), "wait with fewer calls");
+  }
+  if (!status.ok()) {
+    AnswerLater<AwaitResult>(executor_, std::move(done), std::move(status));
+    return 0;
+  }
+  std::vector<Sleeper> woken;
+  for (const std::string& name : request.reads) sleepers_.CameBack(name, &woken);
+  for (const std::string& prefix : request.lists) sleepers_.CameBack(prefix, &woken);
+  Wake(std::move(woken));
+  if (ChangedSince(request.snapshot, request.reads, request.lists)) {
+    std::vector<Sleeper> self;
+    self.push_back({std::move(request), std::move(done)});
+    Wake(std::move(self));
+    return 0;
+  }
+  absl::Duration deadline = request.deadline;
+  uint64_t handle = sleepers_.Add({std::move(request), std::move(done)});
+  if (deadline != absl::InfiniteDuration()) {
+    loop_->At(deadline, [this, handle] {
+      std::optional<Sleeper> sleeper = sleepers_.Remove(handle);
+      if (!sleeper.has_value()) return;
+      AnswerLater<AwaitResult>(executor_, std::move(sleeper->done),
+                               absl::DeadlineExceededError("nothing that was read changed before the deadline"));
+    });
+  }
+  return handle;
+}
+
+void Engine::State::CancelAwait(uint64_t handle) {
+  std::optional<Sleeper> sleeper = sleepers_.Remove(handle);
+  if (!sleeper.has_value()) return;
+  AnswerLater<AwaitResult>(executor_, std::move(sleeper->done), absl::CancelledError("the wait was cancelled"));
+}
+
+void Engine::State::Wake(std::vector<Sleeper> sleepers) {
+  for (Sleeper& sleeper : sleepers) {
+    AwaitResult result;
+    result.installed = installed_;
+    result.snapshot = installed_;
+    result.fresh = Fresh(sleeper.request.reads);
+    AnswerLater<AwaitResult>(executor_, std::move(sleeper.done), std::move(result));
+  }
+}
+
+void Engine::State::WakeNextLater(const std::string& name) {
+  loop_->At(loop_->Now() + options_.sleepers_next_after, [this, name] {
+    std::vector<Sleeper> woken;
+    bool more = sleepers_.Next(name, &woken);
+    Wake(std::move(woken));
+    if (more) WakeNextLater(name);
+  });
+}
+
+}  // namespace stm::engine

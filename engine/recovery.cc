@@ -1,0 +1,314 @@
+// What a coordinator recovers, images for its snapshots, and what time takes away: history, ids, tombstones, TTLs.
+#include <algorithm>
+#include <cassert>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "engine/error.h"
+#include "engine/name.h"
+#include "engine/state.h"
+
+namespace stm::engine {
+namespace {
+
+constexpr absl::Duration kHousekeepEvery = absl::Seconds(1);
+// Entries that one commit expires at most.
+constexpr size_t kExpireAtOnce = 256;
+// When an expiry found no room on the disk.
+constexpr absl::Duration kExpireAgainAfter = absl::Seconds(1);
+// What one task trims of history at most, so that no commit waits for a long trim.
+constexpr int kTrimAtOnce = 1024;
+
+}  // namespace
+
+// ---- Replay
+
+void Engine::State::InstallImage(ImagePart part) {
+  assert(!ready_);
+  for (ImageEntry& image : part.entries) {
+    Entry& entry = entries_.FindOrAdd(image.name);
+    if (!image.value.has_value()) tombstones_.push_back({image.version, image.name});
+    Versioned versioned;
+    versioned.version = image.version;
+    versioned.value = std::move(image.value);
+    versioned.kind = image.kind;
+    versioned.at = image.written_at;
+    versioned.definition = std::move(image.definition);
+    entries_.Install(&entry, std::move(versioned));
+  }
+  if (canaries_.forget_ids_on_recovery) return;
+  for (const ImageId& id : part.ids) ids_.AddCommitted(id.transaction_id, id.version, id.at, loop_->Now());
+}
+
+void Engine::State::EndImage(Version version, Instant at, Version id_floor) {
+  assert(!ready_ && version >= installed_);
+  installed_ = version;
+  last_at_ = at;
+  ids_.RaiseFloor(id_floor);
+  entries_.set_listing_floor(version);
+}
+
+absl::Status Engine::State::Install(std::shared_ptr<CommitRecord> record) {
+  assert(record->version > installed_);
+  for (EntryChange& change : record->changes) {
+    if (!change.expected_hash.has_value()) continue;
+    const Entry* entry = entries_.Find(change.name);
+    std::optional<Value> before;
+    if (entry != nullptr && entry->newest() != nullptr) before = entry->newest()->value;
+    auto applied = Apply(*change.operation, before);
+    const Applied* outcome = std::get_if<Applied>(&applied);
+    if (outcome == nullptr) {
+      return absl::DataLossError(absl::StrCat(change.name, ": the operation of version ", record->version,
+                                              " can't be replayed: ", std::get<Rejection>(applied).message));
+    }
+    if (static_cast<uint32_t>(outcome->value.hash()) != *change.expected_hash) {
+      return absl::DataLossError(absl::StrCat(change.name, ": the operation of version ", record->version,
+                                              " comes out as another value than it did when it was committed"));
+    }
+    change.value = outcome->value;
+  }
+  if (record->transaction_id.has_value() && !(canaries_.forget_ids_on_recovery && !ready_)) {
+    ids_.AddCommitted(*record->transaction_id, record->version, record->at, loop_->Now());
+  }
+  if (ready_) {
+    auto commit = std::make_shared<InstalledCommit>();
+    static_cast<CommitRecord&>(*commit) = std::move(*record);
+    InstallCommit(std::move(commit));
+    ToldInstalled();
+    TrimHistory();
+    TrimIds();
+    return absl::OkStatus();
+  }
+  // A replay keeps the newest only: no snapshot of before the start can be read.
+  installed_ = record->version;
+  last_at_ = record->at;
+  for (EntryChange& change : record->changes) {
+    Entry& entry = entries_.FindOrAdd(change.name);
+    const Versioned* newest = entry.newest();
+    Versioned versioned;
+    versioned.version = record->version;
+    versioned.at = record->at;
+    versioned.kind = change.entry_kind;
+    versioned.by = record->meta;
+    versioned.value = change.kind == EntryChange::Kind::kDefine && newest != nullptr ? newest->value : std::move(change.value);
+    versioned.definition = change.definition;
+    if (change.kind == EntryChange::Kind::kSet && change.definition == nullptr && newest != nullptr) {
+      versioned.definition = newest->definition;
+    }
+    if (!versioned.value.has_value()) tombstones_.push_back({record->version, change.name});
+    entries_.Install(&entry, std::move(versioned));
+    entries_.TrimHistory(&entry, record->version);
+  }
+  ids_.Trim(loop_->Now(), installed_);
+  return absl::OkStatus();
+}
+
+void Engine::State::Start(absl::AnyInvocable<void(absl::Status)> done) {
+  next_reservation_ = loop_->Random() | 1;
+  hot_since_ = loop_->Now();
+  coordinator_->Recover(engine_, [this, done = std::move(done)](absl::Status status) mutable {
+    if (!status.ok()) {
+      not_ready_because_ = std::string(status.message());
+      return done(std::move(status));
+    }
+    history_mark_ = installed_;
+    history_mark_at_ = last_at_;
+    // A TTL is never early: it starts again in full, since nobody knows how long the daemon was down.
+    absl::Duration now = loop_->Now();
+    entries_.Walk("", "", [&](Entry& entry) {
+      SetExpiry(&entry, now);
+      return true;
+    });
+    ready_ = true;
+    not_ready_because_.clear();
+    Housekeep();
+    done(absl::OkStatus());
+  });
+}
+
+// ---- Images
+
+class EngineImage : public Image {
+ public:
+  explicit EngineImage(Engine::State* state) : state_(state), version_(state->installed_), at_(state->last_at_) {
+    pin_ = state_->pins_.insert(version_);
+  }
+  ~EngineImage() override { state_->pins_.erase(pin_); }
+
+  Version version() const override { return version_; }
+  Instant at() const override { return at_; }
+  Version id_floor() const override { return std::min(state_->ids_.floor(), version_); }
+
+  ImagePart Next(size_t items_max) override {
+    ImagePart part;
+    // A part with nothing to keep in it must not look like the end.
+    while (!entries_done_ && part.entries.empty()) {
+      entries_done_ = true;
+      size_t looked = 0;
+      state_->entries_.Walk("", after_name_, [&](const Entry& entry) {
+        if (looked++ == items_max) return entries_done_ = false;
+        after_name_ = entry.name;
+        const Versioned* versioned = entry.At(version_);
+        if (versioned == nullptr || IsMemory(entry.name)) return true;
+        ImageEntry image;
+        image.name = entry.name;
+        image.kind = versioned->kind;
+        image.definition = versioned->definition;
+        image.value = versioned->value;
+        image.version = versioned->version;
+        image.written_at = versioned->at;
+        part.entries.push_back(std::move(image));
+        return true;
+      });
+    }
+    if (!part.entries.empty()) return part;
+    for (const IdTable::CommittedId& id : state_->ids_.Committed(version_, &id_cursor_, items_max)) {
+      part.ids.push_back({id.id, id.version, id.at});
+    }
+    return part;
+  }
+
+ private:
+  Engine::State* state_;
+  Version version_;
+  Instant at_;
+  std::multiset<Version>::iterator pin_;
+  std::string after_name_;
+  bool entries_done_ = false;
+  uint64_t id_cursor_ = 0;
+};
+
+std::unique_ptr<Image> Engine::State::TakeImage() { return std::make_unique<EngineImage>(this); }
+
+// ---- TTLs
+
+// Each write starts an entry's TTL again.
+void Engine::State::SetExpiry(Entry* entry, absl::Duration now) {
+  const Versioned* newest = entry->newest();
+  if (newest == nullptr || newest->definition == nullptr || newest->definition->ttl <= absl::ZeroDuration()) {
+    entry->expires = absl::InfiniteDuration();
+    return;
+  }
+  entry->expires = now + newest->definition->ttl;
+  QueueExpiry(entry, entry->expires);
+}
+
+// An entry is in the queue once: when its turn comes and it was written since, it is queued again.
+void Engine::State::QueueExpiry(Entry* entry, absl::Duration when) {
+  if (entry->expiry_queued <= when) return;
+  entry->expiry_queued = when;
+  expiries_.push({when, entry->name});
+  SetExpiryTimer();
+}
+
+void Engine::State::SetExpiryTimer() {
+  if (expiries_.empty() || expiries_.top().when >= expiry_timer_) return;
+  expiry_timer_ = expiries_.top().when;
+  loop_->At(expiry_timer_, [this] {
+    expiry_timer_ = absl::InfiniteDuration();
+    ExpireDue();
+  });
+}
+
+void Engine::State::ExpireDue() {
+  absl::Duration now = loop_->Now();
+  auto transaction = std::make_unique<Transaction>();
+  std::vector<std::string> names;
+  while (!expiries_.empty() && expiries_.top().when <= now && transaction->writes.size() < kExpireAtOnce) {
+    Expiry expiry = expiries_.top();
+    expiries_.pop();
+    Entry* entry = entries_.Find(expiry.name);
+    if (entry == nullptr || entry->expiry_queued != expiry.when) continue;
+    entry->expiry_queued = absl::InfiniteDuration();
+    if (!entry->live() || entry->expires == absl::InfiniteDuration()) continue;
+    if (entry->expires > now) {
+      QueueExpiry(entry, entry->expires);
+      continue;
+    }
+    Write write;
+    write.name = expiry.name;
+    write.change = Write::Change::kExpire;
+    transaction->writes.push_back(std::move(write));
+    names.push_back(std::move(expiry.name));
+  }
+  SetExpiryTimer();
+  if (names.empty() || draining_) return;
+  auto pending = std::make_unique<Pending>();
+  pending->transaction = std::move(transaction);
+  pending->arrived = pending->born = now;
+  pending->sequence = next_sequence_++;
+  pending->waiters.push_back([this, names = std::move(names)](std::shared_ptr<const Verdict> verdict, Version) mutable {
+    // The decision is in the state by now; whatever is still due (no room, written meanwhile) is tried again.
+    loop_->Post([this, names = std::move(names)] {
+      absl::Duration again = loop_->Now() + kExpireAgainAfter;
+      for (const std::string& name : names) {
+        Entry* entry = entries_.Find(name);
+        if (entry != nullptr && entry->live() && entry->expires <= loop_->Now()) QueueExpiry(entry, again);
+      }
+    });
+  });
+  queue_.push_back(std::move(pending));
+  CloseBatches();
+  FlushAnswers();
+}
+
+// ---- What time takes away
+
+// Moves H up: past history_bytes_max or history_age_max, and never past an image that is being read.
+void Engine::State::TrimHistory() {
+  absl::Duration oldest = loop_->Now() - options_.history_age_max;
+  for (int i = 0; i < kTrimAtOnce && !history_.empty(); ++i) {
+    const Remembered& front = history_.front();
+    if (history_bytes_ <= options_.history_bytes_max && front.installed_at >= oldest) break;
+    if (!pins_.empty() && front.commit->version > *pins_.begin()) break;
+    history_mark_ = front.commit->version;
+    history_mark_at_ = front.commit->at;
+    history_bytes_ -= front.bytes;
+    for (const EntryChange& change : front.commit->changes) {
+      Entry* entry = entries_.Find(change.name);
+      if (entry != nullptr) entries_.TrimHistory(entry, history_mark_);
+    }
+    history_.pop_front();
+  }
+  SweepTombstones();
+}
+
+void Engine::State::TrimIds() {
+  Version floor = ids_.floor();
+  bool commit_due = ids_.Trim(loop_->Now(), installed_);
+  if (ids_.floor() != floor) coordinator_->Trim(ids_.floor());
+  if (!commit_due || floor_commit_queued_ || draining_) return;
+  // Refusals alone have filled the table: an empty commit lets its floor move past them.
+  floor_commit_queued_ = true;
+  auto pending = std::make_unique<Pending>();
+  pending->transaction = std::make_unique<Transaction>();
+  pending->arrived = pending->born = loop_->Now();
+  pending->sequence = next_sequence_++;
+  pending->waiters.push_back([this](std::shared_ptr<const Verdict>, Version) {
+    loop_->Post([this] { floor_commit_queued_ = false; });
+  });
+  queue_.push_back(std::move(pending));
+}
+
+// A tombstone goes once no snapshot that can be read or checked needs it: one below T counts as changed.
+void Engine::State::SweepTombstones() {
+  Version mark = std::min(ids_.floor(), history_mark_);
+  while (!tombstones_.empty() && tombstones_.front().first <= mark) {
+    Entry* entry = entries_.Find(tombstones_.front().second);
+    if (entry != nullptr && !entry->live() && entry->version() == tombstones_.front().first &&
+        entry->tentative.batch == 0) {
+      entries_.Remove(entry);
+    }
+    tombstones_.pop_front();
+  }
+}
+
+void Engine::State::Housekeep() {
+  TrimHistory();
+  TrimIds();
+  CloseBatches();
+  FlushAnswers();
+  loop_->At(loop_->Now() + kHousekeepEvery, [this] { Housekeep(); });
+}
+
+}  // namespace stm::engine

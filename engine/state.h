@@ -1,0 +1,213 @@
+// State is what an Engine keeps and does, in four files by what a reader looks for: commit.cc (the commit path),
+// read.cc (reads, lists, sleepers), watching.cc (watches), recovery.cc (images, replay). Lives on the Loop; no locks.
+#ifndef STM_ENGINE_STATE_H_
+#define STM_ENGINE_STATE_H_
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <queue>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "engine/engine.h"
+#include "engine/entries.h"
+#include "engine/id_table.h"
+#include "engine/pending.h"
+#include "engine/reservations.h"
+#include "engine/ring.h"
+#include "engine/sleepers.h"
+#include "engine/watches.h"
+#include "engine/write_set.h"
+
+namespace stm::engine {
+
+// Names only the newest keep count of, for GetStatus.
+inline constexpr size_t kHotNamesMax = 1000;
+inline constexpr size_t kHotShown = 10;
+
+class Engine::State {
+ public:
+  State(Engine* engine, Loop* loop, Executor* executor, Coordinator* coordinator, Writers* writers, Options options,
+        Canaries canaries);
+
+  void Start(absl::AnyInvocable<void(absl::Status)> done);
+  void Drain(absl::AnyInvocable<void()> done);
+  Status GetStatus() const;
+
+  // commit.cc
+  void Commit(std::unique_ptr<Transaction> transaction, CommitDone done);
+  void GetOutcome(const CommitId& id, CommitDone done);
+  void ReleaseReservation(uint64_t reservation);
+
+  // read.cc
+  void Get(GetRequest request, Done<GetResult> done);
+  void List(ListRequest request, Done<ListResult> done);
+  uint64_t AwaitChange(AwaitRequest request, Done<AwaitResult> done);
+  void CancelAwait(uint64_t handle);
+  void AwaitInstalled(Version version, absl::AnyInvocable<void(Version)> changed);
+
+  // watching.cc
+  absl::StatusOr<uint64_t> Watch(WatchRequest request, std::shared_ptr<WatchSink> sink);
+  void Unwatch(uint64_t handle);
+
+  // recovery.cc
+  void InstallImage(ImagePart part);
+  void EndImage(Version version, Instant at, Version id_floor);
+  absl::Status Install(std::shared_ptr<CommitRecord> commit);
+  std::unique_ptr<Image> TakeImage();
+
+ private:
+  friend class EngineImage;
+
+  // A transaction that a batch took.
+  struct Member {
+    std::unique_ptr<Pending> pending;
+    std::shared_ptr<InstalledCommit> commit;
+    std::vector<EntryChange> memory_changes;  // of "/.memory/": installed with the rest, never appended
+    std::vector<std::optional<Value>> results;
+  };
+  struct Appending {
+    uint64_t number = 0;
+    std::vector<Member> members;
+    std::vector<Entry*> touched;
+    std::vector<Directory*> touched_directories;
+    int64_t bytes = 0;
+    absl::Duration now;  // when it was closed
+    // Those whose refusal hangs on this batch: decided again when it is installed or lost.
+    std::vector<std::unique_ptr<Pending>> dependents;
+  };
+  struct Answer {
+    CommitDone done;
+    std::shared_ptr<const Verdict> verdict;
+  };
+  // An installed commit, as long as snapshots before it can be read and watches can resume before it.
+  struct Remembered {
+    std::shared_ptr<const InstalledCommit> commit;
+    absl::Duration installed_at;
+    int64_t bytes = 0;
+  };
+  struct Ahead {
+    absl::Duration deadline;
+    absl::AnyInvocable<void(absl::Status)> done;
+  };
+  struct Expiry {
+    absl::Duration when;
+    std::string name;
+    friend bool operator<(const Expiry& a, const Expiry& b) { return a.when > b.when; }  // earliest on top
+  };
+
+  // commit.cc, in the order in which a commit meets them.
+  void Arrive(std::unique_ptr<Transaction> transaction, CommitDone done);
+  bool AnswerKnown(const CommitId& id, CommitDone& done, bool poison);
+  void AnswerFromOrder(const CommitId& id, CommitDone done);
+  void Admit(std::unique_ptr<Pending> pending);
+  void CloseBatches();
+  void CloseBatch();
+  void Validate(std::unique_ptr<Pending> pending, Appending& batch);
+  void CheckReads(const Transaction& transaction, bool installed_only, std::vector<ConflictCause>* causes, bool* certain,
+                  uint64_t* depends);
+  void Accept(std::unique_ptr<Pending> pending, WriteSet writes, Appending& batch);
+  void Appended(uint64_t number, AppendResult result);
+  void InstallBatch(Appending batch);
+  void Abandon(std::deque<Appending>& batches);
+  void Requeue(std::vector<std::unique_ptr<Pending>> pendings);
+  // Installs one commit whose changes are at `entries`, tells watchers and sleepers.
+  void InstallCommit(std::shared_ptr<InstalledCommit> commit);
+  void Conflicted(std::unique_ptr<Pending> pending, std::vector<ConflictCause> causes);
+  void Refuse(std::unique_ptr<Pending> pending, Verdict verdict);
+  void Decided(Pending& pending, std::shared_ptr<const Verdict> verdict);
+  void FlushAnswers();
+  void SetReservationTimer();
+  void EndReservation(uint64_t number);
+  absl::Duration HoldFor(const Pending& pending) const;
+  void CountConflict(const std::string& name);
+  void CountCommit(const std::string& name);
+
+  // read.cc
+  void WhenInstalled(Version version, absl::Duration deadline, absl::AnyInvocable<void(absl::Status)> done);
+  void ToldInstalled();
+  void ResolveSnapshot(const ReadPoint& at, const Seen& seen, absl::Duration deadline,
+                       absl::AnyInvocable<void(absl::StatusOr<Version>)> done);
+  EntryState StateAt(std::string_view name, Version snapshot) const;
+  std::vector<EntryState> Fresh(const std::vector<std::string>& names) const;
+  absl::StatusOr<GetResult> ReadAt(const GetRequest& request, Version snapshot) const;
+  absl::StatusOr<ListResult> ListAt(const ListRequest& request, Version snapshot) const;
+  bool ChangedSince(Version snapshot, const std::vector<std::string>& reads, const std::vector<std::string>& lists) const;
+  void Wake(std::vector<Sleeper> sleepers);
+  void WakeNextLater(const std::string& name);
+  absl::Status CheckStore(uint64_t store) const;
+
+  // watching.cc
+  void Feed(uint64_t handle);
+  bool FeedInitial(Watcher& watcher);
+  void FeedLater(uint64_t handle, bool has_room);
+  void ProgressLater(uint64_t handle, absl::Duration every);
+
+  // recovery.cc
+  void SetExpiry(Entry* entry, absl::Duration now);
+  void QueueExpiry(Entry* entry, absl::Duration when);
+  void SetExpiryTimer();
+  void ExpireDue();
+  void TrimHistory();
+  void TrimIds();
+  void SweepTombstones();
+  void Housekeep();
+
+  Engine* const engine_;
+  Loop* const loop_;
+  Executor* const executor_;
+  Coordinator* const coordinator_;
+  Writers* const writers_;
+  const Options options_;
+  const Canaries canaries_;
+
+  bool ready_ = false;
+  bool draining_ = false;
+  absl::AnyInvocable<void()> drained_;
+  std::string not_ready_because_ = "recovering";
+
+  Entries entries_;
+  IdTable ids_;
+  Version installed_ = 0;
+  Instant last_at_;  // of the newest commit
+
+  // The commits above H, oldest first; H itself and its moment.
+  Ring<Remembered> history_;
+  int64_t history_bytes_ = 0;
+  Version history_mark_ = 0;
+  Instant history_mark_at_;
+  std::multiset<Version> pins_;  // of images: H stays at or below
+  Ring<std::pair<Version, std::string>> tombstones_;
+
+  std::deque<std::unique_ptr<Pending>> queue_;
+  std::deque<Appending> appending_;
+  uint64_t next_batch_ = 1;
+  uint64_t next_sequence_ = 1;
+  std::vector<Answer> answers_;
+  bool floor_commit_queued_ = false;
+
+  Reservations reservations_;
+  uint64_t next_reservation_ = 1;
+  absl::Duration reservation_timer_ = absl::InfiniteDuration();
+  std::multimap<Version, Ahead> ahead_;
+  Sleepers sleepers_;
+  Watches watches_;
+  std::priority_queue<Expiry> expiries_;
+  absl::Duration expiry_timer_ = absl::InfiniteDuration();
+
+  Stats stats_;
+  struct Heat {
+    int64_t commits = 0;
+    int64_t conflicts = 0;
+  };
+  std::map<std::string, Heat> hot_, hot_before_;  // this minute's and the last's
+  absl::Duration hot_since_;
+};
+
+}  // namespace stm::engine
+
+#endif  // STM_ENGINE_STATE_H_

@@ -1,0 +1,76 @@
+// WriteSet is what a transaction's writes do, evaluated in order over a base state: net changes a name, results, or the
+// first refusal. Pure: the commit path runs it over installed state and the batch so far, a read with pending
+// writes over a snapshot.
+#ifndef STM_ENGINE_WRITE_SET_H_
+#define STM_ENGINE_WRITE_SET_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "engine/transaction.h"
+
+namespace stm::engine {
+
+struct Entry;
+
+class WriteSet {
+ public:
+  // An entry before the writes.
+  struct Base {
+    std::optional<Value> value;  // nullopt: absent
+    EntryKind kind = EntryKind::kRef;
+    std::shared_ptr<const Definition> definition;
+    bool expiry_due = false;  // its TTL has run out: kExpire goes through
+    Entry* entry = nullptr;   // passed on to the item
+  };
+
+  // One name's net effect.
+  struct Item {
+    std::string_view name;  // into the writes
+    Base before;
+    std::optional<Value> value;  // after
+    EntryKind kind = EntryKind::kRef;
+    std::shared_ptr<const Definition> definition;
+    bool value_written = false;
+    bool created = false;  // was absent at some moment before the last value
+    bool defined = false;
+    bool expired = false;
+    // Not null: `value` is exactly this operation applied to before.value.
+    std::shared_ptr<const Operation> operation;
+    uint32_t last_write = 0;
+
+    // Does anything differ from before?
+    bool changes() const {
+      return value_written ? value.has_value() || before.value.has_value() : defined;
+    }
+  };
+
+  struct Bounds {
+    int64_t value_bytes_max;
+    int64_t transaction_bytes_max;
+  };
+
+  // `writes` outlive the result. A Status: a bound.
+  static std::variant<WriteSet, Rejected, absl::Status> Evaluate(const std::vector<Write>& writes, const Bounds& bounds,
+                                                                 absl::FunctionRef<Base(std::string_view)> base);
+
+  const std::vector<Item>& items() const { return items_; }
+  std::vector<Item>& items() { return items_; }
+  // One a write, or empty when no write has one.
+  std::vector<std::optional<Value>>& results() { return results_; }
+  int64_t bytes() const { return bytes_; }
+
+ private:
+  std::vector<Item> items_;
+  std::vector<std::optional<Value>> results_;
+  int64_t bytes_ = 0;
+};
+
+}  // namespace stm::engine
+
+#endif  // STM_ENGINE_WRITE_SET_H_
