@@ -182,7 +182,7 @@ void AppendStart(const Value& value, size_t limit, std::string* out) {
     case Type::kTagged:
       out->push_back('#');
       out->append(CutUtf8(value.text(), room));
-      if (!value.tagged_value().is(Type::kMap)) out->push_back(' ');
+      if (!IsSequence(value.tagged_value()) && !value.tagged_value().is(Type::kMap)) out->push_back(' ');
       AppendStart(value.tagged_value(), limit, out);
       return;
     case Type::kString:
