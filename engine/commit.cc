@@ -40,6 +40,8 @@ absl::Status TooLate() {
 
 void Engine::State::Commit(std::unique_ptr<Transaction> transaction, CommitDone done) {
   Arrive(std::move(transaction), std::move(done));
+  // Refusals fill the table without an install to trim it.
+  if (ids_.bytes() > options_.id_table_bytes_max) TrimIds();
   CloseBatches();
   FlushAnswers();
 }
