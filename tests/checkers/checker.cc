@@ -1,0 +1,704 @@
+#include "tests/checkers/checker.h"
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "engine/values/edn.h"
+#include "engine/values/vector.h"
+
+namespace stm::check {
+namespace {
+
+constexpr std::string_view kRuleNames[] = {
+    "log-order",  "id-twice",   "unowned",     "lost-commit", "false-refusal", "one-verdict",
+    "effects",    "results",    "read-state",  "real-time",   "stale-read",    "phantom",
+    "lost-update", "false-conflict", "watch",  "sleep",       "expiry",
+};
+
+bool Under(std::string_view name, std::string_view prefix) {
+  if (name.substr(0, prefix.size()) != prefix) return false;
+  // "/" means all but the system's.
+  return prefix.substr(0, 2) == "/." || name.substr(0, 2) != "/.";
+}
+
+std::string Show(const std::optional<Value>& value) {
+  if (!value) return "absent";
+  std::string text = ToEdn(*value);
+  if (text.size() > 60) text = text.substr(0, 57) + "...";
+  return text;
+}
+
+// What the log makes of one entry, version by version.
+struct Point {
+  Version version = 0;
+  std::optional<Value> value;
+  bool listing = false;  // it came or went: the listings above it changed
+  bool define = false;   // the definition alone
+  int64_t ttl_ms = 0;
+  const LogCommit* commit = nullptr;
+};
+
+// Every state that the log passed through.
+class States {
+ public:
+  explicit States(const Log& log) : log_(log) {
+    for (const LogCommit& commit : log) {
+      by_version_[commit.version] = &commit;
+      for (const LogChange& change : commit.changes) {
+        std::vector<Point>& points = entries_[change.name];
+        const Point* last = points.empty() ? nullptr : &points.back();
+        const bool was = last != nullptr && last->value.has_value();
+        Point point;
+        point.version = commit.version;
+        point.commit = &commit;
+        point.ttl_ms = was ? last->ttl_ms : 0;
+        switch (change.kind) {
+          case LogChange::Kind::kCreate:
+            point.ttl_ms = 0;
+            [[fallthrough]];
+          case LogChange::Kind::kSet:
+            point.value = change.value;
+            break;
+          case LogChange::Kind::kDefine:
+            if (was) point.value = last->value;
+            point.define = true;
+            break;
+          case LogChange::Kind::kDelete:
+          case LogChange::Kind::kExpire:
+            break;
+        }
+        if (change.ttl_ms) point.ttl_ms = *change.ttl_ms;
+        point.listing = was != point.value.has_value();
+        points.push_back(std::move(point));
+      }
+    }
+  }
+
+  const Log& log() const { return log_; }
+  Version newest() const { return log_.empty() ? 0 : log_.back().version; }
+
+  const LogCommit* At(Version version) const {
+    auto found = by_version_.find(version);
+    return found == by_version_.end() ? nullptr : found->second;
+  }
+  // The newest point at or below `version`; null: never written by then.
+  const Point* StateAt(const std::string& name, Version version) const {
+    auto found = entries_.find(name);
+    if (found == entries_.end()) return nullptr;
+    const std::vector<Point>& points = found->second;
+    auto next = std::upper_bound(points.begin(), points.end(), version,
+                                 [](Version v, const Point& point) { return v < point.version; });
+    return next == points.begin() ? nullptr : &*(next - 1);
+  }
+  std::optional<Value> ValueAt(const std::string& name, Version version) const {
+    const Point* point = StateAt(name, version);
+    return point == nullptr ? std::nullopt : point->value;
+  }
+  // The oldest change in (after, upto]; null: none.
+  const Point* ChangeIn(const std::string& name, Version after, Version upto) const {
+    auto found = entries_.find(name);
+    if (found == entries_.end()) return nullptr;
+    const std::vector<Point>& points = found->second;
+    auto next = std::upper_bound(points.begin(), points.end(), after,
+                                 [](Version v, const Point& point) { return v < point.version; });
+    return next == points.end() || next->version > upto ? nullptr : &*next;
+  }
+  // A name that came or went under `prefix` in (after, upto]; "": none.
+  std::string ListingChangeIn(const std::string& prefix, Version after, Version upto) const {
+    for (const auto& [name, points] : entries_) {
+      if (!Under(name, prefix)) continue;
+      for (const Point& point : points) {
+        if (point.listing && point.version > after && point.version <= upto) return name;
+      }
+    }
+    return "";
+  }
+  std::vector<std::string> ListAt(const std::string& prefix, Version version) const {
+    std::vector<std::string> names;
+    for (const auto& [name, points] : entries_) {
+      if (Under(name, prefix) && ValueAt(name, version)) names.push_back(name);
+    }
+    return names;
+  }
+  const std::map<std::string, std::vector<Point>>& entries() const { return entries_; }
+
+ private:
+  const Log& log_;
+  std::map<Version, const LogCommit*> by_version_;
+  std::map<std::string, std::vector<Point>> entries_;
+};
+
+class Checking {
+ public:
+  Checking(const History& history, const Log& log) : history_(history), states_(log) {
+    for (const Transaction& t : history.transactions) by_id_[t.id] = &t;
+    for (const LogCommit& commit : log) {
+      if (commit.id) in_log_[*commit.id].push_back(commit.version);
+    }
+  }
+
+  std::vector<Violation> Run() {
+    LogOrder();
+    IdsAndOwners();
+    for (const Transaction& t : history_.transactions) {
+      Verdicts(t);
+      const auto found = in_log_.find(t.id);
+      if (found == in_log_.end() || found->second.size() != 1) continue;
+      const LogCommit& commit = *states_.At(found->second[0]);
+      Effects(t, commit);
+      Isolation(t, commit);
+    }
+    for (const Read& read : history_.reads) ReadState(read);
+    RealTime();
+    for (const Watch& watch : history_.watches) WatchStream(watch);
+    for (const Sleep& sleep : history_.sleeps) Sleeping(sleep);
+    Expiries();
+    return std::move(violations_);
+  }
+
+ private:
+  template <typename... Parts>
+  void Report(Rule rule, const Parts&... parts) {
+    if (++counts_[rule] > kViolationsMax) return;
+    violations_.push_back(Violation{rule, absl::StrCat(parts...)});
+  }
+  static std::string Name(const Transaction& t) {
+    return absl::StrCat("transaction ", ToString(t.id), " of client ", t.client);
+  }
+
+  void LogOrder() {
+    Version last = 0;
+    for (const LogCommit& commit : states_.log()) {
+      if (commit.version <= last) Report(Rule::kLogOrder, "version ", commit.version, " after ", last);
+      last = commit.version;
+      std::set<std::string> names;
+      for (const LogChange& change : commit.changes) {
+        if (!names.insert(change.name).second) {
+          Report(Rule::kLogOrder, "version ", commit.version, " changes ", change.name, " twice");
+        }
+        const std::optional<Value> before = states_.ValueAt(change.name, commit.version - 1);
+        if (change.before_known && change.before != before) {
+          Report(Rule::kLogOrder, "version ", commit.version, " says that ", change.name, " was ",
+                 Show(change.before), "; it was ", Show(before));
+        }
+        const bool needs = change.kind == LogChange::Kind::kDelete || change.kind == LogChange::Kind::kExpire ||
+                           change.kind == LogChange::Kind::kDefine;
+        if (needs && !before) {
+          Report(Rule::kLogOrder, "version ", commit.version, " deletes or defines ", change.name,
+                 ", which is absent");
+        }
+      }
+    }
+  }
+
+  void IdsAndOwners() {
+    for (const auto& [id, versions] : in_log_) {
+      if (versions.size() > 1) {
+        Report(Rule::kIdTwice, "id ", ToString(id), " is committed at ", versions[0], " and at ", versions[1]);
+      }
+    }
+    if (!history_.whole) return;
+    for (const LogCommit& commit : states_.log()) {
+      if (commit.id) {
+        if (by_id_.count(*commit.id) == 0) {
+          Report(Rule::kUnowned, "version ", commit.version, ": nobody sent id ", ToString(*commit.id));
+        }
+        continue;
+      }
+      for (const LogChange& change : commit.changes) {
+        if (change.kind == LogChange::Kind::kExpire) continue;
+        Report(Rule::kUnowned, "version ", commit.version, " has no id and changes ", change.name);
+      }
+    }
+  }
+
+  void Verdicts(const Transaction& t) {
+    const auto found = in_log_.find(t.id);
+    const Answer* committed = nullptr;
+    const Answer* refused = nullptr;
+    for (const Answer& answer : t.answers) {
+      switch (answer.verdict) {
+        case Answer::Verdict::kCommitted:
+          if (committed != nullptr && committed->version != answer.version) {
+            Report(Rule::kOneVerdict, Name(t), " was told versions ", committed->version, " and ", answer.version);
+          }
+          committed = &answer;
+          Acknowledged(t, answer);
+          break;
+        case Answer::Verdict::kConflict:
+          Conflict(t, answer);
+          [[fallthrough]];
+        case Answer::Verdict::kRejected:
+        case Answer::Verdict::kRefused:
+        case Answer::Verdict::kNotCommitted:
+          refused = &answer;
+          break;
+        case Answer::Verdict::kUnknown:
+          break;
+      }
+    }
+    if (committed != nullptr && refused != nullptr) {
+      Report(Rule::kOneVerdict, Name(t), " was told committed at ", committed->version, " and refused");
+    }
+    if (refused != nullptr && found != in_log_.end()) {
+      Report(Rule::kFalseRefusal, Name(t), " was told that it did not commit; it did, at ", found->second[0]);
+    }
+  }
+
+  void Acknowledged(const Transaction& t, const Answer& answer) {
+    const LogCommit* commit = states_.At(answer.version);
+    if (commit == nullptr) {
+      Report(Rule::kLostCommit, Name(t), " was told version ", answer.version, ", which is not in the log");
+    } else if (commit->id != std::optional<Uuid>(t.id)) {
+      Report(Rule::kLostCommit, Name(t), " was told version ", answer.version, ", which is another's");
+    }
+  }
+
+  void Conflict(const Transaction& t, const Answer& answer) {
+    for (const Answer::Cause& cause : answer.causes) {
+      // 0: the entry may have been deleted and its tombstone swept: it counts as changed.
+      if (cause.version == 0) continue;
+      const LogCommit* commit = states_.At(cause.version);
+      bool real = cause.version > t.snapshot && commit != nullptr;
+      if (real && cause.name.back() == '/') {
+        real = !states_.ListingChangeIn(cause.name, cause.version - 1, cause.version).empty();
+      } else if (real) {
+        real = states_.ChangeIn(cause.name, cause.version - 1, cause.version) != nullptr;
+      }
+      if (!real) {
+        Report(Rule::kFalseConflict, Name(t), " with snapshot ", t.snapshot, " was told of a conflict with ",
+               cause.name, " at ", cause.version, ", which is not so");
+      }
+    }
+    if (answer.causes.empty()) Report(Rule::kFalseConflict, Name(t), " was told of a conflict with nothing");
+    for (const Entry& entry : answer.fresh) EntryState(entry, answer.snapshot, {}, Name(t) + ", fresh");
+  }
+
+  void Effects(const Transaction& t, const LogCommit& commit) {
+    if (commit.records != t.records) {
+      Report(Rule::kEffects, Name(t), " at ", commit.version, ": ", commit.records.size(), " records, sent ",
+             t.records.size());
+    }
+    std::map<std::string, Outcome> outcomes;
+    for (const Write& write : t.writes) {
+      if (outcomes.count(write.name) > 0) continue;
+      outcomes[write.name] = Carry(t.writes, write.name, states_.ValueAt(write.name, commit.version - 1));
+    }
+    for (const auto& [name, outcome] : outcomes) {
+      const std::optional<Value> before = states_.ValueAt(name, commit.version - 1);
+      const std::optional<Value> after = states_.ValueAt(name, commit.version);
+      if (!outcome.possible) {
+        Report(Rule::kEffects, Name(t), " at ", commit.version, " can't write ", name, ", which was ", Show(before));
+      } else if (outcome.after != after) {
+        Report(Rule::kEffects, Name(t), " at ", commit.version, ": ", name, " was ", Show(before), " and should be ",
+               Show(outcome.after), ", is ", Show(after));
+      }
+      const bool in_log = states_.ChangeIn(name, commit.version - 1, commit.version) != nullptr;
+      if (outcome.possible && in_log && !outcome.changed) {
+        Report(Rule::kEffects, Name(t), " at ", commit.version, " changes ", name, ", which it leaves as it is");
+      }
+      // An entry that came and went within one commit, or that was not there to delete, need not be told.
+      if (outcome.possible && !in_log && outcome.changed && (before || outcome.after)) {
+        Report(Rule::kEffects, Name(t), " at ", commit.version, ": the log does not say that it wrote ", name);
+      }
+    }
+    for (const LogChange& change : commit.changes) {
+      if (outcomes.count(change.name) == 0) {
+        Report(Rule::kEffects, Name(t), " at ", commit.version, " changes ", change.name, " unasked");
+      }
+    }
+    for (const Answer& answer : t.answers) {
+      if (answer.verdict == Answer::Verdict::kCommitted && answer.version == commit.version) {
+        Results(t, commit, answer, outcomes);
+      }
+    }
+  }
+
+  void Results(const Transaction& t, const LogCommit& commit, const Answer& answer,
+               const std::map<std::string, Outcome>& outcomes) {
+    if (answer.results_dropped) return;
+    // None at all: no write has a result.
+    if (!answer.results.empty() && answer.results.size() != t.writes.size()) {
+      Report(Rule::kResults, Name(t), " at ", commit.version, ": ", answer.results.size(), " results for ",
+             t.writes.size(), " writes");
+      return;
+    }
+    for (size_t i = 0; i < t.writes.size(); ++i) {
+      const Write& write = t.writes[i];
+      const Outcome& outcome = outcomes.at(write.name);
+      if (!outcome.possible) continue;
+      const std::optional<Value> result = answer.results.empty() ? std::nullopt : answer.results[i];
+      if (result == outcome.results[i]) continue;
+      // What a set gives its sender knows.
+      if (write.change == Write::Change::kSet && !result) continue;
+      Report(Rule::kResults, Name(t), " at ", commit.version, ", write ", i, " of ", write.name, " should give ",
+             Show(outcome.results[i]), ", gave ", Show(result));
+    }
+  }
+
+  void Isolation(const Transaction& t, const LogCommit& commit) {
+    const Version upto = commit.version - 1;
+    if (t.snapshot > upto) {
+      Report(Rule::kRealTime, Name(t), " committed at ", commit.version, ", below its snapshot ", t.snapshot);
+    }
+    if (t.serializable) {
+      for (const std::string& name : t.reads) Unchanged(Rule::kStaleRead, t, commit, name);
+      for (const std::string& prefix : t.lists) {
+        const std::string name = states_.ListingChangeIn(prefix, t.snapshot, upto);
+        if (name.empty()) continue;
+        Report(Rule::kPhantom, Name(t), " listed ", prefix, " at ", t.snapshot, " and committed at ", commit.version,
+               "; ", name, " came or went between");
+      }
+      return;
+    }
+    for (const std::string& name : t.ensures) Unchanged(Rule::kLostUpdate, t, commit, name);
+    for (const Write& write : t.writes) {
+      const bool checked = write.change == Write::Change::kSet || write.change == Write::Change::kDelete;
+      if (checked) Unchanged(Rule::kLostUpdate, t, commit, write.name);
+    }
+  }
+
+  void Unchanged(Rule rule, const Transaction& t, const LogCommit& commit, const std::string& name) {
+    const Point* change = states_.ChangeIn(name, t.snapshot, commit.version - 1);
+    if (change == nullptr) return;
+    Report(rule, Name(t), " with snapshot ", t.snapshot, " committed at ", commit.version, "; ", name,
+           " changed at ", change->version);
+  }
+
+  void EntryState(const Entry& entry, Version snapshot, const std::vector<Write>& pending, const std::string& who) {
+    const Point* point = states_.StateAt(entry.name, snapshot);
+    std::optional<Value> value = point == nullptr ? std::nullopt : point->value;
+    // The tombstone of an absent entry may be swept.
+    const bool swept = !value && entry.version == 0;
+    const Version version = point == nullptr ? 0 : point->version;
+    const Outcome outcome = Carry(pending, entry.name, value);
+    if (outcome.possible && outcome.after != entry.value) {
+      Report(Rule::kReadState, who, ": at ", snapshot, " ", entry.name, " is ", Show(outcome.after), ", read ",
+             Show(entry.value));
+    }
+    if (!outcome.changed && version != entry.version && !swept) {
+      Report(Rule::kReadState, who, ": at ", snapshot, " ", entry.name, " has version ", version, ", read ",
+             entry.version);
+    }
+  }
+
+  void ReadState(const Read& read) {
+    const std::string who = absl::StrCat("client ", read.client, " reading at ", read.invoked);
+    if (read.snapshot < read.at_least) {
+      Report(Rule::kRealTime, who, " had seen ", read.at_least, " and was answered at ", read.snapshot);
+    }
+    if (read.snapshot > states_.newest()) {
+      Report(Rule::kReadState, who, " was answered at ", read.snapshot, ", which is not in the log");
+    }
+    for (const Entry& entry : read.entries) EntryState(entry, read.snapshot, read.pending, who);
+    if (read.prefix.empty()) return;
+    std::vector<std::string> names;
+    for (const Entry& entry : read.entries) names.push_back(entry.name);
+    if (names != states_.ListAt(read.prefix, read.snapshot)) {
+      Report(Rule::kReadState, who, ": listing ", read.prefix, " at ", read.snapshot, " has ", names.size(), " names, ",
+             states_.ListAt(read.prefix, read.snapshot).size(), " expected, or others");
+    }
+  }
+
+  // What was known at some time must hold for everything asked later.
+  void RealTime() {
+    std::vector<std::pair<Time, Version>> known;
+    for (const Transaction& t : history_.transactions) {
+      for (const Answer& answer : t.answers) {
+        if (answer.verdict == Answer::Verdict::kCommitted) known.emplace_back(answer.at, answer.version);
+        if (answer.verdict == Answer::Verdict::kConflict) known.emplace_back(answer.at, answer.snapshot);
+      }
+    }
+    for (const Read& read : history_.reads) known.emplace_back(read.answered, read.snapshot);
+    for (const Sleep& sleep : history_.sleeps) {
+      if (sleep.answered != kNever) known.emplace_back(sleep.answered, sleep.woken_at);
+    }
+    for (const Watch& watch : history_.watches) {
+      for (const WatchStep& step : watch.steps) {
+        const bool tells = step.kind == WatchStep::Kind::kCommit || step.kind == WatchStep::Kind::kSynced ||
+                           step.kind == WatchStep::Kind::kProgress;
+        if (tells) known.emplace_back(step.at, step.version);
+      }
+    }
+    std::sort(known.begin(), known.end());
+    Version newest = 0;
+    for (auto& [at, version] : known) version = newest = std::max(newest, version);
+    const auto known_before = [&known](Time time) {
+      auto next = std::lower_bound(known.begin(), known.end(), std::make_pair(time, Version{0}));
+      return next == known.begin() ? Version{0} : (next - 1)->second;
+    };
+
+    for (const Transaction& t : history_.transactions) {
+      const Version floor = known_before(t.invoked);
+      const auto found = in_log_.find(t.id);
+      if (found != in_log_.end() && found->second[0] <= floor) {
+        Report(Rule::kRealTime, Name(t), " committed at ", found->second[0], "; ", floor,
+               " was known before it was sent");
+      }
+      for (const Answer& answer : t.answers) {
+        if (answer.verdict == Answer::Verdict::kConflict && answer.snapshot < floor) {
+          Report(Rule::kRealTime, Name(t), " was told of a conflict at ", answer.snapshot, "; ", floor,
+                 " was known before it was sent");
+        }
+      }
+    }
+    for (const Read& read : history_.reads) {
+      if (!read.newest || read.snapshot >= known_before(read.invoked)) continue;
+      Report(Rule::kRealTime, "client ", read.client, " asked at ", read.invoked, " for the newest and was answered at ",
+             read.snapshot, "; ", known_before(read.invoked), " was known before");
+    }
+  }
+
+  // Watches.
+  static bool Selects(const Watch& watch, const std::string& name) {
+    if (watch.names.empty() && watch.prefixes.empty()) return Under(name, "/");
+    if (std::find(watch.names.begin(), watch.names.end(), name) != watch.names.end()) return true;
+    return std::any_of(watch.prefixes.begin(), watch.prefixes.end(),
+                       [&name](const std::string& prefix) { return Under(name, prefix); });
+  }
+  static std::vector<const LogChange*> Selected(const Watch& watch, const LogCommit& commit) {
+    std::vector<const LogChange*> changes;
+    for (const LogChange& change : commit.changes) {
+      if (Selects(watch, change.name)) changes.push_back(&change);
+    }
+    return changes;
+  }
+  // The oldest commit in (after, upto] that the watch selects; null: none.
+  const LogCommit* SelectedIn(const Watch& watch, Version after, Version upto) const {
+    const Log& log = states_.log();
+    auto next = std::upper_bound(log.begin(), log.end(), after,
+                                 [](Version v, const LogCommit& commit) { return v < commit.version; });
+    for (; next != log.end() && next->version <= upto; ++next) {
+      if (!Selected(watch, *next).empty()) return &*next;
+    }
+    return nullptr;
+  }
+
+  void WatchStream(const Watch& watch) {
+    const std::string who = absl::StrCat("watch of client ", watch.client);
+    std::optional<Version> at;  // told of everything up to here; nullopt: nothing is promised
+    std::vector<Entry> initial;
+    bool wants_initial = false;
+    const auto complete = [&](Version upto, std::string_view by) {
+      const LogCommit* missed = at ? SelectedIn(watch, *at, upto) : nullptr;
+      if (missed == nullptr) return;
+      Report(Rule::kWatch, who, " missed ", missed->version, " between ", *at, " and ", std::string(by), " ", upto);
+    };
+    for (const WatchStep& step : watch.steps) {
+      switch (step.kind) {
+        case WatchStep::Kind::kOpened:
+          wants_initial = step.initial;
+          initial.clear();
+          if (step.version != 0) complete(step.version, "resuming after");
+          at = step.version == 0 ? std::nullopt : std::optional<Version>(step.version);
+          break;
+        case WatchStep::Kind::kInitial:
+          if (!wants_initial) Report(Rule::kWatch, who, " was given initial entries unasked");
+          initial.insert(initial.end(), step.entries.begin(), step.entries.end());
+          break;
+        case WatchStep::Kind::kSynced:
+          complete(step.version, "synced");
+          at = std::max(at.value_or(0), step.version);
+          if (wants_initial) Initial(watch, initial, step.version, who);
+          wants_initial = false;
+          break;
+        case WatchStep::Kind::kCommit:
+          if (at && step.version <= *at) {
+            Report(Rule::kWatch, who, " saw ", step.version, " after ", *at);
+          }
+          if (!at) Report(Rule::kWatch, who, " saw ", step.version, " before it was synced");
+          complete(step.version - 1, "commit");
+          Event(watch, step, who);
+          at = step.version;
+          break;
+        case WatchStep::Kind::kProgress:
+          complete(step.version, "progress");
+          if (at) at = std::max(*at, step.version);
+          break;
+        case WatchStep::Kind::kGap:
+          at = std::nullopt;
+          break;
+      }
+    }
+    if (watch.complete_to > 0) complete(watch.complete_to, "the end");
+  }
+
+  void Initial(const Watch& watch, const std::vector<Entry>& initial, Version version, const std::string& who) {
+    std::vector<std::string> names, expected;
+    for (const Entry& entry : initial) {
+      EntryState(entry, version, {}, who + ", initial");
+      if (entry.value) names.push_back(entry.name);
+    }
+    std::sort(names.begin(), names.end());
+    for (const auto& [name, points] : states_.entries()) {
+      if (Selects(watch, name) && states_.ValueAt(name, version)) expected.push_back(name);
+    }
+    if (names != expected) {
+      Report(Rule::kWatch, who, " began at ", version, " with ", names.size(), " entries, ", expected.size(),
+             " expected, or others");
+    }
+  }
+
+  void Event(const Watch& watch, const WatchStep& step, const std::string& who) {
+    const LogCommit* commit = states_.At(step.version);
+    if (commit == nullptr) {
+      Report(Rule::kWatch, who, " saw ", step.version, ", which is not in the log");
+      return;
+    }
+    if (commit->id != step.id) Report(Rule::kWatch, who, " saw ", step.version, " under another id");
+    if (commit->records != step.records) Report(Rule::kWatch, who, " saw ", step.version, " with other records");
+    const std::vector<const LogChange*> expected = Selected(watch, *commit);
+    if (expected.size() != step.changes.size()) {
+      Report(Rule::kWatch, who, " saw ", step.changes.size(), " changes at ", step.version, ", expected ",
+             expected.size());
+    }
+    for (const WatchStep::Change& change : step.changes) {
+      const auto found = std::find_if(expected.begin(), expected.end(),
+                                      [&change](const LogChange* c) { return c->name == change.name; });
+      if (found == expected.end()) {
+        Report(Rule::kWatch, who, " saw ", change.name, " change at ", step.version, ", which it did not");
+        continue;
+      }
+      const std::optional<Value> before = states_.ValueAt(change.name, step.version - 1);
+      const std::optional<Value> after = states_.ValueAt(change.name, step.version);
+      if (change.before_known && change.before != before) {
+        Report(Rule::kWatch, who, " at ", step.version, ": ", change.name, " was ", Show(before), ", told ",
+               Show(change.before));
+      }
+      // A definition's change need not bring the value.
+      const bool define = (*found)->kind == LogChange::Kind::kDefine;
+      if (change.after != after && !(define && !change.after)) {
+        Report(Rule::kWatch, who, " at ", step.version, ": ", change.name, " is ", Show(after), ", told ",
+               Show(change.after));
+      }
+      if (change.expired != ((*found)->kind == LogChange::Kind::kExpire)) {
+        Report(Rule::kWatch, who, " at ", step.version, ": ", change.name, " deleted or expired, told the other");
+      }
+    }
+  }
+
+  void Sleeping(const Sleep& sleep) {
+    const std::string who = absl::StrCat("sleep of client ", sleep.client, " from ", sleep.snapshot);
+    const auto changed_by = [this, &sleep](Version upto) -> std::string {
+      for (const std::string& name : sleep.reads) {
+        if (states_.ChangeIn(name, sleep.snapshot, upto) != nullptr) return name;
+      }
+      for (const std::string& prefix : sleep.lists) {
+        if (!states_.ListingChangeIn(prefix, sleep.snapshot, upto).empty()) return prefix;
+      }
+      return "";
+    };
+    if (sleep.answered != kNever) {
+      if (changed_by(sleep.woken_at).empty()) {
+        Report(Rule::kSleep, who, " was woken at ", sleep.woken_at, ", where nothing that it read had changed");
+      }
+      for (const Entry& entry : sleep.fresh) EntryState(entry, sleep.woken_at, {}, who + ", fresh");
+    } else if (sleep.asleep_at > 0) {
+      const std::string name = changed_by(sleep.asleep_at);
+      if (!name.empty()) {
+        Report(Rule::kSleep, who, " sleeps on at ", sleep.asleep_at, ", although ", name, " has changed");
+      }
+    }
+  }
+
+  void Expiries() {
+    for (const auto& [name, points] : states_.entries()) {
+      for (size_t i = 1; i < points.size(); ++i) {
+        const Point& end = points[i];
+        const Point& last = points[i - 1];
+        const bool expired = std::any_of(
+            end.commit->changes.begin(), end.commit->changes.end(), [&name = name](const LogChange& change) {
+              return change.name == name && change.kind == LogChange::Kind::kExpire;
+            });
+        if (!expired) continue;
+        if (last.ttl_ms == 0) {
+          Report(Rule::kExpiry, name, " expired at ", end.version, " without a TTL");
+          continue;
+        }
+        // Written no earlier than its transaction was sent; expired no later than that was installed.
+        const auto installed = history_.installed.find(end.version);
+        const auto writer = last.commit->id ? by_id_.find(*last.commit->id) : by_id_.end();
+        if (installed == history_.installed.end() || writer == by_id_.end()) continue;
+        const Time lived = installed->second - writer->second->invoked;
+        if (lived < last.ttl_ms * 1000000) {
+          Report(Rule::kExpiry, name, " written at ", last.version, " expired at ", end.version, " after ",
+                 lived / 1000000, " ms of ", last.ttl_ms);
+        }
+      }
+    }
+  }
+
+  const History& history_;
+  const States states_;
+  std::map<Uuid, const Transaction*> by_id_;
+  std::map<Uuid, std::vector<Version>> in_log_;
+  std::map<Rule, size_t> counts_;
+  std::vector<Violation> violations_;
+};
+
+}  // namespace
+
+std::string_view RuleName(Rule rule) { return kRuleNames[static_cast<size_t>(rule)]; }
+
+std::string ToString(const std::vector<Violation>& violations) {
+  std::string text;
+  for (const Violation& violation : violations) {
+    absl::StrAppend(&text, std::string(RuleName(violation.rule)), ": ", violation.what, "\n");
+  }
+  return text;
+}
+
+std::vector<Violation> Check(const History& history, const Log& log) { return Checking(history, log).Run(); }
+
+Outcome Carry(const std::vector<Write>& writes, std::string_view name, const std::optional<Value>& before) {
+  Outcome outcome;
+  outcome.after = before;
+  for (const Write& write : writes) {
+    outcome.results.emplace_back();
+    if (write.name != name) continue;
+    std::optional<Value>& value = outcome.after;
+    switch (write.change) {
+      case Write::Change::kSet:
+        value = write.value;
+        break;
+      case Write::Change::kAdd:
+        if (!value || !value->is(Type::kInteger)) {
+          outcome.possible = false;
+          return outcome;
+        }
+        value = Value::Integer(value->integer() + write.value.integer());
+        break;
+      case Write::Change::kConj:
+        if (!value || !value->is(Type::kVector)) {
+          outcome.possible = false;
+          return outcome;
+        }
+        value = Value::OfVector(value->items().Push(write.value));
+        break;
+      case Write::Change::kDelete:
+        // Nothing to delete is nothing done.
+        outcome.changed = outcome.changed || value.has_value();
+        value = std::nullopt;
+        continue;
+      case Write::Change::kCreate:
+        if (!value) {
+          value = write.value;
+          outcome.changed = true;
+        }
+        outcome.results.back() = value;
+        continue;
+      case Write::Change::kDefine:
+        outcome.possible = outcome.possible && value.has_value();
+        outcome.changed = true;
+        continue;
+    }
+    outcome.changed = true;
+    outcome.results.back() = value;
+  }
+  return outcome;
+}
+
+}  // namespace stm::check

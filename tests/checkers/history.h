@@ -1,0 +1,180 @@
+// A history is what clients saw of one store: every transaction with every answer it got, every read, watch and sleep,
+// with times of one clock. Each is one line of EDN, so that processes in any language can write one. Plain data.
+#ifndef STM_TESTS_CHECKERS_HISTORY_H_
+#define STM_TESTS_CHECKERS_HISTORY_H_
+
+#include <cstdint>
+#include <limits>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "engine/values/value.h"
+
+namespace stm::check {
+
+using Version = int64_t;
+// Nanoseconds on the one clock of everybody who wrote the history.
+using Time = int64_t;
+inline constexpr Time kNever = std::numeric_limits<Time>::max();
+
+struct Entry {
+  std::string name;
+  std::optional<Value> value;  // nullopt: absent
+  Version version = 0;         // 0: never written, or a swept tombstone
+};
+
+// The changes that the checker knows how to carry out itself.
+struct Write {
+  enum class Change : uint8_t { kSet, kAdd, kConj, kDelete, kCreate, kDefine };
+  std::string name;
+  Change change = Change::kSet;
+  Value value;         // of kAdd an integer; of kConj one item for a vector
+  int64_t ttl_ms = 0;  // of kDefine, and of an entry that kCreate or kSet makes; 0: for ever
+};
+
+// One answer to one read: entries by name, or all there is under a prefix.
+struct Read {
+  int64_t client = 0;
+  Time invoked = 0;
+  Time answered = 0;
+  bool newest = false;     // asked for the newest, so linearizable; else at a snapshot, or stale
+  Version at_least = 0;    // what the client said it had seen
+  Version snapshot = 0;    // what the answer says
+  std::string prefix;      // "": by name
+  std::vector<Write> pending;  // the answer is as seen after these
+  std::vector<Entry> entries;
+};
+
+// What a client was told about a transaction id. A duplicate or a resend adds another.
+struct Answer {
+  enum class Verdict : uint8_t {
+    kCommitted,
+    kConflict,
+    kRejected,
+    kRefused,       // a failure that says "not committed": a bound, no room, a lost fence
+    kNotCommitted,
+    kUnknown,       // too old, or a failure that says nothing
+  };
+  struct Cause {
+    std::string name;
+    Version version = 0;
+  };
+  Verdict verdict = Verdict::kUnknown;
+  Time at = 0;
+  Version version = 0;  // of kCommitted
+  std::vector<std::optional<Value>> results;
+  bool results_dropped = false;
+  std::vector<Cause> causes;  // of kConflict
+  Version snapshot = 0;
+  std::vector<Entry> fresh;
+};
+
+struct Transaction {
+  int64_t client = 0;
+  Uuid id;
+  Time invoked = 0;  // first sent
+  Version snapshot = 0;
+  bool serializable = true;
+  std::vector<std::string> reads;
+  std::vector<std::string> lists;
+  std::vector<std::string> ensures;
+  std::vector<Write> writes;
+  std::vector<Value> records;
+  std::vector<Answer> answers;
+};
+
+struct WatchStep {
+  enum class Kind : uint8_t { kOpened, kInitial, kSynced, kCommit, kProgress, kGap };
+  struct Change {
+    std::string name;
+    std::optional<Value> before;
+    bool before_known = true;
+    std::optional<Value> after;
+    bool expired = false;
+  };
+  Kind kind = Kind::kOpened;
+  Time at = 0;
+  Version version = 0;  // kOpened: after this, 0 from now. kSynced, kCommit, kProgress. kGap: where to begin again
+  bool initial = false;         // of kOpened
+  std::vector<Entry> entries;   // of kInitial
+  std::optional<Uuid> id;       // of kCommit
+  std::vector<Change> changes;  // of kCommit
+  std::vector<Value> records;   // of kCommit
+};
+
+// One watcher, its reconnections included.
+struct Watch {
+  int64_t client = 0;
+  std::vector<std::string> names;
+  std::vector<std::string> prefixes;  // both empty: all but the system's
+  std::vector<WatchStep> steps;
+  // Every selected commit up to here must have come; 0: the watcher was cut off, nothing is claimed.
+  Version complete_to = 0;
+};
+
+// One AwaitChange.
+struct Sleep {
+  int64_t client = 0;
+  Time invoked = 0;
+  Time answered = kNever;
+  Version snapshot = 0;
+  std::vector<std::string> reads;
+  std::vector<std::string> lists;
+  Version woken_at = 0;  // the answer's snapshot
+  std::vector<Entry> fresh;
+  // Not answered although the daemon that held it had installed this version; 0: nothing is claimed.
+  Version asleep_at = 0;
+};
+
+struct History {
+  std::vector<Transaction> transactions;
+  std::vector<Read> reads;
+  std::vector<Watch> watches;
+  std::vector<Sleep> sleeps;
+  // When a version was installed, by an observer inside the daemon; may be empty.
+  std::map<Version, Time> installed;
+  // Nobody else wrote to the store: every commit of the log is one of these transactions or an expiry.
+  bool whole = true;
+};
+
+// The log as its reader serves it: the version order, known exactly.
+struct LogChange {
+  enum class Kind : uint8_t { kSet, kCreate, kDelete, kExpire, kDefine };
+  std::string name;
+  Kind kind = Kind::kSet;
+  std::optional<Value> value;     // of kSet, kCreate
+  std::optional<int64_t> ttl_ms;  // where the change says so
+  // As the reader tells it; before_known false: not told.
+  std::optional<Value> before;
+  bool before_known = false;
+};
+
+struct LogCommit {
+  Version version = 0;
+  std::optional<Uuid> id;
+  std::vector<LogChange> changes;
+  std::vector<Value> records;
+};
+
+using Log = std::vector<LogCommit>;
+
+// One line each, without the newline.
+std::string ToEdnLine(const Transaction& transaction);
+std::string ToEdnLine(const Read& read);
+std::string ToEdnLine(const Watch& watch);
+std::string ToEdnLine(const Sleep& sleep);
+std::string ToEdnLine(const LogCommit& commit);
+std::string ToEdnText(const History& history, const Log& log);
+
+// Adds a line to `history` or `log`. INVALID_ARGUMENT names the key that is wrong.
+absl::Status AddEdnLine(std::string_view line, History* history, Log* log);
+// All lines of a text; blank ones are skipped. Errors begin with the line's number.
+absl::Status AddEdnText(std::string_view text, History* history, Log* log);
+
+}  // namespace stm::check
+
+#endif  // STM_TESTS_CHECKERS_HISTORY_H_
