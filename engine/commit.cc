@@ -16,6 +16,8 @@ namespace {
 // What history costs beside the values themselves, a commit and a change.
 constexpr int64_t kCommitOverheadBytes = 256;
 constexpr int64_t kChangeOverheadBytes = 384;
+// A transaction on large values that move is worked on off the Loop this often, then on it.
+constexpr int kParkedMax = 3;
 
 std::shared_ptr<const Verdict> Make(Verdict verdict) { return std::make_shared<const Verdict>(std::move(verdict)); }
 
@@ -71,7 +73,7 @@ void Engine::State::Arrive(std::unique_ptr<Transaction> transaction, CommitDone 
     return Refuse(std::move(pending), {LimitReached("transaction_entries_max", options_.transaction_entries_max,
                                                     "the transaction", names, "use smaller transactions")});
   }
-  if (static_cast<int64_t>(queue_.size()) + reservations_.in_line() >= options_.commit_queue_max) {
+  if (static_cast<int64_t>(queue_.size()) + reservations_.in_line() + parked_ >= options_.commit_queue_max) {
     return Refuse(std::move(pending), {QueueFull(options_.commit_queue_max)});
   }
 
@@ -246,25 +248,8 @@ void Engine::State::Validate(std::unique_ptr<Pending> pending, Appending& batch)
   if (certain) return Conflicted(std::move(pending), std::move(causes));
   if (!causes.empty()) return wait(std::move(pending));
 
-  auto writes = WriteSet::Evaluate(
-      t.writes, {options_.value_bytes_max, options_.transaction_bytes_max}, [&](std::string_view name) {
-        WriteSet::Base base;
-        Entry* entry = entries_.Find(name);
-        if (entry == nullptr) return base;
-        base.entry = entry;
-        if (entry->tentative.batch != 0) {
-          depends = std::max(depends, entry->tentative.batch);
-          base.value = entry->tentative.value;
-          base.kind = entry->tentative.kind;
-          base.definition = entry->tentative.definition;
-        } else if (const Versioned* newest = entry->newest()) {
-          base.value = newest->value;
-          base.kind = newest->kind;
-          base.definition = newest->definition;
-          base.expiry_due = entry->expires <= batch.now;
-        }
-        return base;
-      });
+  WriteSet::Result writes = EvaluateWrites(*pending, batch.now, &depends);
+  if (std::holds_alternative<WriteSet::Heavy>(writes)) return Park(std::move(pending));
   if (auto* set = std::get_if<WriteSet>(&writes)) return Accept(std::move(pending), std::move(*set), batch);
   if (depends != 0) return wait(std::move(pending));
   if (auto* rejected = std::get_if<Rejected>(&writes)) {
@@ -272,6 +257,88 @@ void Engine::State::Validate(std::unique_ptr<Pending> pending, Appending& batch)
     return Refuse(std::move(pending), {std::move(*rejected)});
   }
   Refuse(std::move(pending), {std::get<absl::Status>(std::move(writes))});
+}
+
+// An entry as it is once the batches under way are installed.
+WriteSet::Base Engine::State::BaseOf(std::string_view name, absl::Duration now, uint64_t* depends) const {
+  WriteSet::Base base;
+  Entry* entry = entries_.Find(name);
+  if (entry == nullptr) return base;
+  base.entry = entry;
+  if (entry->tentative.batch != 0) {
+    *depends = std::max(*depends, entry->tentative.batch);
+    base.value = entry->tentative.value;
+    base.kind = entry->tentative.kind;
+    base.definition = entry->tentative.definition;
+  } else if (const Versioned* newest = entry->newest()) {
+    base.value = newest->value;
+    base.kind = newest->kind;
+    base.definition = newest->definition;
+    base.expiry_due = entry->expires <= now;
+  }
+  return base;
+}
+
+WriteSet::Result Engine::State::EvaluateWrites(Pending& pending, absl::Duration now, uint64_t* depends) const {
+  if (pending.prepared.has_value()) {
+    // What was worked out off the Loop holds if the values that it began with are still there, the same objects.
+    bool same = true;
+    for (auto& [name, before] : pending.prepared->bases) {
+      WriteSet::Base base = BaseOf(name, now, depends);
+      same = same && base.kind == before.kind && base.definition == before.definition &&
+             base.value.has_value() == before.value.has_value() &&
+             (!base.value.has_value() || base.value->identical(*before.value));
+      before.entry = base.entry;
+    }
+    if (same) {
+      WriteSet::Result writes = std::move(pending.prepared->writes);
+      if (auto* set = std::get_if<WriteSet>(&writes)) {
+        for (WriteSet::Item& item : set->items()) {
+          for (const auto& [name, before] : pending.prepared->bases) {
+            if (item.name == name) item.before.entry = before.entry;
+          }
+        }
+      }
+      pending.prepared.reset();
+      return writes;
+    }
+    pending.prepared.reset();
+  }
+  // Values that move faster than they can be worked on elsewhere are worked on here in the end.
+  int64_t heavy_bytes = pending.parked < kParkedMax ? options_.heavy_value_bytes : 0;
+  return WriteSet::Evaluate(pending.transaction->writes,
+                            {options_.value_bytes_max, options_.transaction_bytes_max, heavy_bytes},
+                            [&](std::string_view name) { return BaseOf(name, now, depends); });
+}
+
+// Works the writes out off the Loop, outside any order, and queues the transaction again.
+void Engine::State::Park(std::unique_ptr<Pending> pending) {
+  ++parked_;
+  ++pending->parked;
+  Prepared prepared;
+  uint64_t depends = 0;
+  absl::Duration now = loop_->Now();
+  for (const Write& write : pending->transaction->writes) {
+    bool known = false;
+    for (const auto& [name, base] : prepared.bases) known = known || name == write.name;
+    if (!known) prepared.bases.emplace_back(write.name, BaseOf(write.name, now, &depends));
+  }
+  WriteSet::Bounds bounds{options_.value_bytes_max, options_.transaction_bytes_max, 0};
+  executor_->Run(Work::kHeavy, [this, bounds, pending = std::move(pending), prepared = std::move(prepared)]() mutable {
+    prepared.writes = WriteSet::Evaluate(pending->transaction->writes, bounds, [&](std::string_view name) {
+      for (const auto& [known, base] : prepared.bases) {
+        if (known == name) return base;
+      }
+      return WriteSet::Base();
+    });
+    pending->prepared = std::move(prepared);
+    loop_->Post([this, pending = std::move(pending)]() mutable {
+      --parked_;
+      queue_.push_back(std::move(pending));
+      CloseBatches();
+      FlushAnswers();
+    });
+  });
 }
 
 // What a transaction read and counts on is unchanged if its newest version is <= the snapshot. *certain: a cause is
@@ -404,7 +471,7 @@ void Engine::State::Appended(uint64_t number, AppendResult result) {
   // The next append goes before the answers: the disk is what everybody waits for.
   CloseBatches();
   FlushAnswers();
-  if (draining_ && queue_.empty() && appending_.empty() && drained_) loop_->Post(std::exchange(drained_, nullptr));
+  if (draining_ && queue_.empty() && appending_.empty() && parked_ == 0 && drained_) loop_->Post(std::exchange(drained_, nullptr));
 }
 
 // Forgets what entries would have become, and entries that would have been.

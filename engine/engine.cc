@@ -38,7 +38,7 @@ void Engine::State::Drain(absl::AnyInvocable<void()> done) {
   for (auto& [version, waiting] : ahead) waiting.done(NotReady("draining", absl::Milliseconds(100)));
   CloseBatches();
   FlushAnswers();
-  if (queue_.empty() && appending_.empty()) return loop_->Post(std::move(done));
+  if (queue_.empty() && appending_.empty() && parked_ == 0) return loop_->Post(std::move(done));
   drained_ = std::move(done);
 }
 
@@ -56,6 +56,7 @@ Status Engine::State::GetStatus() const {
   status.stats.tombstones = static_cast<int64_t>(tombstones_.size());
   status.stats.queued = static_cast<int64_t>(queue_.size());
   status.stats.in_line = reservations_.in_line();
+  status.stats.parked = parked_;
   status.stats.in_flight = static_cast<int64_t>(appending_.size());
   status.stats.sleepers = sleepers_.size();
   status.stats.watches = watches_.size();

@@ -28,6 +28,7 @@ struct Options {
   int64_t value_bytes_max = 1 << 20;             // EDN bytes of one value
   int64_t transaction_bytes_max = 8 << 20;       // EDN bytes of all values of one transaction
   int64_t transaction_entries_max = 10000;       // reads, lists, ensures and writes of one transaction
+  int64_t heavy_value_bytes = 64 << 10;          // operations and rules on larger values run off the Loop
   int64_t batch_transactions_max = 256;
   int64_t batch_bytes_max = 4 << 20;
   int64_t batches_in_flight_max = 1;             // appends under way at once; 1 for a log of one's own
@@ -148,6 +149,7 @@ struct Stats {
   int64_t tombstones = 0;
   int64_t queued = 0;        // transactions waiting for a batch
   int64_t in_line = 0;       // transactions waiting for a reservation
+  int64_t parked = 0;        // transactions whose large values are worked on off the Loop
   int64_t in_flight = 0;     // batches being appended
   int64_t sleepers = 0;
   int64_t watches = 0;

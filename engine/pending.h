@@ -4,13 +4,23 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
+#include <utility>
+#include <vector>
 
 #include "absl/container/inlined_vector.h"
 #include "absl/time/time.h"
 #include "engine/engine.h"
 #include "engine/transaction.h"
+#include "engine/write_set.h"
 
 namespace stm::engine {
+
+// What the writes come to over these bases, worked out off the Loop because the values are large.
+struct Prepared {
+  std::vector<std::pair<std::string_view, WriteSet::Base>> bases;
+  WriteSet::Result writes;
+};
 
 struct Pending {
   std::unique_ptr<Transaction> transaction;
@@ -23,6 +33,8 @@ struct Pending {
   bool in_id_table = false;
   // The reservation it holds, or 0.
   uint64_t reservation = 0;
+  std::optional<Prepared> prepared;
+  int parked = 0;  // how often
   // It waited in line for a reservation: if it is stale after all, its next run gets one at once.
   bool waited_in_line = false;
 

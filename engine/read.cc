@@ -19,6 +19,41 @@ void AnswerLater(Executor* executor, Done<T> done, absl::StatusOr<T> result) {
                 [done = std::move(done), result = std::move(result)]() mutable { done(std::move(result)); });
 }
 
+// Makes what was read look as it will after `pending`. `bases` are the entries that those write, in their order.
+absl::Status ApplyPending(const std::vector<Write>& pending, const std::vector<EntryState>& bases,
+                          const WriteSet::Bounds& bounds, GetResult* result) {
+  WriteSet::Result writes = WriteSet::Evaluate(pending, bounds, [&](std::string_view name) {
+    WriteSet::Base base;
+    for (const EntryState& state : bases) {
+      if (state.name != name) continue;
+      base.value = state.value;
+      base.kind = state.kind;
+      base.definition = state.definition;
+      break;
+    }
+    return base;
+  });
+  if (auto* status = std::get_if<absl::Status>(&writes)) return *status;
+  if (auto* rejected = std::get_if<Rejected>(&writes)) {
+    v1::ErrorDetail detail;
+    detail.set_name(rejected->name);
+    detail.set_found(rejected->rejection.found);
+    detail.set_reason(rejected->rejection.cause == RejectCause::kAbsent ? v1::ERROR_REASON_ABSENT
+                      : rejected->rejection.cause == RejectCause::kKind ? v1::ERROR_REASON_WRONG_KIND
+                                                                        : v1::ERROR_REASON_BAD_VALUE);
+    return WithDetail(absl::FailedPreconditionError(rejected->rejection.message), detail);
+  }
+  for (EntryState& state : result->entries) {
+    for (const WriteSet::Item& item : std::get<WriteSet>(writes).items()) {
+      if (item.name != state.name) continue;
+      state.value = item.value;
+      state.kind = item.kind;
+      state.definition = item.definition;
+    }
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status Engine::State::CheckStore(uint64_t store) const {
@@ -148,45 +183,29 @@ void Engine::State::Get(GetRequest request, Done<GetResult> done) {
   ResolveSnapshot(at, seen, deadline,
                   [this, request = std::move(request), done = std::move(done)](absl::StatusOr<Version> snapshot) mutable {
                     if (!snapshot.ok()) return AnswerLater<GetResult>(executor_, std::move(done), snapshot.status());
-                    AnswerLater<GetResult>(executor_, std::move(done), ReadAt(request, *snapshot));
+                    GetResult result = ReadAt(request.names, *snapshot);
+                    if (request.pending.empty()) {
+                      return AnswerLater<GetResult>(executor_, std::move(done), std::move(result));
+                    }
+                    // Operations may be on large values: they are applied off the Loop.
+                    std::vector<std::string> names;
+                    for (const Write& write : request.pending) names.push_back(write.name);
+                    executor_->Run(Work::kAnswer, [request = std::move(request), result = std::move(result),
+                                                   bases = ReadAt(names, *snapshot).entries, bounds = WriteSet::Bounds{options_.value_bytes_max, options_.transaction_bytes_max, 0},
+                                                   done = std::move(done)]() mutable {
+                      absl::Status status = ApplyPending(request.pending, bases, bounds, &result);
+                      if (!status.ok()) return done(std::move(status));
+                      done(std::move(result));
+                    });
                   });
 }
 
-absl::StatusOr<GetResult> Engine::State::ReadAt(const GetRequest& request, Version snapshot) const {
+GetResult Engine::State::ReadAt(const std::vector<std::string>& names, Version snapshot) const {
   GetResult result;
   result.installed = installed_;
   result.snapshot = snapshot;
-  result.entries.reserve(request.names.size());
-  for (const std::string& name : request.names) result.entries.push_back(StateAt(name, snapshot));
-  if (request.pending.empty()) return result;
-
-  auto writes = WriteSet::Evaluate(request.pending, {options_.value_bytes_max, options_.transaction_bytes_max},
-                                   [&](std::string_view name) {
-                                     WriteSet::Base base;
-                                     EntryState state = StateAt(name, snapshot);
-                                     base.value = std::move(state.value);
-                                     base.kind = state.kind;
-                                     base.definition = std::move(state.definition);
-                                     return base;
-                                   });
-  if (auto* status = std::get_if<absl::Status>(&writes)) return *status;
-  if (auto* rejected = std::get_if<Rejected>(&writes)) {
-    v1::ErrorDetail detail;
-    detail.set_name(rejected->name);
-    detail.set_found(rejected->rejection.found);
-    detail.set_reason(rejected->rejection.cause == RejectCause::kAbsent ? v1::ERROR_REASON_ABSENT
-                      : rejected->rejection.cause == RejectCause::kKind ? v1::ERROR_REASON_WRONG_KIND
-                                                                        : v1::ERROR_REASON_BAD_VALUE);
-    return WithDetail(absl::FailedPreconditionError(rejected->rejection.message), detail);
-  }
-  for (EntryState& state : result.entries) {
-    for (const WriteSet::Item& item : std::get<WriteSet>(writes).items()) {
-      if (item.name != state.name) continue;
-      state.value = item.value;
-      state.kind = item.kind;
-      state.definition = item.definition;
-    }
-  }
+  result.entries.reserve(names.size());
+  for (const std::string& name : names) result.entries.push_back(StateAt(name, snapshot));
   return result;
 }
 

@@ -108,6 +108,9 @@ class Engine::State {
   void CloseBatches();
   void CloseBatch();
   void Validate(std::unique_ptr<Pending> pending, Appending& batch);
+  WriteSet::Base BaseOf(std::string_view name, absl::Duration now, uint64_t* depends) const;
+  WriteSet::Result EvaluateWrites(Pending& pending, absl::Duration now, uint64_t* depends) const;
+  void Park(std::unique_ptr<Pending> pending);
   void CheckReads(const Transaction& transaction, bool installed_only, std::vector<ConflictCause>* causes, bool* certain,
                   uint64_t* depends);
   void Accept(std::unique_ptr<Pending> pending, WriteSet writes, Appending& batch);
@@ -134,7 +137,7 @@ class Engine::State {
                        absl::AnyInvocable<void(absl::StatusOr<Version>)> done);
   EntryState StateAt(std::string_view name, Version snapshot) const;
   std::vector<EntryState> Fresh(const std::vector<std::string>& names) const;
-  absl::StatusOr<GetResult> ReadAt(const GetRequest& request, Version snapshot) const;
+  GetResult ReadAt(const std::vector<std::string>& names, Version snapshot) const;
   absl::StatusOr<ListResult> ListAt(const ListRequest& request, Version snapshot) const;
   bool ChangedSince(Version snapshot, const std::vector<std::string>& reads, const std::vector<std::string>& lists) const;
   void Wake(std::vector<Sleeper> sleepers);
@@ -185,6 +188,7 @@ class Engine::State {
 
   std::deque<std::unique_ptr<Pending>> queue_;
   std::deque<Appending> appending_;
+  int64_t parked_ = 0;
   uint64_t next_batch_ = 1;
   uint64_t next_sequence_ = 1;
   std::vector<Answer> answers_;

@@ -38,6 +38,16 @@ const Validator* ValidatorOf(const std::shared_ptr<const Definition>& definition
   return definition == nullptr ? nullptr : definition->validator.get();
 }
 
+int64_t Size(const std::optional<Value>& value) {
+  return value.has_value() ? static_cast<int64_t>(value->edn_size()) : 0;
+}
+
+int64_t ArgumentBytes(const Operation& operation) {
+  int64_t bytes = static_cast<int64_t>(operation.argument.edn_size() + operation.entries.entries_edn_size());
+  for (const Value& argument : operation.arguments) bytes += static_cast<int64_t>(argument.edn_size());
+  return bytes + Size(operation.expected);
+}
+
 // A `define` sets the definition whole, but for the container, which creation fixed.
 std::shared_ptr<const Definition> Redefine(const std::shared_ptr<const Definition>& old,
                                            const std::shared_ptr<const Definition>& given) {
@@ -50,8 +60,8 @@ std::shared_ptr<const Definition> Redefine(const std::shared_ptr<const Definitio
 
 }  // namespace
 
-std::variant<WriteSet, Rejected, absl::Status> WriteSet::Evaluate(const std::vector<Write>& writes, const Bounds& bounds,
-                                                                  absl::FunctionRef<Base(std::string_view)> base) {
+WriteSet::Result WriteSet::Evaluate(const std::vector<Write>& writes, const Bounds& bounds,
+                                    absl::FunctionRef<Base(std::string_view)> base) {
   WriteSet set;
   set.items_.reserve(writes.size());
   absl::flat_hash_map<absl::string_view, size_t> places;  // only beyond kLinearNamesMax names
@@ -117,6 +127,9 @@ std::variant<WriteSet, Rejected, absl::Status> WriteSet::Evaluate(const std::vec
         }
         break;
       case Write::Change::kApply: {
+        if (bounds.heavy_bytes > 0 && (Size(item.value) > bounds.heavy_bytes || ArgumentBytes(*write.operation) > bounds.heavy_bytes)) {
+          return Heavy{};
+        }
         auto applied = Apply(*write.operation, item.value);
         if (auto* rejection = std::get_if<Rejection>(&applied)) return Reject(write, i, std::move(*rejection));
         Applied& outcome = std::get<Applied>(applied);
@@ -193,6 +206,7 @@ std::variant<WriteSet, Rejected, absl::Status> WriteSet::Evaluate(const std::vec
       set.bytes_ += size;
     }
     if (const Validator* validator = ValidatorOf(item.definition)) {
+      if (bounds.heavy_bytes > 0 && Size(item.value) > bounds.heavy_bytes) return Heavy{};
       if (std::optional<Rejection> rejection = validator->Check(*item.value)) {
         return Reject(write, item.last_write, std::move(*rejection));
       }

@@ -53,11 +53,17 @@ class WriteSet {
   struct Bounds {
     int64_t value_bytes_max;
     int64_t transaction_bytes_max;
+    // An operation on, or a rule over, a larger value is not begun: the result is Heavy. 0: whatever it takes.
+    int64_t heavy_bytes;
   };
+  // The work is too long for the Loop.
+  struct Heavy {};
+  // A Status: a bound.
+  using Result = std::variant<WriteSet, Rejected, absl::Status, Heavy>;
 
-  // `writes` outlive the result. A Status: a bound.
-  static std::variant<WriteSet, Rejected, absl::Status> Evaluate(const std::vector<Write>& writes, const Bounds& bounds,
-                                                                 absl::FunctionRef<Base(std::string_view)> base);
+  // `writes` outlive the result.
+  static Result Evaluate(const std::vector<Write>& writes, const Bounds& bounds,
+                         absl::FunctionRef<Base(std::string_view)> base);
 
   const std::vector<Item>& items() const { return items_; }
   std::vector<Item>& items() { return items_; }

@@ -487,6 +487,26 @@ TEST_CASE("bounds: too many entries, too large a value, and a deadline that has 
   CHECK(h.Value("/a") == "absent");
 }
 
+TEST_CASE("park: operations on large values are worked out off the Loop, and again when the value moved") {
+  Options options;
+  options.heavy_value_bytes = 50;
+  Harness h(options);
+  h.Must(Tx().Put(Write::Change::kSet, "/log", Value::String(std::string(100, 'x'))));
+  auto first = h.Send(Tx().Id(1).Apply("/log", "(append \"a\")"));
+  auto second = h.Send(Tx().Id(2).Apply("/log", "(append \"b\")"));
+  CHECK(h.engine.GetStatus().stats.parked == 2);
+  h.loop.Turn();
+  REQUIRE(first->as<Committed>() != nullptr);
+  REQUIRE(second->as<Committed>() != nullptr);
+  CHECK(h.Value("/log") == absl::StrCat("\"", std::string(100, 'x'), "ab\""));
+  CHECK(h.engine.GetStatus().stats.parked == 0);
+  auto rejected = h.Do(Tx().Apply("/log", "(add 1)"));
+  CHECK(rejected->as<Rejected>() != nullptr);
+  auto created = h.Do(Tx().Apply("/new", absl::StrCat("(set \"", std::string(80, 'y'), "\")")));
+  CHECK(created->as<Committed>() != nullptr);
+  CHECK(h.Value("/new").size() == 82);
+}
+
 TEST_CASE("drain: what is under way finishes, what comes later is refused, watches end") {
   Harness h;
   h.coordinator.hold = true;

@@ -1,0 +1,193 @@
+// Values alone: equality, hashes, sizes, depth, lifetime.
+#include <catch2/catch.hpp>
+#include <rapidcheck/catch.h>
+
+#include <cmath>
+#include <limits>
+#include <sstream>
+#include <thread>
+#include <unordered_map>
+
+#include "engine/values/edn.h"
+#include "tests/engine/values/generators.h"
+
+namespace stm {
+namespace {
+
+TEST_CASE("value: equal values have equal hashes, sizes and depths, however they were built") {
+  rc::prop("rebuilt", [](const Value& value) {
+    const Value other = Rebuilt(value);
+    RC_ASSERT(value == other);
+    RC_ASSERT(other == value);
+    RC_ASSERT(value.hash() == other.hash());
+    RC_ASSERT(value.edn_size() == other.edn_size());
+    RC_ASSERT(value.depth() == other.depth());
+  });
+}
+
+TEST_CASE("value: equality is what the printed forms say, but for the order of maps and sets") {
+  rc::prop("two values", [](const Value& a, const Value& b) {
+    RC_ASSERT(a == a);
+    if (ToEdn(a) == ToEdn(b)) RC_ASSERT(a == b);
+    RC_ASSERT((a == b) == (b == a));
+    if (a == b) RC_ASSERT(a.hash() == b.hash());
+    RC_ASSERT(a != Value::OfVector({a}));
+  });
+}
+
+TEST_CASE("value: every type differs from every other of like content") {
+  const std::vector<Value> values = {
+      Value(),
+      Value::Boolean(false),
+      Value::Boolean(true),
+      Value::Integer(0),
+      Value::Integer(1),
+      Value::BigInt("1"),
+      Value::Double(0.0),
+      Value::Double(-0.0),
+      Value::Double(1.0),
+      Value::Double(std::numeric_limits<double>::quiet_NaN()),
+      Value::Decimal("1"),
+      Value::Decimal("1.0"),
+      Value::Decimal("1E+1"),
+      Value::Decimal("10"),
+      Value::Character('a'),
+      Value::String("a"),
+      Value::Bytes("a"),
+      Value::Keyword("a"),
+      Value::Symbol("a"),
+      Value::String(""),
+      Value::Bytes(""),
+      Value::OfInstant({0, 0}),
+      Value::OfInstant({0, 1}),
+      Value::OfInstant({1, 0}),
+      Value::OfUuid({0, 0}),
+      Value::OfUuid({0, 1}),
+      Value::List(Vector()),
+      Value::OfVector(Vector()),
+      Value::OfMap(Map()),
+      Value::OfSet(Set()),
+      Value::List({Value()}),
+      Value::OfVector({Value()}),
+      Value::OfSet(Set({Value()})),
+      Value::OfMap(Map({{Value(), Value()}})),
+      Value::Tagged("a", Value()),
+      Value::Tagged("b", Value()),
+      Value::Tagged("a", Value::Tagged("a", Value())),
+  };
+  for (size_t i = 0; i < values.size(); ++i) {
+    for (size_t j = 0; j < values.size(); ++j) {
+      INFO(values[i] << " and " << values[j]);
+      CHECK((values[i] == values[j]) == (i == j));
+      if (i != j) CHECK(values[i].hash() != values[j].hash());
+    }
+  }
+}
+
+TEST_CASE("value: NaN equals NaN, whatever its bits") {
+  const Value a = Value::Double(std::nan("1")), b = Value::Double(-std::nan("2"));
+  CHECK(a == b);
+  CHECK(a.hash() == b.hash());
+  CHECK(Set({a, b}).size() == 1);
+}
+
+TEST_CASE("value: digits are made canonical") {
+  CHECK(Value::BigInt("-0").text() == "0");
+  CHECK(Value::BigInt("+12").text() == "12");
+  const std::vector<std::pair<const char*, const char*>> decimals = {
+      {"1.50", "1.50"},       {"1e3", "1E+3"},     {"1.0E+3", "1.0E+3"},   {"10E2", "1.0E+3"}, {"-0.00", "0.00"},
+      {"0.000001", "0.000001"}, {"0.0000001", "1E-7"}, {"12.5e-2", "0.125"}, {"0e-10", "0E-10"}, {"+7", "7"},
+      {"123e-2", "1.23"},     {"0E3", "0E+3"},     {"1E0", "1"},
+  };
+  for (const auto& [digits, canonical] : decimals) {
+    CHECK(Value::Decimal(digits).text() == canonical);
+    CHECK(Value::Decimal(canonical).text() == canonical);
+  }
+}
+
+TEST_CASE("value: depth counts what is nested") {
+  CHECK(Value::Integer(1).depth() == 1);
+  CHECK(Value::OfVector(Vector()).depth() == 1);
+  CHECK(Value::OfVector({Value()}).depth() == 2);
+  CHECK(Value::Tagged("t", Value::OfMap(Map({{Value(), Value::OfVector({Value()})}}))).depth() == 4);
+}
+
+TEST_CASE("value: a uuid's text is read in either case and written in lower") {
+  const auto uuid = ParseUuid("F81D4FAE-7dec-11d0-a765-00a0c91e6bf6");
+  REQUIRE(uuid);
+  CHECK(ToString(*uuid) == "f81d4fae-7dec-11d0-a765-00a0c91e6bf6");
+  CHECK(uuid->high == 0xf81d4fae7dec11d0u);
+  for (const char* bad : {"", "f81d4fae-7dec-11d0-a765-00a0c91e6bf", "f81d4fae07dec-11d0-a765-00a0c91e6bf6",
+                          "g81d4fae-7dec-11d0-a765-00a0c91e6bf6", "f81d4fae-7dec-11d0-a765-00a0c91e6bf60"}) {
+    CHECK_FALSE(ParseUuid(bad));
+  }
+}
+
+TEST_CASE("value: one nested a million deep by hand is told and dropped without a million frames") {
+  Value vector, map, tagged;
+  for (int i = 0; i < 1'000'000; ++i) {
+    vector = Value::OfVector({std::move(vector)});
+    map = Value::OfMap(Map({{Value::Integer(1), std::move(map)}}));
+    tagged = Value::Tagged("t", std::move(tagged));
+  }
+  for (Value* value : {&vector, &map, &tagged}) {
+    CHECK(value->depth() == 1'000'001);
+    CHECK_FALSE(Check(*value).ok());
+    *value = Value();
+  }
+}
+
+TEST_CASE("value: copies, moves and self-assignment keep what they should") {
+  Value a = Value::String("some text that is long enough");
+  Value b = a;
+  CHECK(a.identical(b));
+  Value c = std::move(b);
+  CHECK(b.is_nil());  // NOLINT: moved from is nil
+  const Value& same = c;
+  c = same;
+  CHECK(c == a);
+  c = Value::OfInstant({5, 7});
+  c = Value();
+  CHECK(c.identical(Value()));
+  // A reference into a value outlives it while another copy holds the same.
+  Value vector = Value::OfVector({Value::Integer(1)});
+  const Value copy = vector;
+  const Vector& items = vector.items();
+  Value moved = std::move(vector);
+  moved = Value();
+  CHECK(items.at(0) == Value::Integer(1));
+}
+
+TEST_CASE("value: as a key of an unordered map, and streamed") {
+  std::unordered_map<Value, int, absl::Hash<Value>> counts;
+  ++counts[Value::Keyword("a")];
+  ++counts[Value::Keyword("a")];
+  ++counts[Value::Symbol("a")];
+  CHECK(counts.size() == 2);
+  std::ostringstream out;
+  out << Value::Keyword("a") << " " << std::optional<Value>();
+  CHECK(out.str() == ":a absent");
+}
+
+TEST_CASE("value: shared by threads, it is counted and hashed right") {
+  std::vector<Value> items;
+  for (int i = 0; i < 200; ++i) items.push_back(Value::String("item " + std::to_string(i)));
+  const Value shared = Value::OfMap(Map({{Value::Keyword("a"), Value::OfVector(items)}, {Value::OfSet(Set(items)), Value()}}));
+  const Value fresh = *ReadEdn(ToEdn(shared));
+  std::vector<std::thread> threads;
+  std::vector<uint64_t> hashes(4);
+  for (size_t t = 0; t < hashes.size(); ++t) {
+    threads.emplace_back([&, t] {
+      for (int i = 0; i < 300; ++i) {
+        Value copy = fresh;
+        Vector longer = copy.map().Find(Value::Keyword("a"))->items().Push(Value::Integer(i)).DropFront(3);
+        hashes[t] = copy.hash() + Value::OfVector(longer).hash() * 0;
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (uint64_t hash : hashes) CHECK(hash == shared.hash());
+}
+
+}  // namespace
+}  // namespace stm
