@@ -51,8 +51,11 @@ void Engine::State::EndImage(Version version, Instant at, Version id_floor) {
 absl::Status Engine::State::Install(std::shared_ptr<CommitRecord> record) {
   assert(record->version > installed_);
   for (EntryChange& change : record->changes) {
-    if (!change.expected_hash.has_value()) continue;
     const Entry* entry = entries_.Find(change.name);
+    // A log tells the kind of what it creates or defines; it is fixed from then on.
+    const bool told = change.kind == EntryChange::Kind::kCreate || change.kind == EntryChange::Kind::kDefine;
+    if (!told && entry != nullptr && entry->newest() != nullptr) change.entry_kind = entry->newest()->kind;
+    if (!change.expected_hash.has_value()) continue;
     std::optional<Value> before;
     if (entry != nullptr && entry->newest() != nullptr) before = entry->newest()->value;
     auto applied = Apply(*change.operation, before);
