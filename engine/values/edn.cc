@@ -162,12 +162,15 @@ std::pair<int, int> LineAndColumnOf(std::string_view text, size_t position) {
   return {static_cast<int>(std::count(before.begin(), before.end(), '\n')) + 1, static_cast<int>(column) + 1};
 }
 
-// Reads one text by recursive descent. open_ holds what is open, kValueDepthMax at most: that bounds the recursion.
+// Reads one text by recursive descent. open_ holds what is open, depth_max at most: that bounds the recursion.
 // Functions return false after Fail, and the parser is spent then.
 class Parser {
  public:
-  Parser(std::string_view text, size_t position)
-      : begin_(text.data()), end_(text.data() + text.size()), p_(text.data() + position) {}
+  Parser(std::string_view text, size_t position, int depth_max)
+      : begin_(text.data()),
+        end_(text.data() + text.size()),
+        p_(text.data() + position),
+        depth_max_(static_cast<size_t>(depth_max)) {}
 
   size_t position() const { return static_cast<size_t>(p_ - begin_); }
   bool at_end() const { return p_ == end_; }
@@ -224,6 +227,7 @@ class Parser {
   const char* const begin_;
   const char* const end_;
   const char* p_;
+  const size_t depth_max_;
   absl::InlinedVector<Value, 32> stack_;  // items of open collections
   absl::InlinedVector<Open, 16> open_;
   const char* error_at_ = nullptr;
@@ -278,8 +282,8 @@ bool Parser::SkipBlank() {
 
 bool Parser::Form(Value* out) {
   if (p_ == end_) return Fail(p_, Found(p_), "a value" + Inside());
-  if (open_.size() >= kValueDepthMax) {
-    return Fail(p_, Found(p_), absl::StrCat("nothing here: values nest ", kValueDepthMax, " deep at most"));
+  if (open_.size() >= depth_max_) {
+    return Fail(p_, Found(p_), absl::StrCat("nothing here: values nest ", depth_max_, " deep at most"));
   }
   const char c = *p_;
   const uint8_t flags = lexical::ClassOf(c);
@@ -754,7 +758,7 @@ bool Parser::BuiltinTag(std::string_view tag, Value* out) {
 }  // namespace
 
 absl::StatusOr<Value> ReadEdn(std::string_view text) {
-  Parser parser(text, 0);
+  Parser parser(text, 0, kValueDepthMax);
   Value value;
   if (!parser.SkipBlank() || !parser.Form(&value) || !parser.SkipBlank()) return parser.status();
   if (!parser.at_end()) {
@@ -765,13 +769,13 @@ absl::StatusOr<Value> ReadEdn(std::string_view text) {
 }
 
 bool EdnReader::AtEnd() {
-  Parser parser(text_, position_);
+  Parser parser(text_, position_, depth_max_);
   if (parser.SkipBlank()) position_ = parser.position();
   return position_ == text_.size();
 }
 
 absl::StatusOr<Value> EdnReader::Next() {
-  Parser parser(text_, position_);
+  Parser parser(text_, position_, depth_max_);
   Value value;
   if (!parser.SkipBlank()) return parser.status();
   position_ = parser.position();

@@ -19,7 +19,8 @@ absl::StatusOr<Value> ReadEdn(std::string_view text);
 // EdnReader takes values one after another out of one text: a file of bare records, a log line.
 class EdnReader {
  public:
-  explicit EdnReader(std::string_view text) : text_(text) {}
+  // `depth_max` above kValueDepthMax is for text that holds values inside forms of its own: log lines, operations.
+  explicit EdnReader(std::string_view text, int depth_max = kValueDepthMax) : text_(text), depth_max_(depth_max) {}
 
   // Skips white space, commas, comments and #_ discards; true if nothing else is left. A malformed discard is
   // not skipped: Next then tells what is wrong.
@@ -32,6 +33,7 @@ class EdnReader {
 
  private:
   std::string_view text_;
+  int depth_max_;
   size_t position_ = 0;
 };
 

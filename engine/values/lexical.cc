@@ -292,8 +292,8 @@ const char* ParseNumber(std::string_view token, Number* number) {
     }
     if (negative) number->exponent = -number->exponent;
   }
-  if (p < end && *p == 'M') number->suffix = *p++;
-  if (p < end && *p == 'N' && !number->point && !number->exponential) number->suffix = *p++;
+  const bool whole = !number->point && !number->exponential;
+  if (p < end && (*p == 'M' || (*p == 'N' && whole))) number->suffix = *p++;
   if (p < end && *p == '/') return "there are no ratios in EDN: use a decimal or a double";
   if (p < end) return "a number has digits, then a fraction, an exponent, N or M only";
   return nullptr;

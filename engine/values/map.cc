@@ -4,6 +4,8 @@
 #include <cassert>
 #include <new>
 
+#include "absl/hash/hash.h"
+#include "engine/values/hash.h"
 #include "engine/values/value_access.h"
 
 namespace stm {
@@ -18,8 +20,9 @@ constexpr size_t kNowhere = static_cast<size_t>(-1);
 constexpr int kBits = 5;
 constexpr int kHashBits = 32;  // of a hash, in a slot and on the way down
 
+// Of this process: a value's own hash is known to everyone, and 32 bits of it are soon matched.
 uint32_t TrieHash(const Value& key) {
-  const uint64_t hash = key.hash();
+  const uint64_t hash = absl::Hash<uint64_t>()(key.hash());
   return static_cast<uint32_t>(hash ^ (hash >> 32));
 }
 

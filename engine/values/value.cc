@@ -5,9 +5,8 @@
 #include <cstring>
 #include <ostream>
 
-#include "absl/hash/hash.h"
-#include "absl/strings/string_view.h"
 #include "engine/values/edn.h"
+#include "engine/values/hash.h"
 #include "engine/values/lexical.h"
 #include "engine/values/value_access.h"
 
@@ -25,8 +24,18 @@ double DoubleOf(uint64_t bits) {
 
 uint64_t NotZero(uint64_t hash) { return hash == 0 ? 1 : hash; }
 
-uint64_t HashOfText(std::string_view text) {
-  return absl::Hash<absl::string_view>()(absl::string_view(text.data(), text.size()));
+// The log's format: neither the types' numbers nor anything below may change.
+uint64_t HashOf(Type type, std::string_view bytes) {
+  return SipHash<1, 3>(0x73746d642076616cu, 0x7565206861736800u + static_cast<uint64_t>(type), bytes);
+}
+
+uint64_t HashOf(Type type, uint64_t first, uint64_t second = 0) {
+  char bytes[16];
+  for (int i = 0; i < 8; ++i) {
+    bytes[i] = static_cast<char>(first >> (8 * i));
+    bytes[8 + i] = static_cast<char>(second >> (8 * i));
+  }
+  return HashOf(type, std::string_view(bytes, sizeof bytes));
 }
 
 size_t TextEdnSize(Type type, std::string_view text) {
@@ -354,35 +363,33 @@ int Value::depth() const {
 }
 
 uint64_t Value::hash() const {
-  const uint64_t seed = static_cast<uint64_t>(type_) + 1;
   switch (type_) {
     case Type::kNil:
-      return MixHash(seed, 0);
     case Type::kBoolean:
     case Type::kInteger:
     case Type::kCharacter:
-      return MixHash(seed, absl::Hash<uint64_t>()(bits_));
+      return HashOf(type_, bits_);
     case Type::kDouble:
-      return MixHash(seed, std::isnan(DoubleOf(bits_)) ? 1 : absl::Hash<uint64_t>()(bits_));
+      return std::isnan(DoubleOf(bits_)) ? HashOf(type_, 0, 1) : HashOf(type_, bits_);
     case Type::kInstant:
-      return MixHash(seed, absl::Hash<std::pair<uint64_t, int32_t>>()({bits_, nanos_}));
+      return HashOf(type_, bits_, static_cast<uint64_t>(nanos_));
     case Type::kUuid:
-      return MixHash(seed, absl::Hash<Uuid>()(uuid()));
+      return HashOf(type_, uuid().high, uuid().low);
     case Type::kList:
     case Type::kVector:
-      return MixHash(seed, items().items_hash());
+      return MixHash(HashOf(type_, 0), items().items_hash());
     case Type::kMap:
-      return MixHash(seed, map().entries_hash());
+      return MixHash(HashOf(type_, 0), map().entries_hash());
     case Type::kSet:
-      return MixHash(seed, set().items_hash());
+      return MixHash(HashOf(type_, 0), set().items_hash());
     default: {
-      const TextNode* node = AsText(this->node());
-      uint64_t hash = node->hash.load(std::memory_order_relaxed);
+      const TextNode* text = AsText(node());
+      uint64_t hash = text->hash.load(std::memory_order_relaxed);
       if (hash == 0) {
-        hash = MixHash(seed, HashOfText(node->text));
+        hash = HashOf(type_, text->text);
         if (type_ == Type::kTagged) hash = MixHash(hash, tagged_value().hash());
         hash = NotZero(hash);
-        node->hash.store(hash, std::memory_order_relaxed);
+        text->hash.store(hash, std::memory_order_relaxed);
       }
       return hash;
     }

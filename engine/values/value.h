@@ -58,6 +58,7 @@ struct Uuid {
 std::optional<Uuid> ParseUuid(std::string_view text);
 std::string ToString(Uuid uuid);
 
+// Hashes, and so logs, hold these numbers: new types go last.
 enum class Type : uint8_t {
   kNil,
   kBoolean,

@@ -67,14 +67,6 @@ struct ValueAccess {
   static const Vector::Rep* RepOf(const Vector& vector) { return vector.rep_; }
 };
 
-// One hash out of two; order counts.
-inline uint64_t MixHash(uint64_t a, uint64_t b) {
-  uint64_t h = a ^ (b + 0x9e3779b97f4a7c15u + (a << 6) + (a >> 2));
-  h *= 0xff51afd7ed558ccdu;
-  h ^= h >> 32;
-  return h;
-}
-
 }  // namespace stm
 
 #endif  // STM_ENGINE_VALUES_VALUE_ACCESS_H_

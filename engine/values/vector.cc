@@ -7,6 +7,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "engine/values/hash.h"
 #include "engine/values/value_access.h"
 
 namespace stm {
@@ -118,7 +119,8 @@ Chunk* AssocAt(Chunk* node, int shift, size_t index, Value value) {
 }
 
 // The hash of items a, b, c is ((0 * K + a) * K + b) * K + c: K is odd, so every change can be made to it in place.
-constexpr uint64_t kHashFactor = 0x9e3779b97f4a7c15u;
+// (K as in Knuth's MMIX generator.) Part of the log's format.
+constexpr uint64_t kHashFactor = 0x5851f42d4c957f2du;
 
 uint64_t HashPower(size_t n) {
   uint64_t result = 1;

@@ -6,6 +6,7 @@
 #include <random>
 #include <unordered_map>
 
+#include "absl/hash/hash.h"
 #include "engine/values/edn.h"
 #include "tests/engine/values/generators.h"
 
@@ -204,7 +205,7 @@ TEST_CASE("map: keys whose hashes agree in all bits that a trie looks at live si
   std::unordered_map<uint32_t, int64_t> seen;
   std::vector<std::pair<Value, Value>> pairs;
   for (int64_t i = 0; i < 400'000; ++i) {
-    const uint64_t hash = Value::Integer(i).hash();
+    const uint64_t hash = absl::Hash<uint64_t>()(Value::Integer(i).hash());
     const auto [at, fresh] = seen.emplace(static_cast<uint32_t>(hash ^ (hash >> 32)), i);
     if (!fresh) pairs.emplace_back(Value::Integer(at->second), Value::Integer(i));
   }

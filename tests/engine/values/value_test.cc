@@ -8,7 +8,9 @@
 #include <thread>
 #include <unordered_map>
 
+#include "absl/hash/hash.h"
 #include "engine/values/edn.h"
+#include "engine/values/hash.h"
 #include "tests/engine/values/generators.h"
 
 namespace stm {
@@ -82,6 +84,66 @@ TEST_CASE("value: every type differs from every other of like content") {
       if (i != j) CHECK(values[i].hash() != values[j].hash());
     }
   }
+}
+
+TEST_CASE("value: hashes are what they were in every log written so far") {
+  // SipHash itself: the paper's own example, appendix A.
+  std::string input;
+  for (char c = 0; c < 15; ++c) input += c;
+  CHECK(SipHash<2, 4>(0x0706050403020100u, 0x0f0e0d0c0b0a0908u, input) == 0xa129ca6149be45e5u);
+  const std::vector<std::pair<const char*, uint64_t>> golden = {
+      {"nil", 0xfcc0e5c1d2c243b7},
+      {"true", 0xe1b99d2ec385ecfe},
+      {"false", 0xc7fbcda2e5c638c4},
+      {"0", 0xf92c6f542bd459df},
+      {"-1", 0x930c7bce981323a3},
+      {"42", 0x7e50c44a253814d5},
+      {"9223372036854775808N", 0xa3dce6e95f21d626},
+      {"1.5", 0xd12607e90bba2415},
+      {"-0.0", 0xc4043d80fb095c64},
+      {"##NaN", 0xb4588c1fd495e17e},
+      {"1.50M", 0x2c399f2f75569d21},
+      {"\\a", 0xc30e678d5b9696f0},
+      {"\"\"", 0x8eb84522d06e65e},
+      {"\"Bob\"", 0x602ba8e423d68112},
+      {"\"a string that is longer than one word of eight bytes\"", 0x621625ba0078cabd},
+      {"#stm/bytes \"AP8=\"", 0x4e8c9c709e1abd3e},
+      {":name", 0xb6c6c5d25b87ad13},
+      {":blog/name", 0x80ef1ceb3f1bb91},
+      {"sym", 0x708c8bd7719b1087},
+      {"#inst \"2026-11-22T03:00:00.123456Z\"", 0xe3ac585bd2c968e1},
+      {"#uuid \"f81d4fae-7dec-11d0-a765-00a0c91e6bf6\"", 0x964c501c30d516c0},
+      {"()", 0x46efc780fc91a911},
+      {"[]", 0xf21de4f195e40f4e},
+      {"{}", 0x8fe0f2b7bad50f66},
+      {"#{}", 0x819ea56705511525},
+      {"(1 2)", 0x7fbfbd76b47217c9},
+      {"[1 2]", 0x8b080a9a606406ac},
+      {"[2 1]", 0x76facb130a5b2d51},
+      {"{:a 1, :b [2]}", 0x735986788658e0c2},
+      {"{:b [2], :a 1}", 0x735986788658e0c2},
+      {"#{1 2 3}", 0xbf852f732d2de382},
+      {"#blog.CreateUser{:name \"Bob\"}", 0xc4a368865b665212},
+  };
+  for (const auto& [text, hash] : golden) {
+    INFO(text << " 0x" << std::hex << ReadEdn(text)->hash());
+    CHECK(ReadEdn(text)->hash() == hash);
+  }
+}
+
+TEST_CASE("value: hashes are kept by collections: the same whether made anew or followed through changes") {
+  Vector vector;
+  Map map;
+  for (int i = 0; i < 2000; ++i) {
+    vector = vector.Push(Value::Integer(i));
+    map = map.Assoc(Value::Integer(i), Value::Integer(-i));
+    vector.items_hash();
+    map.entries_hash();
+    if (i % 3 == 0) vector = vector.DropFront(1);
+    if (i % 3 == 1) map = map.Dissoc(Value::Integer(i / 2));
+  }
+  CHECK(Value::OfVector(vector).hash() == ReadEdn(ToEdn(Value::OfVector(vector)))->hash());
+  CHECK(Value::OfMap(map).hash() == ReadEdn(ToEdn(Value::OfMap(map)))->hash());
 }
 
 TEST_CASE("value: NaN equals NaN, whatever its bits") {
