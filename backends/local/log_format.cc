@@ -13,6 +13,9 @@
 namespace stm::local {
 namespace {
 
+// A line holds values of up to kValueDepthMax inside its maps, and inside operations: (at [path] (assoc key value)).
+constexpr int kLineDepthMax = kValueDepthMax + 8;
+
 using engine::CommitRecord;
 using engine::Definition;
 using engine::EntryChange;
@@ -703,7 +706,7 @@ class LineParser::Scanner {
   }
 
   bool Edn(Value* value) {
-    EdnReader reader(std::string_view(at_, static_cast<size_t>(end_ - at_)));
+    EdnReader reader(std::string_view(at_, static_cast<size_t>(end_ - at_)), kLineDepthMax);
     absl::StatusOr<Value> read = reader.Next();
     if (!read.ok()) return false;
     at_ += reader.position();
@@ -825,7 +828,7 @@ absl::StatusOr<LogLine> LineParser::Parse(std::string_view body, const std::vect
 
 absl::StatusOr<LogLine> LineParser::ParseSlowly(std::string_view body, const std::vector<uint32_t>& hashes,
                                                 Hashes mode) {
-  EdnReader reader(body);
+  EdnReader reader(body, kLineDepthMax);
   absl::StatusOr<Value> read = reader.Next();
   if (!read.ok()) return Malformed(read.status().message());
   if (!reader.AtEnd()) return Malformed("there is more behind the line's map than a comment");
@@ -1010,7 +1013,7 @@ absl::StatusOr<SnapshotLine> LineParser::ParseSnapshot(std::string_view body) {
   }
 
   line = SnapshotLine();
-  EdnReader reader(body);
+  EdnReader reader(body, kLineDepthMax);
   absl::StatusOr<Value> read = reader.Next();
   if (!read.ok()) return Malformed(read.status().message());
   if (!reader.AtEnd()) return Malformed("there is more behind the line's map");
@@ -1108,6 +1111,9 @@ absl::Status CheckCommit(const CommitRecord& commit) {
   for (const EntryChange& change : commit.changes) {
     absl::Status name = engine::CheckName(change.name);
     if (!name.ok()) return Malformed(name.message());
+    if (change.value.has_value() && change.value->depth() > kValueDepthMax) {
+      return Malformed(absl::StrCat(change.name, ": its value nests deeper than ", kValueDepthMax));
+    }
     if (engine::IsMemory(change.name)) {
       return Malformed(absl::StrCat(change.name, ": names under /.memory/ are in no log: remove it"));
     }
