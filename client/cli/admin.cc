@@ -1,0 +1,122 @@
+#include <algorithm>
+#include <cstdio>
+
+#include "absl/strings/str_cat.h"
+#include "client/cli/commands.h"
+#include "client/cli/version.h"
+#include "engine/values/map.h"
+#include "engine/values/wire.h"
+#include "stm/outcome_word.h"
+
+namespace stm::cli {
+namespace {
+
+Value Hex(uint64_t n) {
+  char text[17];
+  std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(n));
+  return Value::String(text);
+}
+
+}  // namespace
+
+absl::Status Status(Shell& shell) {
+  absl::StatusOr<v1::GetStatusResponse> status = shell.daemon().GetStatus(shell.CallDeadline());
+  if (!status.ok()) return status.status();
+  Fields fields{
+      {"address", Value::String(shell.daemon().address())},
+      {"version", Value::String(status->version())},
+      {"api-minor", Value::Integer(status->api_minor())},
+      {"coordinator", Value::String(status->coordinator())},
+      {"ready", Value::Boolean(status->ready())},
+  };
+  if (!status->ready()) fields.emplace_back("not-ready-because", Value::String(status->not_ready_because()));
+  fields.insert(fields.end(), {
+                                  {"store", Hex(status->header().store())},
+                                  {"writer", Hex(status->header().writer())},
+                                  {"installed-version", Value::Integer(status->header().installed_version())},
+                                  {"history-mark", Value::Integer(status->history_mark())},
+                                  {"id-floor", Value::Integer(status->id_floor())},
+                                  {"log-mark", Value::Integer(status->log_mark())},
+                              });
+  Printer& printer = shell.printer();
+  // A proto map has no order of its own.
+  std::vector<std::pair<std::string, int64_t>> limits(status->limits().begin(), status->limits().end());
+  std::sort(limits.begin(), limits.end());
+  if (printer.output() == Output::kTable) {
+    for (const auto& [name, value] : fields) printer.Row({{"name", Value::String(name)}, {"value", value}});
+    for (const auto& [name, limit] : limits) {
+      printer.Row({{"name", Value::String(name)}, {"value", Value::Integer(limit)}});
+    }
+    printer.Finish();
+    for (const v1::HotEntry& hot : status->hot()) {
+      printer.Row({{"hot", Value::String(hot.name())},
+                   {"commits/min", Value::Integer(hot.commits())},
+                   {"conflicts/min", Value::Integer(hot.conflicts())}});
+    }
+    return absl::OkStatus();
+  }
+  Fields bounds;
+  for (const auto& [name, limit] : limits) bounds.emplace_back(name, Value::Integer(limit));
+  fields.emplace_back("limits", printer.MapOf(bounds));
+  std::vector<Value> hots;
+  for (const v1::HotEntry& hot : status->hot()) {
+    hots.push_back(printer.MapOf({{"name", Value::String(hot.name())},
+                                  {"commits", Value::Integer(hot.commits())},
+                                  {"conflicts", Value::Integer(hot.conflicts())}}));
+  }
+  fields.emplace_back("hot", Value::OfVector(std::move(hots)));
+  printer.Row(fields);
+  return absl::OkStatus();
+}
+
+absl::Status Health(Shell& shell, bool ready) {
+  if (!ready) {
+    absl::StatusOr<bool> serving = shell.daemon().IsServing(shell.CallDeadline());
+    if (!serving.ok()) return serving.status();
+    if (!*serving) {
+      return absl::UnavailableError(absl::StrCat(shell.daemon().address(), ": not serving: see: stmctl status"));
+    }
+    shell.printer().Print(shell.printer().Word("serving"));
+    return absl::OkStatus();
+  }
+  absl::StatusOr<v1::GetStatusResponse> status = shell.daemon().GetStatus(shell.CallDeadline());
+  if (!status.ok()) return status.status();
+  if (!status->ready()) {
+    return absl::UnavailableError(absl::StrCat(shell.daemon().address(), ": not ready: ", status->not_ready_because()));
+  }
+  shell.printer().Print(shell.printer().Word("ready"));
+  return absl::OkStatus();
+}
+
+absl::Status Outcome(Shell& shell, const std::string& text) {
+  absl::StatusOr<OutcomeWord> word = ParseOutcomeWord(text);
+  if (!word.ok()) return word.status();
+  v1::CommitId id;
+  id.set_transaction_id(word->transaction_id);
+  id.set_writer(word->writer);
+  id.mutable_seen()->set_version(word->seen_version);
+  id.mutable_seen()->set_store(word->store);
+  id.set_resend(true);
+  const absl::Time deadline = shell.CallDeadline();
+  absl::StatusOr<v1::Header> header = shell.daemon().Hello(deadline);  // waits until the daemon is ready
+  if (!header.ok()) return header.status();
+  absl::StatusOr<v1::CommitResponse> response = shell.daemon().Outcome(id, deadline);
+  if (!response.ok()) return response.status();
+  absl::Status status = OutcomeStatus(*response);
+  if (!status.ok()) return status;
+  Fields row{{"outcome", shell.printer().Word("committed")},
+             {"version", Value::Integer(response->committed().version())}};
+  if (response->committed().has_at()) {
+    absl::StatusOr<Instant> at = FromProto(response->committed().at());
+    if (at.ok()) row.emplace_back("at", Value::OfInstant(*at));
+  }
+  shell.printer().Row(row);
+  return absl::OkStatus();
+}
+
+absl::Status Version(Shell& shell) {
+  shell.printer().Print(Value::String(kVersion));
+  return absl::OkStatus();
+}
+
+}  // namespace stm::cli

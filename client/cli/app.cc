@@ -1,0 +1,421 @@
+#include "client/cli/app.h"
+
+#include <algorithm>
+#include <cctype>
+#include <functional>
+#include <ostream>
+
+#include <CLI/CLI.hpp>
+
+#include "absl/strings/str_cat.h"
+#include "client/cli/commands.h"
+#include "client/cli/transaction_file.h"
+#include "client/cli/version.h"
+
+namespace stm::cli {
+namespace {
+
+constexpr char kAddressDefault[] = "127.0.0.1:7440";
+
+constexpr char kFooter[] =
+    "\nVALUE is EDN (JSON with --json); \"-\" is the standard input; write -- before one that begins with \"-\" and is\n"
+    "no number. Exit codes: 0 ok, 1 error, 2 usage, 3 absent, 4 conflict or compare failed, 5 rejected, 6 unavailable,\n"
+    "124 timed out. More of a command: stmctl help COMMAND";
+
+// What the command line said, and which command it chose.
+struct Line {
+  std::string addresses = kAddressDefault;
+  std::string output;
+  std::string timeout;
+  bool json = false;
+  std::string label;
+
+  GetOptions get;
+  SetOptions set;
+  std::string name;
+  std::string value;
+  std::string expected;
+  std::string path;
+  std::vector<std::string> paths;
+  DeleteOptions del;
+  ListOptions list;
+  WatchOptions watch;
+  LogOptions log;
+  ImportOptions import;
+  int64_t limit = 100;
+  bool ready = false;
+  std::vector<std::string> help;
+
+  std::function<absl::Status(Shell&)> run;
+};
+
+using Command = std::function<absl::Status(Shell&)>;
+
+class Parser {
+ public:
+  explicit Parser(Line* line) : line_(*line), app_("stmctl talks to stmd: refs, atoms, transactions, watches, the log.") {
+    app_.name("stmctl");
+    app_.set_version_flag("--version", std::string("stmctl ") + kVersion, "the version of stmctl");
+    app_.set_help_flag("-h,--help", "this text");
+    app_.footer(kFooter);
+    app_.require_subcommand(0, 1);
+    app_.add_option("--address", line_.addresses, "of stmd: host:port or unix:/path, several by comma; 127.0.0.1:7440")
+        ->envname("STM_ADDRESS")
+        ->type_name("A");
+    app_.add_option("--output", line_.output, "edn, json, table or raw; table on a terminal, else edn")->type_name("FORM");
+    app_.add_flag("--json", line_.json, "values are given as JSON");
+    app_.add_option("--timeout", line_.timeout, "of each call, as 5s or 200ms; 10s; streams: none")->type_name("D");
+    app_.add_option("--label", line_.label, "why: kept in the log with what is committed")->type_name("TEXT");
+    Entries();
+    Streams();
+    Log();
+    Admin();
+  }
+
+  CLI::App& app() { return app_; }
+
+ private:
+  CLI::App* Group(const char* name, const char* about) {
+    CLI::App* group = app_.add_subcommand(name, about);
+    group->fallthrough();
+    group->require_subcommand(0, 1);
+    return group;
+  }
+
+  CLI::App* Add(CLI::App* parent, const char* name, const char* about, const char* example, Command command) {
+    CLI::App* sub = parent->add_subcommand(name, about);
+    sub->fallthrough();
+    sub->footer(absl::StrCat("\nExample: ", example));
+    sub->final_callback([this, command = std::move(command)] { line_.run = command; });
+    return sub;
+  }
+
+  static CLI::Option* Name(CLI::App* sub, std::string* name) {
+    return sub->add_option("NAME", *name, "of the entry, as /accounts/7")->required()->type_name("");
+  }
+  static CLI::Option* Positional(CLI::App* sub, const char* title, std::string* into, const char* about) {
+    return sub->add_option(title, *into, about)->required()->type_name("");
+  }
+
+  void Entries() {
+    Line& line = line_;
+    CLI::App* sub = Add(&app_, "get", "print values, all of one snapshot", "stmctl get /r0 /r1 --meta",
+                        [&line](Shell& shell) { return Get(shell, line.get); });
+    sub->add_option("NAME", line.get.names, "of entries")->required()->type_name("");
+    sub->add_option("--at", line.get.at, "a version or an instant")->type_name("V");
+    sub->add_flag("--meta", line.get.meta, "with version, kind, time and definition");
+
+    sub = Add(&app_, "set", "set one entry; prints the version", "stmctl set /config/limit 10 --if-absent",
+              [&line](Shell& shell) { return Set(shell, line.set); });
+    Name(sub, &line.set.name);
+    Positional(sub, "VALUE", &line.set.value, "EDN; - is stdin");
+    CLI::Option* version = sub->add_option("--if-version", line.set.if_version, "only if this is its version")
+                               ->type_name("V")
+                               ->check(CLI::PositiveNumber);
+    sub->add_flag("--if-absent", line.set.if_absent, "only if there is none")->excludes(version);
+    sub->add_option("--ttl", line.set.ttl, "it expires this long after each write")->type_name("D");
+
+    sub = Add(&app_, "apply", "apply one operation; prints its result", "stmctl apply /r0 '(add 1)'",
+              [&line](Shell& shell) { return ApplyOperation(shell, line.name, line.value); });
+    Name(sub, &line.name);
+    Positional(sub, "OPERATION", &line.value,
+               "(add 1) (conj 1 2) (assoc :k 1) (at [:a 0] (add 1)) ..., as EDN; - is stdin");
+
+    sub = Add(&app_, "delete", "delete entries: names in one commit, a prefix in batches",
+              "stmctl delete --prefix /tmp/ --yes", [&line](Shell& shell) { return Delete(shell, line.del); });
+    sub->add_option("NAME", line.del.names, "of entries")->type_name("");
+    sub->add_option("--prefix", line.del.prefix, "all under it; ends in /")->type_name("P/");
+    sub->add_flag("--yes", line.del.yes, "do not ask");
+
+    sub = Add(&app_, "list", "entries of one snapshot", "stmctl list /accounts/ --values",
+              [&line](Shell& shell) { return List(shell, line.list); });
+    Positional(sub, "PREFIX/", &line.list.prefix, "ends in /");
+    CLI::Option* values = sub->add_flag("--values", line.list.values, "with values");
+    sub->add_flag("--count", line.list.count, "how many, alone")->excludes(values);
+    sub->add_option("--at", line.list.at, "a version or an instant")->type_name("V");
+
+    sub = Add(&app_, "tx", "commit a transaction given as EDN",
+              "echo '{:check {\"/a\" 1} :set {\"/a\" 2} :apply {\"/n\" (add 1)}}' | stmctl tx -",
+              [&line](Shell& shell) { return Tx(shell, line.path); });
+    Positional(sub, "FILE", &line.path,
+               "a map of :check :set :create :apply :delete :records :label :isolation; - is stdin");
+
+    sub = Add(&app_, "history", "who changed an entry, when and why, newest first", "stmctl history /r0 --limit 5",
+              [&line](Shell& shell) { return History(shell, line.name, line.limit); });
+    Name(sub, &line.name);
+    sub->add_option("--limit", line.limit, "at most so many commits; 100")->type_name("N")->check(CLI::PositiveNumber);
+
+    CLI::App* group = Group("validator", "the rule that every value of an entry satisfies");
+    sub = Add(group, "get", "print the rule; nil: none", "stmctl validator get /r0",
+              [&line](Shell& shell) { return ValidatorGet(shell, line.name); });
+    Name(sub, &line.name);
+    sub = Add(group, "set", "set the rule; the value there must satisfy it",
+              "stmctl validator set /r0 '[:and :int [:min 0]]'",
+              [&line](Shell& shell) { return ValidatorSet(shell, line.name, line.value); });
+    Name(sub, &line.name);
+    Positional(sub, "RULE", &line.value, "as EDN; - is stdin");
+    sub = Add(group, "clear", "take the rule away", "stmctl validator clear /r0",
+              [&line](Shell& shell) { return ValidatorClear(shell, line.name); });
+    Name(sub, &line.name);
+
+    group = Group("atom", "entries that change alone");
+    sub = Add(group, "reset", "set an atom, made if absent; prints the version", "stmctl atom reset /leader '\"a\"'",
+              [&line](Shell& shell) { return AtomReset(shell, line.name, line.value); });
+    Name(sub, &line.name);
+    Positional(sub, "VALUE", &line.value, "EDN; - is stdin");
+    sub = Add(group, "cas", "set an atom only if it is as expected; exit 4 if not",
+              "stmctl atom cas /leader '\"a\"' '\"b\"'",
+              [&line](Shell& shell) { return AtomCas(shell, line.name, line.expected, line.value); });
+    Name(sub, &line.name);
+    Positional(sub, "EXPECTED", &line.expected, "EDN; :stm/absent: there is none");
+    Positional(sub, "VALUE", &line.value, "EDN");
+  }
+
+  void Streams() {
+    Line& line = line_;
+    CLI::App* sub = Add(&app_, "watch", "commits as they come, one a line", "stmctl watch /config/ --initial --exec ./reload",
+                        [&line](Shell& shell) { return Watch(shell, line.watch); });
+    sub->add_option("NAME", line.watch.selected, "of entries, and prefixes, which end in /")->required()->type_name("");
+    sub->add_flag("--initial", line.watch.initial, "first the entries as they are");
+    sub->add_option("--from", line.watch.from, "commits after this version; now")
+        ->type_name("V")
+        ->check(CLI::PositiveNumber);
+    sub->add_flag("--conflate", line.watch.conflate, "when slow: the newest value of each entry only");
+    sub->add_option("--exec", line.watch.exec, "run it by sh for each, with the change on its stdin; ends if it fails")
+        ->type_name("CMD");
+    sub->add_option("--count", line.watch.count, "end after so many commits; 0: after the entries as they are")
+        ->type_name("N")
+        ->check(CLI::NonNegativeNumber);
+  }
+
+  void Log() {
+    Line& line = line_;
+    CLI::App* group = Group("log", "the log: every commit, with who, when and why");
+    auto options = [&](CLI::App* sub) {
+      sub->add_flag("-f,--follow", line.log.follow, "go on as commits come");
+      sub->add_option("--from", line.log.from, "begin at this version")->type_name("V")->check(CLI::PositiveNumber);
+      sub->add_option("--tag", line.log.tags, "only commits with such records, as blog.CreateUser or blog.*")
+          ->type_name("T")
+          ->allow_extra_args(false);
+      sub->add_option("--limit", line.log.limit, "at most so many")->type_name("N")->check(CLI::PositiveNumber);
+    };
+    CLI::App* sub = Add(group, "tail", "the newest commits (10), or those from a version on", "stmctl log tail -f",
+                        [&line](Shell& shell) { return LogTail(shell, line.log); });
+    options(sub);
+    sub = Add(group, "records", "the tagged records alone, one a line", "stmctl log records --tag 'blog.*' > blog.edn",
+              [&line](Shell& shell) { return LogRecords(shell, line.log); });
+    options(sub);
+    sub = Add(group, "import", "commit a file of bare tagged records, in order", "stmctl log import my.db.clj --into /users",
+              [&line](Shell& shell) { return LogImport(shell, line.import); });
+    Positional(sub, "FILE", &line.import.path, "- is stdin");
+    sub->add_option("--into", line.import.into, "conj each to this vector as well, made if absent")->type_name("NAME");
+    sub->add_option("--batch", line.import.batch, "records of one commit; 1")->type_name("N")->check(CLI::Range(1, 1000));
+    sub->add_option("--skip", line.import.skip, "leave out the first so many")
+        ->type_name("N")
+        ->check(CLI::NonNegativeNumber);
+    sub = Add(group, "verify", "check log files, with no daemon needed", "stmctl log verify /var/lib/stmd",
+              [&line](Shell& shell) { return LogVerify(shell, line.paths); });
+    sub->add_option("FILE", line.paths, "log files, or the directory of all")->required()->type_name("");
+    sub = Add(group, "seal", "write a log file's sums anew after an edit by hand; stmd must be stopped",
+              "stmctl log seal /var/lib/stmd/log-0000000000000000001.edn",
+              [&line](Shell& shell) { return LogSeal(shell, line.paths); });
+    sub->add_option("FILE", line.paths, "log files")->required()->type_name("");
+    sub = Add(group, "drop", "remove log files that a snapshot replaces; stmd must be stopped",
+              "stmctl log drop /var/lib/stmd/log-0000000000000000001.edn",
+              [&line](Shell& shell) { return LogDrop(shell, line.paths); });
+    sub->add_option("FILE", line.paths, "log files, oldest first")->required()->type_name("");
+  }
+
+  void Admin() {
+    Line& line = line_;
+    Add(&app_, "status", "marks, limits and the most contended entries", "stmctl status --output json",
+        [](Shell& shell) { return Status(shell); });
+    CLI::App* sub = Add(&app_, "health", "for probes: exit 0 or 6", "stmctl health --ready",
+                        [&line](Shell& shell) { return Health(shell, line.ready); });
+    sub->add_flag("--ready", line.ready, "recovered, and able to commit");
+    sub = Add(&app_, "outcome", "did that commit happen: 0 yes, 4 no, 5 rejected, 1 nobody knows any more",
+              "stmctl outcome 0f8fad5bd9cb469fa16570867728950e.0000000000000001.42.0000000000000002.1b7e",
+              [&line](Shell& shell) { return Outcome(shell, line.value); });
+    Positional(sub, "WORD", &line.value, "as the error printed it");
+    Add(&app_, "version", "the version of stmctl; of stmd: status", "stmctl version",
+        [](Shell& shell) { return Version(shell); });
+    sub = Add(&app_, "help", "this text, or a command's", "stmctl help log tail", [](Shell&) { return absl::OkStatus(); });
+    sub->add_option("COMMAND", line.help, "and its subcommand")->type_name("");
+  }
+
+  Line& line_;
+  CLI::App app_;
+};
+
+std::vector<std::string> CommandNames(CLI::App* app) {
+  std::vector<std::string> names;
+  for (CLI::App* sub : app->get_subcommands([](CLI::App*) { return true; })) names.push_back(sub->get_name());
+  return names;
+}
+
+std::vector<std::string> OptionNames(CLI::App* app) {
+  std::vector<std::string> names;
+  for (; app != nullptr; app = app->get_parent()) {
+    for (const CLI::Option* option : app->get_options([](CLI::Option*) { return true; })) {
+      for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
+      for (const std::string& name : option->get_snames()) names.push_back("-" + name);
+    }
+  }
+  return names;
+}
+
+// The command that was reached: "log tail".
+CLI::App* Reached(CLI::App* app, std::string* title) {
+  for (;;) {
+    std::vector<CLI::App*> chosen = app->get_subcommands();
+    if (chosen.empty()) return app;
+    app = chosen.front();
+    absl::StrAppend(title, title->empty() ? "" : " ", app->get_name());
+  }
+}
+
+std::string WithNearest(const std::string& what, const std::string& given, const std::vector<std::string>& known) {
+  std::string nearest = Nearest(given, known);
+  return absl::StrCat(what, " ", given, nearest.empty() ? "" : absl::StrCat(", did you mean ", nearest, "?"));
+}
+
+// What is wrong with a line that did not parse: what nobody knows is named first.
+std::string UsageError(CLI::App& app, std::string* title, const std::string& parser_said) {
+  CLI::App* reached = Reached(&app, title);
+  std::vector<std::string> left = app.remaining(true);
+  for (const std::string& one : left) {
+    if (one.size() < 2 || one[0] != '-' || one == "--") continue;
+    return WithNearest("no option", one.substr(0, one.find('=')), OptionNames(reached));
+  }
+  std::vector<std::string> commands = CommandNames(reached);
+  if (!left.empty() && !commands.empty()) return WithNearest("no command", left.front(), commands);
+  if (!left.empty()) return absl::StrCat("one argument too many: ", left.front());
+  if (!commands.empty()) {
+    std::string all;
+    for (const std::string& name : commands) absl::StrAppend(&all, all.empty() ? "" : ", ", name);
+    return absl::StrCat("expected a command: ", all);
+  }
+  return parser_said;
+}
+
+int Fail(Io& io, const std::string& title, const std::string& what, int code) {
+  io.out.flush();
+  io.err << "stmctl: " << title << (title.empty() ? "" : ": ") << what << std::endl;
+  return code;
+}
+
+int Usage(Io& io, const std::string& title, const std::string& what) {
+  const char* join = !what.empty() && what.back() == '?' ? " See" : ": see";
+  return Fail(io, title, absl::StrCat(what, join, ": stmctl help", title.empty() ? "" : " ", title), kUsage);
+}
+
+// Of a command line that was never parsed: CLI11 shows the help of what was chosen instead.
+int Help(Io& io, const std::vector<std::string>& words) {
+  Line line;
+  Parser parser(&line);
+  CLI::App* at = &parser.app();
+  std::string title;
+  std::string before;
+  for (const std::string& word : words) {
+    std::vector<std::string> known = CommandNames(at);
+    if (std::find(known.begin(), known.end(), word) == known.end()) {
+      return Usage(io, title, WithNearest("no command", word, known));
+    }
+    absl::StrAppend(&before, before.empty() ? "" : " ", at->get_name());
+    absl::StrAppend(&title, title.empty() ? "" : " ", word);
+    at = at->get_subcommand(word);
+  }
+  io.out << at->help(before) << std::endl;
+  return kOk;
+}
+
+absl::StatusOr<Globals> GlobalsOf(const Line& line, const Io& io) {
+  Globals globals;
+  for (size_t at = 0; at <= line.addresses.size();) {
+    size_t comma = std::min(line.addresses.find(',', at), line.addresses.size());
+    std::string address = line.addresses.substr(at, comma - at);
+    address.erase(0, address.find_first_not_of(' '));
+    address.erase(address.find_last_not_of(' ') + 1);
+    if (!address.empty()) globals.addresses.push_back(std::move(address));
+    at = comma + 1;
+  }
+  if (globals.addresses.empty()) {
+    return absl::InvalidArgumentError("--address: empty: give host:port or unix:/path, or unset STM_ADDRESS");
+  }
+  globals.json = line.json;
+  globals.label = line.label;
+  if (!line.timeout.empty()) {
+    absl::StatusOr<absl::Duration> timeout = ReadDuration(line.timeout, "--timeout");
+    if (!timeout.ok()) return timeout.status();
+    globals.timeout = *timeout;
+  }
+  if (line.output.empty()) {
+    globals.output = io.out_is_terminal ? Output::kTable : Output::kEdn;
+  } else if (line.output == "edn") {
+    globals.output = Output::kEdn;
+  } else if (line.output == "json") {
+    globals.output = Output::kJson;
+  } else if (line.output == "table") {
+    globals.output = Output::kTable;
+  } else if (line.output == "raw") {
+    globals.output = Output::kRaw;
+  } else {
+    return absl::InvalidArgumentError(absl::StrCat("--output ", line.output, ": expected edn, json, table or raw"));
+  }
+  return globals;
+}
+
+// -5 is a value, not an option: EDN and JSON skip the space that hides it from the parser.
+void HideNegativeNumbers(std::vector<std::string>* arguments) {
+  for (std::string& one : *arguments) {
+    if (one == "--") return;
+    if (one.size() > 1 && one[0] == '-' && std::isdigit(static_cast<unsigned char>(one[1]))) one.insert(0, " ");
+  }
+}
+
+}  // namespace
+
+int Run(std::vector<std::string> arguments, Io& io) {
+  HideNegativeNumbers(&arguments);
+  std::reverse(arguments.begin(), arguments.end());  // as CLI11 takes them
+  Line line;
+  Parser parser(&line);
+  CLI::App& app = parser.app();
+  std::string title;
+  try {
+    app.parse(arguments);
+  } catch (const CLI::CallForHelp&) {
+    CLI::App* reached = Reached(&app, &title);
+    std::vector<std::string> words;
+    for (; reached->get_parent() != nullptr; reached = reached->get_parent()) words.insert(words.begin(), reached->get_name());
+    return Help(io, words);
+  } catch (const CLI::CallForVersion& version) {
+    io.out << version.what() << std::endl;
+    return kOk;
+  } catch (const CLI::ParseError& error) {
+    std::string what = UsageError(app, &title, error.what());
+    return Usage(io, title, what);
+  }
+  CLI::App* reached = Reached(&app, &title);
+  if (!line.run) {
+    if (arguments.empty() && reached == &app) {
+      io.err << app.help() << std::endl;
+      return kUsage;
+    }
+    std::string none;
+    return Usage(io, title, UsageError(app, &none, "expected a command"));
+  }
+  if (reached->get_name() == "help") return Help(io, line.help);
+  absl::StatusOr<Globals> globals = GlobalsOf(line, io);
+  if (!globals.ok()) return Usage(io, "", std::string(globals.status().message()));
+
+  Shell shell(*std::move(globals), io);
+  absl::Status status = line.run(shell);
+  shell.printer().Finish();
+  absl::Status flushed = shell.Flush();
+  if (status.ok()) status = flushed;
+  if (status.ok()) return kOk;
+  return Fail(io, title, Explain(status), ExitOf(status));
+}
+
+}  // namespace stm::cli

@@ -1,0 +1,105 @@
+// The commands of stmctl, one function each. Options as the command line gives them; each returns what ExitOf maps.
+#ifndef STM_CLIENT_CLI_COMMANDS_H_
+#define STM_CLIENT_CLI_COMMANDS_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "client/cli/shell.h"
+
+namespace stm::cli {
+
+// entries.cc
+
+struct GetOptions {
+  std::vector<std::string> names;
+  std::string at;
+  bool meta = false;
+};
+absl::Status Get(Shell& shell, const GetOptions& options);
+
+struct SetOptions {
+  std::string name;
+  std::string value;
+  int64_t if_version = 0;  // 0: not asked
+  bool if_absent = false;
+  std::string ttl;
+};
+absl::Status Set(Shell& shell, const SetOptions& options);
+
+absl::Status ApplyOperation(Shell& shell, const std::string& name, const std::string& operation);
+
+struct DeleteOptions {
+  std::vector<std::string> names;
+  std::string prefix;
+  bool yes = false;
+};
+absl::Status Delete(Shell& shell, const DeleteOptions& options);
+
+struct ListOptions {
+  std::string prefix;
+  std::string at;
+  bool values = false;
+  bool count = false;
+};
+absl::Status List(Shell& shell, const ListOptions& options);
+
+absl::Status Tx(Shell& shell, const std::string& path);
+absl::Status History(Shell& shell, const std::string& name, int64_t limit);
+
+absl::Status ValidatorGet(Shell& shell, const std::string& name);
+absl::Status ValidatorSet(Shell& shell, const std::string& name, const std::string& rule);
+absl::Status ValidatorClear(Shell& shell, const std::string& name);
+
+absl::Status AtomReset(Shell& shell, const std::string& name, const std::string& value);
+absl::Status AtomCas(Shell& shell, const std::string& name, const std::string& expected, const std::string& value);
+
+// streams.cc
+
+struct WatchOptions {
+  std::vector<std::string> selected;  // names, and prefixes, which end in "/"
+  bool initial = false;
+  int64_t from = 0;
+  bool conflate = false;
+  std::string exec;
+  int64_t count = -1;  // of commits; 0: what is there, with `initial`; -1: for ever
+};
+absl::Status Watch(Shell& shell, const WatchOptions& options);
+
+struct LogOptions {
+  bool follow = false;
+  int64_t from = 0;
+  std::vector<std::string> tags;
+  int64_t limit = 0;
+};
+absl::Status LogTail(Shell& shell, const LogOptions& options);
+absl::Status LogRecords(Shell& shell, const LogOptions& options);
+
+// import.cc
+
+struct ImportOptions {
+  std::string path;
+  std::string into;
+  int64_t batch = 1;
+  int64_t skip = 0;
+};
+absl::Status LogImport(Shell& shell, const ImportOptions& options);
+
+// log_files.cc: offline, on the daemon's own files.
+
+absl::Status LogVerify(Shell& shell, const std::vector<std::string>& paths);
+absl::Status LogSeal(Shell& shell, const std::vector<std::string>& paths);
+absl::Status LogDrop(Shell& shell, const std::vector<std::string>& paths);
+
+// admin.cc
+
+absl::Status Status(Shell& shell);
+absl::Status Health(Shell& shell, bool ready);
+absl::Status Outcome(Shell& shell, const std::string& word);
+absl::Status Version(Shell& shell);
+
+}  // namespace stm::cli
+
+#endif  // STM_CLIENT_CLI_COMMANDS_H_
