@@ -1,0 +1,615 @@
+#include "server/config.h"
+
+#include <algorithm>
+#include <cassert>
+#include <cstdlib>
+#include <limits>
+#include <map>
+#include <optional>
+#include <set>
+
+#include <CLI/CLI.hpp>
+#include <toml++/toml.h>
+
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "engine/name.h"
+#include "engine/operation.h"
+#include "engine/validator.h"
+#include "engine/values/edn.h"
+
+namespace stm::server {
+namespace {
+
+constexpr int64_t kMany = std::numeric_limits<int64_t>::max();
+
+enum class Kind : uint8_t {
+  kText,      // std::string
+  kTexts,     // std::vector<std::string>: given several times, or with commas
+  kFlag,      // bool
+  kCount,     // int64_t
+  kCount32,   // uint32_t
+  kBytes,     // int64_t
+  kDuration,  // absl::Duration
+  kAge,       // absl::Duration; "all": infinite
+};
+
+struct Setting {
+  const char* name;
+  Kind kind;
+  void* (*field)(Config*);
+  int64_t min;  // counts, bytes, milliseconds; texts: shortest length
+  int64_t max;
+  const char* help;
+  const char* limit = nullptr;  // errors' name of the bound where it is not the setting's own; "": it is no bound
+};
+
+#define STMD_FIELD(path) [](Config* c) -> void* { return &c->path; }
+
+const Setting kSettings[] = {
+    {"listen", Kind::kTexts, STMD_FIELD(listen), 1, kMany,
+     "where gRPC is served: host:port (port 0: any free one) or unix:/path; several are allowed"},
+    {"http", Kind::kText, STMD_FIELD(http), 1, kMany,
+     "where /livez, /readyz and /metrics are served: host:port, or off"},
+    {"data-dir", Kind::kText, STMD_FIELD(data_dir), 1, kMany, "directory of the log and its snapshots"},
+    {"ephemeral", Kind::kFlag, STMD_FIELD(ephemeral), 0, 0,
+     "keep all in memory, on a free port printed as one EDN line; ends with its standard input"},
+    {"log-level", Kind::kText, STMD_FIELD(log_level), 1, kMany, "trace, debug, info, warn, error or off"},
+    {"threads", Kind::kCount, STMD_FIELD(threads), 2, 256, "threads beside gRPC's, for writes and heavy work", ""},
+    {"value-bytes-max", Kind::kBytes, STMD_FIELD(engine.value_bytes_max), 1 << 10, 64 << 20,
+     "EDN bytes of one value"},
+    {"transaction-bytes-max", Kind::kBytes, STMD_FIELD(engine.transaction_bytes_max), 1 << 10, 512 << 20,
+     "EDN bytes of all values of one transaction"},
+    {"transaction-entries-max", Kind::kCount, STMD_FIELD(engine.transaction_entries_max), 1, 1000000,
+     "reads, lists, ensures, writes, records and fences of one transaction"},
+    {"batch-transactions-max", Kind::kCount, STMD_FIELD(engine.batch_transactions_max), 1, 65536,
+     "transactions appended by one write and one fdatasync"},
+    {"batch-bytes-max", Kind::kBytes, STMD_FIELD(engine.batch_bytes_max), 1 << 10, 1 << 30, "EDN bytes of one batch"},
+    {"commit-queue-max", Kind::kCount, STMD_FIELD(engine.commit_queue_max), 1, 10000000,
+     "transactions waiting for a batch or in a line"},
+    {"history-bytes", Kind::kBytes, STMD_FIELD(engine.history_bytes_max), 1 << 16, kMany,
+     "memory for versions below the newest, which snapshots read", "history_bytes_max"},
+    {"history-age", Kind::kDuration, STMD_FIELD(engine.history_age_max), 1, kMany,
+     "how far back snapshots can be read", "history_age_ms_max"},
+    {"id-table-bytes", Kind::kBytes, STMD_FIELD(engine.id_table_bytes_max), 1 << 16, kMany,
+     "memory for the ids by which a resend finds its answer", "id_table_bytes_max"},
+    {"id-age", Kind::kDuration, STMD_FIELD(engine.id_age_max), 1000, kMany, "how long ids are kept",
+     "id_age_ms_max"},
+    {"id-result-bytes-max", Kind::kBytes, STMD_FIELD(engine.id_result_bytes_max), 0, 1 << 20,
+     "results above are not kept for resends"},
+    {"fresh-bytes-max", Kind::kBytes, STMD_FIELD(engine.fresh_bytes_max), 0, 16 << 20,
+     "fresh values sent with a conflict"},
+    {"sleepers-max", Kind::kCount, STMD_FIELD(engine.sleepers_max), 0, 100000000, "AwaitChange calls at once"},
+    {"sleepers-woken-at-once", Kind::kCount, STMD_FIELD(engine.sleepers_woken_at_once), 1, 1000000,
+     "sleepers of one entry woken together", ""},
+    {"sleepers-next-after", Kind::kDuration, STMD_FIELD(engine.sleepers_next_after), 1, 60000,
+     "when the next sleepers are woken at the latest", ""},
+    {"reservation-from-run", Kind::kCount32, STMD_FIELD(engine.reservation_from_run), 2, 1000000,
+     "the run of a transaction that may reserve entries", ""},
+    {"reservation-min", Kind::kDuration, STMD_FIELD(engine.reservation_min), 1, 60000, "shortest reservation", ""},
+    {"reservation-max", Kind::kDuration, STMD_FIELD(engine.reservation_max), 1, 60000, "longest reservation",
+     "reservation_ms_max"},
+    {"watches-max", Kind::kCount, STMD_FIELD(engine.watches_max), 0, 100000000, "watches at once"},
+    {"watch-unread-events-max", Kind::kCount, STMD_FIELD(server.watch_unread_events_max), 1, 10000000,
+     "events a watcher may be behind before it is cut off"},
+    {"watch-unread-bytes-max", Kind::kBytes, STMD_FIELD(server.watch_unread_bytes_max), 1 << 10, 1 << 30,
+     "bytes a watcher may be behind before it is cut off"},
+    {"list-page-max", Kind::kCount, STMD_FIELD(engine.list_page_max), 1, 1000000, "entries of one page of a listing"},
+    {"list-page-bytes-max", Kind::kBytes, STMD_FIELD(engine.list_page_bytes_max), 1 << 10, 64 << 20,
+     "EDN bytes of one page of a listing"},
+    {"pipeline-in-flight-max", Kind::kCount, STMD_FIELD(server.pipeline_in_flight_max), 1, 1000000,
+     "unanswered calls of one Pipeline; past it the stream is not read on"},
+    {"pipeline-awaits-max", Kind::kCount, STMD_FIELD(server.pipeline_awaits_max), 0, 1000000,
+     "AwaitChange calls of one Pipeline at once"},
+    {"pipeline-unread-answers-max", Kind::kCount, STMD_FIELD(server.pipeline_unread_answers_max), 1, 10000000,
+     "answers a reader may leave unread before it is cut off"},
+    {"pipeline-unread-bytes-max", Kind::kBytes, STMD_FIELD(server.pipeline_unread_bytes_max), 1 << 10, 1 << 30,
+     "bytes of answers a reader may leave unread before it is cut off"},
+    {"slow-reader-grace", Kind::kDuration, STMD_FIELD(server.slow_reader_grace), 1, 600000,
+     "how long a Pipeline's reader at its bound may take no message", "slow_reader_grace_ms"},
+    {"log-readers-max", Kind::kCount, STMD_FIELD(server.log_readers_max), 1, 100000, "ReadLog streams at once"},
+    {"drain-grace", Kind::kDuration, STMD_FIELD(server.drain_grace), 0, 3600000,
+     "how long a stop lets what is under way finish", ""},
+    {"segment-bytes", Kind::kBytes, STMD_FIELD(local.segment_bytes), 1 << 12, 1LL << 40, "size of one log file", ""},
+    {"snapshot-bytes", Kind::kBytes, STMD_FIELD(local.snapshot_bytes), 1 << 12, 1LL << 50,
+     "log written between snapshots", ""},
+    {"prefill-bytes", Kind::kBytes, STMD_FIELD(local.prefill_bytes), 0, 1 << 30,
+     "log file written ahead, so that syncs are cheap; 0: none", ""},
+    {"ballast-bytes", Kind::kBytes, STMD_FIELD(local.ballast_bytes), 0, 1LL << 40,
+     "disk held back for when it is full; 0: none", ""},
+    {"log-keep", Kind::kAge, STMD_FIELD(local.log_keep), 1, kMany, "how long log files are kept: all, or an age as 720h",
+     ""},
+    {"memory-log-bytes", Kind::kBytes, STMD_FIELD(local.memory_log_bytes), 1 << 10, kMany,
+     "log kept by --ephemeral"},
+};
+
+#undef STMD_FIELD
+
+// Of tests; each also needs STMD_TEST_CANARIES=1.
+struct Canary {
+  const char* name;
+  bool* (*field)(Config*);
+};
+const Canary kCanaries[] = {
+    {"skip_read_check", [](Config* c) { return &c->canaries.skip_read_check; }},
+    {"skip_list_check", [](Config* c) { return &c->canaries.skip_list_check; }},
+    {"answer_before_append", [](Config* c) { return &c->canaries.answer_before_append; }},
+    {"forget_ids", [](Config* c) { return &c->canaries.forget_ids; }},
+    {"forget_ids_on_recovery", [](Config* c) { return &c->canaries.forget_ids_on_recovery; }},
+    {"skip_sync", [](Config* c) { return &c->canary_skip_sync; }},
+};
+
+// Of the environment, but no settings: paths and switches of tests and scripts.
+const char* const kNotSettings[] = {"STMD_CONFIG", "STMD_TEST_CANARIES", "STMD_BINARY"};
+
+std::string EnvironmentName(std::string_view setting) {
+  std::string name = "STMD_";
+  for (char c : setting) name.push_back(c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c))));
+  return name;
+}
+
+std::string LimitName(const Setting& setting) {
+  if (setting.limit != nullptr) return setting.limit;
+  std::string name = setting.name;
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name;
+}
+
+absl::string_view Absl(std::string_view text) { return absl::string_view(text.data(), text.size()); }
+
+std::string PrintDuration(absl::Duration duration) {
+  return duration == absl::InfiniteDuration() ? "all" : absl::FormatDuration(duration);
+}
+
+std::string Print(const Setting& setting, Config* config) {
+  const void* field = setting.field(config);
+  switch (setting.kind) {
+    case Kind::kText:
+      return *static_cast<const std::string*>(field);
+    case Kind::kTexts:
+      return absl::StrJoin(*static_cast<const std::vector<std::string>*>(field), ",");
+    case Kind::kFlag:
+      return *static_cast<const bool*>(field) ? "true" : "false";
+    case Kind::kCount:
+      return absl::StrCat(*static_cast<const int64_t*>(field));
+    case Kind::kCount32:
+      return absl::StrCat(*static_cast<const uint32_t*>(field));
+    case Kind::kBytes:
+      return PrintBytes(*static_cast<const int64_t*>(field));
+    case Kind::kDuration:
+    case Kind::kAge:
+      return PrintDuration(*static_cast<const absl::Duration*>(field));
+  }
+  return "";
+}
+
+std::string Range(const Setting& setting) {
+  const auto bound = [&](int64_t b) {
+    switch (setting.kind) {
+      case Kind::kBytes:
+        return PrintBytes(b);
+      case Kind::kDuration:
+      case Kind::kAge:
+        return PrintDuration(absl::Milliseconds(b));
+      default:
+        return absl::StrCat(b);
+    }
+  };
+  if (setting.max == kMany) return absl::StrCat("at least ", bound(setting.min));
+  return absl::StrCat(bound(setting.min), " to ", bound(setting.max));
+}
+
+// INVALID_ARGUMENT: what is wrong with the value, without the setting's name.
+absl::Status Assign(const Setting& setting, const std::vector<std::string>& values, Config* config) {
+  void* field = setting.field(config);
+  if (setting.kind == Kind::kTexts) {
+    std::vector<std::string> texts;
+    for (const std::string& value : values) {
+      size_t begin = 0;
+      while (begin <= value.size()) {
+        const size_t end = std::min(value.find(',', begin), value.size());
+        if (end == begin) return absl::InvalidArgumentError("found an empty item");
+        texts.push_back(value.substr(begin, end - begin));
+        begin = end + 1;
+      }
+    }
+    if (texts.empty()) return absl::InvalidArgumentError("found none, expected one at least");
+    *static_cast<std::vector<std::string>*>(field) = std::move(texts);
+    return absl::OkStatus();
+  }
+  if (values.size() != 1) {
+    return absl::InvalidArgumentError(absl::StrCat("found ", values.size(), " values, expected one"));
+  }
+  const std::string& value = values[0];
+  const auto out_of_range = [&] {
+    return absl::InvalidArgumentError(absl::StrCat("found ", value, ", expected ", Range(setting)));
+  };
+  switch (setting.kind) {
+    case Kind::kText:
+      if (static_cast<int64_t>(value.size()) < setting.min) return absl::InvalidArgumentError("found nothing");
+      *static_cast<std::string*>(field) = value;
+      return absl::OkStatus();
+    case Kind::kFlag:
+      if (value != "true" && value != "false") {
+        return absl::InvalidArgumentError(absl::StrCat("found ", value, ", expected true or false"));
+      }
+      *static_cast<bool*>(field) = value == "true";
+      return absl::OkStatus();
+    case Kind::kCount:
+    case Kind::kCount32: {
+      int64_t count;
+      if (!absl::SimpleAtoi(value, &count)) {
+        return absl::InvalidArgumentError(absl::StrCat("found ", value, ", expected a whole number"));
+      }
+      if (count < setting.min || count > setting.max) return out_of_range();
+      if (setting.kind == Kind::kCount) {
+        *static_cast<int64_t*>(field) = count;
+      } else {
+        *static_cast<uint32_t*>(field) = static_cast<uint32_t>(count);
+      }
+      return absl::OkStatus();
+    }
+    case Kind::kBytes: {
+      const absl::StatusOr<int64_t> bytes = ParseBytes(value);
+      if (!bytes.ok()) return bytes.status();
+      if (*bytes < setting.min || *bytes > setting.max) return out_of_range();
+      *static_cast<int64_t*>(field) = *bytes;
+      return absl::OkStatus();
+    }
+    case Kind::kDuration:
+    case Kind::kAge: {
+      absl::Duration duration;
+      if (setting.kind == Kind::kAge && value == "all") {
+        duration = absl::InfiniteDuration();
+      } else if (!absl::ParseDuration(value, &duration) || duration == absl::InfiniteDuration()) {
+        return absl::InvalidArgumentError(absl::StrCat("found ", value, ", expected a time as 500ms, 60s, 10m or 24h",
+                                                       setting.kind == Kind::kAge ? ", or all" : ""));
+      }
+      if (duration < absl::Milliseconds(setting.min) ||
+          (setting.max != kMany && duration > absl::Milliseconds(setting.max))) {
+        return out_of_range();
+      }
+      *static_cast<absl::Duration*>(field) = duration;
+      return absl::OkStatus();
+    }
+    case Kind::kTexts:
+      break;
+  }
+  return absl::OkStatus();
+}
+
+std::vector<std::string> SettingNames() {
+  std::vector<std::string> names;
+  for (const Setting& setting : kSettings) names.push_back(setting.name);
+  return names;
+}
+
+std::string Suggestion(const std::string& nearest, std::string_view before) {
+  return nearest.empty() ? "" : absl::StrCat("; did you mean ", Absl(before), nearest, "?");
+}
+
+// A value as a flag would spell it; nullopt: a TOML type that no setting has.
+std::optional<std::string> TextOf(const toml::node& node) {
+  if (const auto text = node.value_exact<std::string>()) return *text;
+  if (const auto number = node.value_exact<int64_t>()) return absl::StrCat(*number);
+  if (const auto flag = node.value_exact<bool>()) return *flag ? "true" : "false";
+  return std::nullopt;
+}
+
+using Given = std::map<std::string, std::vector<std::string>>;
+
+absl::StatusOr<Given> ReadFile(const std::string& path) {
+  toml::table table;
+  try {
+    table = toml::parse_file(path);
+  } catch (const toml::parse_error& error) {
+    const toml::source_position at = error.source().begin;
+    if (at.line == 0) {
+      return absl::NotFoundError(absl::StrCat("--config: ", path, ": ", Absl(error.description()),
+                                              ": give the path of a TOML file that this user may read"));
+    }
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ":", at.line, ":", at.column, ": ", Absl(error.description())));
+  }
+  Given given;
+  const std::vector<std::string> names = SettingNames();
+  for (const auto& [key, node] : table) {
+    const std::string name(key.str());
+    const toml::source_position at = key.source().begin;
+    const std::string where = absl::StrCat(path, ":", at.line, ": ");
+    if (std::find(names.begin(), names.end(), name) == names.end()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(where, "unknown setting ", name, Suggestion(Nearest(name, names), "")));
+    }
+    std::vector<std::string>& values = given[name];
+    if (const toml::array* items = node.as_array()) {
+      for (const toml::node& item : *items) {
+        const std::optional<std::string> text = TextOf(item);
+        if (!text) return absl::InvalidArgumentError(absl::StrCat(where, name, ": expected strings"));
+        values.push_back(*text);
+      }
+    } else {
+      const std::optional<std::string> text = TextOf(node);
+      if (!text) {
+        return absl::InvalidArgumentError(absl::StrCat(where, name, ": expected a string, a whole number or a boolean"));
+      }
+      values.push_back(*text);
+    }
+  }
+  return given;
+}
+
+}  // namespace
+
+absl::StatusOr<int64_t> ParseBytes(std::string_view text) {
+  size_t digits = 0;
+  while (digits < text.size() && text[digits] >= '0' && text[digits] <= '9') ++digits;
+  const std::string_view unit = text.substr(digits);
+  int shift = -1;
+  if (unit.empty() || unit == "B") shift = 0;
+  if (unit == "KiB") shift = 10;
+  if (unit == "MiB") shift = 20;
+  if (unit == "GiB") shift = 30;
+  if (unit == "TiB") shift = 40;
+  int64_t number;
+  if (shift < 0 || digits == 0 || !absl::SimpleAtoi(Absl(text.substr(0, digits)), &number) ||
+      number > (kMany >> shift)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("found ", Absl(text), ", expected bytes as 1048576, 64KiB, 256MiB, 4GiB or 1TiB"));
+  }
+  return number << shift;
+}
+
+std::string PrintBytes(int64_t bytes) {
+  const char* const units[] = {"", "KiB", "MiB", "GiB", "TiB"};
+  int unit = 0;
+  while (unit < 4 && bytes != 0 && bytes % 1024 == 0) {
+    bytes /= 1024;
+    ++unit;
+  }
+  return absl::StrCat(bytes, units[unit]);
+}
+
+std::string Nearest(std::string_view name, const std::vector<std::string>& names) {
+  // Damerau's distance with neighbours swapped (optimal string alignment).
+  const auto distance = [](std::string_view a, std::string_view b) {
+    std::vector<std::vector<size_t>> d(a.size() + 1, std::vector<size_t>(b.size() + 1));
+    for (size_t i = 0; i <= a.size(); ++i) d[i][0] = i;
+    for (size_t j = 0; j <= b.size(); ++j) d[0][j] = j;
+    for (size_t i = 1; i <= a.size(); ++i) {
+      for (size_t j = 1; j <= b.size(); ++j) {
+        d[i][j] = std::min({d[i - 1][j] + 1, d[i][j - 1] + 1, d[i - 1][j - 1] + (a[i - 1] != b[j - 1])});
+        if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) {
+          d[i][j] = std::min(d[i][j], d[i - 2][j - 2] + 1);
+        }
+      }
+    }
+    return d[a.size()][b.size()];
+  };
+  constexpr size_t kLongest = 128;
+  if (name.size() > kLongest) return "";
+  std::string nearest;
+  size_t least = std::max<size_t>(2, name.size() / 2) + 1;
+  for (const std::string& candidate : names) {
+    size_t far = distance(name, candidate);
+    // "history" and "data_dir" are meant to be "history-bytes" and "data-dir".
+    if (name.size() >= 3 && candidate.size() > name.size() && candidate.compare(0, name.size(), name) == 0) {
+      far = std::min<size_t>(far, 1);
+    }
+    if (far < least) {
+      least = far;
+      nearest = candidate;
+    }
+  }
+  return nearest;
+}
+
+absl::StatusOr<Loaded> LoadConfig(const std::vector<std::string>& arguments,
+                                  const std::vector<std::string>& environment) {
+  Loaded loaded;
+  const std::vector<std::string> names = SettingNames();
+
+  // Flags.
+  CLI::App app("stmd keeps refs and atoms that programs in any language change together in transactions.", "stmd");
+  app.set_help_flag();
+  app.allow_extras();
+  bool help = false, version = false, check = false, print = false;
+  std::string file;
+  std::vector<std::string> canaries;
+  app.add_flag("--help,-h", help, "print this");
+  app.add_flag("--version", version, "print the program's version");
+  app.add_flag("--check-config", check, "check all settings, then end: 0 when they are good");
+  app.add_flag("--print-config", print, "print the settings in force with where each came from, as a file for --config");
+  app.add_option("--config", file, "TOML file of settings by the names below; also STMD_CONFIG")->type_name("FILE");
+  app.add_option("--test-canary", canaries)->group("");
+  std::map<std::string, std::vector<std::string>> flags;
+  Config defaults;
+  for (const Setting& setting : kSettings) {
+    std::vector<std::string>& values = flags[setting.name];
+    const std::string flag = absl::StrCat("--", setting.name);
+    if (setting.kind == Kind::kFlag) {
+      app.add_flag_callback(flag, [&values] { values.push_back("true"); }, setting.help);
+      continue;
+    }
+    CLI::Option* option = app.add_option(flag, values, setting.help);
+    option->type_size(1)->expected(1)->take_all();
+    const std::string value = Print(setting, &defaults);
+    option->type_name(value.empty() ? "DIR" : absl::StrCat("[", value, "]"));
+  }
+  try {
+    std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());
+    app.parse(reversed);
+  } catch (const CLI::ParseError& error) {
+    return absl::InvalidArgumentError(absl::StrCat(error.what(), "; see stmd --help"));
+  }
+  for (const std::string& extra : app.remaining()) {
+    if (!absl::StartsWith(extra, "-")) {
+      return absl::InvalidArgumentError(absl::StrCat("unexpected argument ", extra, "; see stmd --help"));
+    }
+    const std::string name = extra.substr(extra.find_first_not_of('-') == std::string::npos ? extra.size()
+                                                                                            : extra.find_first_not_of('-'));
+    std::vector<std::string> all = names;
+    for (const char* other : {"help", "version", "check-config", "print-config", "config"}) all.push_back(other);
+    return absl::InvalidArgumentError(absl::StrCat("unknown flag ", extra.substr(0, extra.find('=')),
+                                                   Suggestion(Nearest(name.substr(0, name.find('=')), all), "--"),
+                                                   " See stmd --help"));
+  }
+  if (help) {
+    loaded.action = Loaded::Action::kHelp;
+    loaded.help = app.help();
+    return loaded;
+  }
+  if (version) {
+    loaded.action = Loaded::Action::kVersion;
+    return loaded;
+  }
+  if (check) loaded.action = Loaded::Action::kCheckConfig;
+  if (print) loaded.action = Loaded::Action::kPrintConfig;
+
+  // Environment.
+  Given from_environment;
+  bool canaries_allowed = false;
+  for (const std::string& variable : environment) {
+    if (!absl::StartsWith(variable, "STMD_")) continue;
+    const size_t equals = variable.find('=');
+    if (equals == std::string::npos) continue;
+    const std::string name = variable.substr(0, equals);
+    const std::string value = variable.substr(equals + 1);
+    if (name == "STMD_CONFIG" && file.empty()) file = value;
+    if (name == "STMD_TEST_CANARIES") canaries_allowed = value == "1";
+    if (std::find(std::begin(kNotSettings), std::end(kNotSettings), name) != std::end(kNotSettings)) continue;
+    const auto setting = std::find_if(std::begin(kSettings), std::end(kSettings),
+                                      [&](const Setting& s) { return EnvironmentName(s.name) == name; });
+    if (setting != std::end(kSettings)) {
+      from_environment[setting->name] = {value};
+      continue;
+    }
+    // No error: Kubernetes puts STMD_SERVICE_HOST and its like beside every pod of a service named stmd.
+    std::vector<std::string> all;
+    for (const std::string& n : names) all.push_back(EnvironmentName(n));
+    loaded.warnings.push_back(
+        absl::StrCat("environment variable ", name, " is no setting", Suggestion(Nearest(name, all), "")));
+  }
+
+  // File.
+  Given from_file;
+  if (!file.empty()) {
+    absl::StatusOr<Given> given = ReadFile(file);
+    if (!given.ok()) return given.status();
+    from_file = *std::move(given);
+  }
+
+  std::set<std::string> given;
+  for (const Setting& setting : kSettings) {
+    const std::vector<std::string>* values = nullptr;
+    std::string origin = "default";
+    std::string where;
+    if (const auto& flag = flags[setting.name]; !flag.empty()) {
+      values = &flag;
+      origin = "flag";
+      where = absl::StrCat("--", setting.name);
+    } else if (const auto variable = from_environment.find(setting.name); variable != from_environment.end()) {
+      values = &variable->second;
+      origin = "environment";
+      where = EnvironmentName(setting.name);
+    } else if (const auto key = from_file.find(setting.name); key != from_file.end()) {
+      values = &key->second;
+      origin = "file";
+      where = absl::StrCat(file, ": ", setting.name);
+    }
+    if (values != nullptr) {
+      const absl::Status status = Assign(setting, *values, &loaded.config);
+      if (!status.ok()) return absl::InvalidArgumentError(absl::StrCat(where, ": ", status.message()));
+      given.insert(setting.name);
+    }
+    loaded.settings.push_back(EffectiveSetting{setting.name, "", origin});
+  }
+
+  Config& config = loaded.config;
+  for (const std::string& name : canaries) {
+    if (!canaries_allowed) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--test-canary=", name, " plants a bug: refused unless STMD_TEST_CANARIES=1"));
+    }
+    const auto canary =
+        std::find_if(std::begin(kCanaries), std::end(kCanaries), [&](const Canary& c) { return name == c.name; });
+    if (canary == std::end(kCanaries)) {
+      std::vector<std::string> all;
+      for (const Canary& c : kCanaries) all.push_back(c.name);
+      return absl::InvalidArgumentError(absl::StrCat("--test-canary=", name, " is not known",
+                                                     Suggestion(Nearest(name, all), "--test-canary=")));
+    }
+    *canary->field(&config) = true;
+  }
+  const std::vector<std::string> levels = {"trace", "debug", "info", "warn", "error", "off"};
+  if (std::find(levels.begin(), levels.end(), config.log_level) == levels.end()) {
+    return absl::InvalidArgumentError(absl::StrCat("log-level: found ", config.log_level, ", expected one of ",
+                                                   absl::StrJoin(levels, ", ")));
+  }
+  if (config.engine.value_bytes_max > config.engine.transaction_bytes_max) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "value-bytes-max (", PrintBytes(config.engine.value_bytes_max), ") is above transaction-bytes-max (",
+        PrintBytes(config.engine.transaction_bytes_max), "): raise the second"));
+  }
+  if (config.engine.reservation_min > config.engine.reservation_max) {
+    return absl::InvalidArgumentError("reservation-min is above reservation-max: raise the second");
+  }
+  if (config.ephemeral) {
+    if (!config.data_dir.empty()) {
+      return absl::InvalidArgumentError("--ephemeral keeps nothing: give it or --data-dir, not both");
+    }
+    if (given.count("listen") == 0) config.listen = {"127.0.0.1:0"};
+    if (given.count("http") == 0) config.http = "off";
+  } else if (config.data_dir.empty()) {
+    return absl::InvalidArgumentError(
+        "no data-dir: give --data-dir=DIR for a durable log, or --ephemeral to keep all in memory");
+  }
+  for (size_t i = 0; i < loaded.settings.size(); ++i) loaded.settings[i].value = Print(kSettings[i], &config);
+  return loaded;
+}
+
+std::string PrintConfig(const std::vector<EffectiveSetting>& settings) {
+  std::string text;
+  for (const EffectiveSetting& setting : settings) {
+    if (setting.value.empty()) continue;
+    std::string line = absl::StrCat(setting.name, " = ");
+    // An EDN string of what a setting can hold is a TOML string.
+    AppendEdnString(setting.value, &line);
+    while (line.size() < 44) line.push_back(' ');
+    absl::StrAppend(&text, line, " # ", setting.origin, "\n");
+  }
+  return text;
+}
+
+std::vector<std::pair<std::string, int64_t>> LimitsOf(const Config& config) {
+  std::vector<std::pair<std::string, int64_t>> limits = {
+      {"name_bytes_max", engine::kNameBytesMax},
+      {"name_segments_max", engine::kNameSegmentsMax},
+      {"value_depth_max", kValueDepthMax},
+      {"path_items_max", engine::kPathItemsMax},
+      {"validator_rules_max", engine::kValidatorRulesMax},
+      {"pipeline_calls_max", kPipelineCallsMax},
+      {"meta_bytes_max", kMetaBytesMax},
+      {"history_page_max", kHistoryPageMax},
+      {"message_bytes_max", MessageBytesMax(config)},
+  };
+  for (const Setting& setting : kSettings) {
+    const std::string name = LimitName(setting);
+    if (name.empty()) continue;
+    const void* field = setting.field(const_cast<Config*>(&config));
+    if (setting.kind == Kind::kCount || setting.kind == Kind::kBytes) {
+      limits.emplace_back(name, *static_cast<const int64_t*>(field));
+    } else if (setting.kind == Kind::kDuration) {
+      limits.emplace_back(name, absl::ToInt64Milliseconds(*static_cast<const absl::Duration*>(field)));
+    }
+  }
+  return limits;
+}
+
+int64_t MessageBytesMax(const Config& config) {
+  return std::min<int64_t>(2 * config.engine.transaction_bytes_max + (1 << 20), std::numeric_limits<int32_t>::max());
+}
+
+}  // namespace stm::server

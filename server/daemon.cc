@@ -1,0 +1,219 @@
+#include "server/daemon.h"
+
+#include <algorithm>
+#include <future>
+#include <memory>
+#include <utility>
+
+#include <spdlog/spdlog.h>
+
+#include "backends/local/local_coordinator.h"
+#include "backends/local/memory_coordinator.h"
+#include "backends/local/posix_disk.h"
+#include "engine/engine.h"
+#include "engine/error.h"
+#include "server/combining_loop.h"
+#include "server/http.h"
+#include "server/listener.h"
+#include "server/node.h"
+
+namespace stm::server {
+namespace {
+
+// Beside the grace: what cancelled calls and the log's last lines may take.
+constexpr absl::Duration kCancelGrace = absl::Milliseconds(500);
+
+local::LocalOptions LocalOptionsOf(const Config& config) {
+  local::LocalOptions options;
+  options.segment_bytes = config.local.segment_bytes;
+  options.snapshot_bytes = config.local.snapshot_bytes;
+  options.prefill_bytes = config.local.prefill_bytes;
+  options.ballast_bytes = config.local.ballast_bytes;
+  options.log_keep_age = config.local.log_keep;
+  options.canaries.skip_sync = config.canary_skip_sync;
+  return options;
+}
+
+// Runs `ask` on the Loop and waits for what it tells its callback.
+template <typename Ask>
+absl::Status Await(engine::Loop* loop, Ask ask) {
+  std::promise<absl::Status> promise;
+  std::future<absl::Status> future = promise.get_future();
+  loop->Post([&] { ask([&promise](absl::Status status) { promise.set_value(std::move(status)); }); });
+  return future.get();
+}
+
+}  // namespace
+
+// In the order in which they are made; they go in the other.
+struct Daemon::Parts {
+  Node node;
+  std::unique_ptr<local::PosixDisk> disk;
+  std::unique_ptr<CombiningLoop> loop;
+  std::unique_ptr<local::LocalCoordinator> local;  // one of these two
+  std::unique_ptr<local::MemoryCoordinator> memory;
+  std::unique_ptr<engine::Engine> engine;
+  std::unique_ptr<Http> http;
+  std::unique_ptr<Listener> listener;
+  std::string no_http;
+};
+
+Daemon::Daemon(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
+
+Daemon::~Daemon() {
+  if (parts_->listener != nullptr) parts_->listener->Stop(absl::ZeroDuration());
+  if (parts_->http != nullptr) parts_->http->Stop();
+  parts_->loop->Stop();
+  parts_->engine.reset();
+}
+
+absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config config, std::vector<EffectiveSetting> settings,
+                                                      std::function<void(absl::Status)> fatal) {
+  auto made = std::make_unique<Parts>();
+  Parts& parts = *made;
+  Node& node = parts.node;
+  node.config = std::move(config);
+  node.settings = std::move(settings);
+
+  if (!node.config.ephemeral) {
+    absl::StatusOr<std::unique_ptr<local::PosixDisk>> disk = local::PosixDisk::Make(node.config.data_dir);
+    if (!disk.ok()) return disk.status();
+    parts.disk = *std::move(disk);
+  }
+  CombiningLoop::Options loop_options;
+  loop_options.pool_threads = static_cast<int>(node.config.threads);
+  parts.loop = std::make_unique<CombiningLoop>(loop_options);
+
+  engine::Coordinator* coordinator;
+  engine::Writers* writers;
+  if (node.config.ephemeral) {
+    local::MemoryOptions options;
+    options.log_bytes = node.config.local.memory_log_bytes;
+    parts.memory = std::make_unique<local::MemoryCoordinator>(parts.loop.get(), options);
+    coordinator = parts.memory.get();
+    writers = parts.memory.get();
+    node.log = parts.memory.get();
+  } else {
+    local::LocalOptions options = LocalOptionsOf(node.config);
+    options.fatal = std::move(fatal);
+    options.sync_observed = [metrics = &node.metrics](absl::Duration time) { metrics->Synced(time); };
+    parts.local = std::make_unique<local::LocalCoordinator>(parts.loop.get(), parts.loop.get(), parts.disk.get(),
+                                                            std::move(options));
+    coordinator = parts.local.get();
+    writers = parts.local.get();
+    node.log = parts.local.get();
+  }
+  parts.engine = std::make_unique<engine::Engine>(parts.loop.get(), parts.loop.get(), coordinator, writers,
+                                                  node.config.engine, node.config.canaries);
+  node.loop = parts.loop.get();
+  node.executor = parts.loop.get();
+  node.engine = parts.engine.get();
+  std::unique_ptr<Daemon> daemon(new Daemon(std::move(made)));
+  node.drain = [daemon = daemon.get()](absl::Duration /*grace*/, std::function<void()> drained) {
+    daemon->Drain(std::move(drained));
+  };
+
+  // Before recovery, which may take a while: probes see that it lives, and why it is not ready.
+  if (node.config.http != "off") {
+    absl::StatusOr<std::unique_ptr<Http>> http = Http::Start(&node, node.config.http);
+    if (!http.ok()) return http.status();
+    parts.http = *std::move(http);
+  }
+  absl::Status recovered = daemon->Recover();
+  if (!recovered.ok()) return recovered;
+
+  absl::StatusOr<std::unique_ptr<Listener>> listener = Listener::Start(&node);
+  if (!listener.ok()) return listener.status();
+  parts.listener = *std::move(listener);
+  parts.listener->SetServing(true);
+  node.serving.store(true);
+  return daemon;
+}
+
+absl::Status Daemon::Recover() {
+  Node& node = parts_->node;
+  absl::Status status =
+      Await(node.loop, [&](absl::AnyInvocable<void(absl::Status)> done) { node.engine->Start(std::move(done)); });
+  if (!status.ok()) return status;
+  return Await(node.loop, [&](absl::AnyInvocable<void(absl::Status)> done) {
+    const engine::Status now = node.engine->GetStatus();
+    node.store.store(now.store);
+    node.writer.store(now.writer);
+    node.Saw(now.installed);
+    done(absl::OkStatus());
+  });
+}
+
+const std::vector<std::string>& Daemon::addresses() const { return parts_->listener->addresses(); }
+
+const std::string& Daemon::http_address() const {
+  return parts_->http == nullptr ? parts_->no_http : parts_->http->address();
+}
+
+void Daemon::AwaitStop() {
+  absl::MutexLock lock(&mutex_);
+  mutex_.Await(absl::Condition(&stop_requested_));
+}
+
+void Daemon::RequestStop() {
+  absl::MutexLock lock(&mutex_);
+  stop_requested_ = true;
+}
+
+void Daemon::Drain(std::function<void()> drained) {
+  bool begin = false;
+  bool already = false;
+  {
+    absl::MutexLock lock(&mutex_);
+    if (drained_) {
+      already = true;
+    } else {
+      when_drained_.push_back(std::move(drained));
+      begin = !std::exchange(draining_, true);
+    }
+  }
+  if (already) return drained();
+  if (!begin) return;
+  spdlog::info("drain_begins");
+  Node& node = parts_->node;
+  node.draining.store(true);
+  parts_->listener->SetServing(false);
+  node.loop->Post([this, &node] {
+    node.engine->Drain([this, &node] { node.executor->Run(engine::Work::kAnswer, [this] { Drained(); }); });
+  });
+}
+
+void Daemon::Drained() {
+  std::vector<std::function<void()>> tell;
+  {
+    absl::MutexLock lock(&mutex_);
+    drained_ = true;
+    tell.swap(when_drained_);
+  }
+  for (std::function<void()>& one : tell) one();
+  // After the answers: the server waits for calls under way, and these are.
+  RequestStop();
+}
+
+absl::Status Daemon::Stop(absl::Duration grace) {
+  Parts& parts = *parts_;
+  const absl::Duration deadline = parts.loop->Now() + grace;
+  Drain([] {});
+  {
+    absl::MutexLock lock(&mutex_);
+    if (!mutex_.AwaitWithTimeout(absl::Condition(&drained_), grace)) {
+      spdlog::warn("drain_cut_short grace={}", absl::FormatDuration(grace));
+    }
+  }
+  parts.listener->Stop(std::max(deadline - parts.loop->Now(), kCancelGrace));
+  absl::Status status;
+  if (parts.local != nullptr) {
+    status = Await(parts.loop.get(),
+                   [&](absl::AnyInvocable<void(absl::Status)> done) { parts.local->Stop(std::move(done)); });
+  }
+  if (parts.http != nullptr) parts.http->Stop();
+  parts.loop->Stop();
+  return status;
+}
+
+}  // namespace stm::server
