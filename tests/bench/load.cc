@@ -730,7 +730,9 @@ class Load::Rep {
  public:
   explicit Rep(const Servers& servers) : servers(servers) {
     for (int i = 0; i < servers.channels; ++i) {
-      echoes.push_back(echo::EchoService::NewStub(MakeChannel(servers.echo_address)));
+      if (!servers.echo_address.empty()) {
+        echoes.push_back(echo::EchoService::NewStub(MakeChannel(servers.echo_address)));
+      }
       const std::shared_ptr<grpc::Channel> channel = MakeChannel(servers.stmd_address);
       refs.push_back(wire::RefService::NewStub(channel));
       transactions.push_back(wire::TransactionService::NewStub(channel));
@@ -746,7 +748,7 @@ class Load::Rep {
     MakeEntries();
     for (int i = 0; i < kCallersMax; ++i) {
       const size_t channel = static_cast<size_t>(i % servers.channels);
-      nulls.push_back(std::make_unique<NullCaller>(echoes[channel].get()));
+      if (!echoes.empty()) nulls.push_back(std::make_unique<NullCaller>(echoes[channel].get()));
       gets.push_back(std::make_unique<GetCaller>(refs[channel].get(), &known, i));
       commits.push_back(std::make_unique<CommitCaller>(transactions[channel].get(), &known, i));
       commutes.push_back(std::make_unique<CommuteCaller>(transactions[channel].get(), &known, i));

@@ -16,7 +16,7 @@
 namespace stm::bench {
 
 struct Servers {
-  std::string echo_address;
+  std::string echo_address;  // "": there is none, and no Null()
   pid_t echo_pid = 0;
   std::string stmd_address;
   pid_t stmd_pid = 0;
