@@ -52,17 +52,20 @@ bool CheckValue(const Value& value, int level, Problem* problem) {
       return check_digits("decimal", wrong, canonical);
     }
     case Type::kCharacter:
-      return check_text("character", lexical::IsScalarValue(value.character()) ? nullptr : "not a Unicode scalar value");
+      return check_text("character",
+                        lexical::IsScalarValue(value.character()) ? nullptr : "not a Unicode scalar value");
     case Type::kString:
-      return check_text("text", lexical::IsUtf8(value.text()) ? nullptr : "not UTF-8 (bytes are a type of their own)");
+      return check_text(
+          "text", lexical::IsUtf8(value.text()) ? nullptr : "not UTF-8 (bytes are a type of their own)");
     case Type::kKeyword:
       return check_text("keyword", lexical::KeywordProblem(value.text()));
     case Type::kSymbol:
       return check_text("symbol", lexical::SymbolProblem(value.text()));
     case Type::kInstant:
-      return check_text("instant", lexical::IsInstant(value.instant())
-                                       ? nullptr
-                                       : "an instant is within the years 0001 to 9999, with 0 to 999999999 nanoseconds");
+      return check_text("instant",
+                        lexical::IsInstant(value.instant())
+                            ? nullptr
+                            : "an instant is within the years 0001 to 9999, with 0 to 999999999 nanoseconds");
     case Type::kList:
     case Type::kVector: {
       size_t i = 0;

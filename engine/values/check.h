@@ -1,5 +1,5 @@
-// What the wire and Check say of a value that can't be: the path to the bad part, as the message Value names it, and
-// what is wrong there.
+// What the wire and Check say of a value that can't be: the path to the bad part, as the message Value names
+// it, and what is wrong there.
 #ifndef STM_ENGINE_VALUES_CHECK_H_
 #define STM_ENGINE_VALUES_CHECK_H_
 

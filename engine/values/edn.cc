@@ -162,8 +162,8 @@ std::pair<int, int> LineAndColumnOf(std::string_view text, size_t position) {
   return {static_cast<int>(std::count(before.begin(), before.end(), '\n')) + 1, static_cast<int>(column) + 1};
 }
 
-// Reads one text by recursive descent. open_ holds what is open, depth_max at most: that bounds the recursion.
-// Functions return false after Fail, and the parser is spent then.
+// Reads one text by recursive descent. open_ holds what is open, depth_max at most: that bounds the
+// recursion. Functions return false after Fail, and the parser is spent then.
 class Parser {
  public:
   Parser(std::string_view text, size_t position, int depth_max)
@@ -399,7 +399,8 @@ bool Parser::Twice(const char* from, size_t mark, size_t index, bool map) {
   if (!SkipBlank()) return false;
   const char* at = p_;
   if (!Form(&item)) return false;
-  return Fail(at, Quoted(View(at, p_)) + " for the second time", (map ? "distinct keys" : "distinct items") + Inside());
+  return Fail(at, Quoted(View(at, p_)) + " for the second time",
+              (map ? "distinct keys" : "distinct items") + Inside());
 }
 
 // p_ is at the opening quote. Without escapes `plain` is the text where it stands, else `out` holds it.
@@ -424,7 +425,8 @@ bool Parser::StringText(std::string* out, std::string_view* plain, size_t* escap
         break;
       }
       if (p_ == end_) {
-        return Fail(p_, "the end of the text", absl::StrCat("'\"' to end the string that began at ", Place(open)));
+        return Fail(p_, "the end of the text",
+                    absl::StrCat("'\"' to end the string that began at ", Place(open)));
       }
       const unsigned char byte = static_cast<unsigned char>(*p_);
       if (lexical::kEscapedSizes[byte] != 1) break;
@@ -510,7 +512,8 @@ bool Parser::Escape(std::string* out) {
     case 'u': {
       char32_t c;
       if (!Hex4(at, &c)) return false;
-      if (c >= 0xD800 && c < 0xDC00 && end_ - p_ >= 2 && p_[0] == '\\' && p_[1] == 'u') {  // UTF-16, as Java writes
+      if (c >= 0xD800 && c < 0xDC00 && end_ - p_ >= 2 && p_[0] == '\\' &&
+          p_[1] == 'u') {  // UTF-16, as Java writes
         const char* low_at = p_;
         p_ += 2;
         char32_t low;
@@ -728,7 +731,8 @@ bool Parser::Dispatch(Value* out) {
 }
 
 bool Parser::BuiltinTag(std::string_view tag, Value* out) {
-  if (p_ == end_ || *p_ != '"') return Fail(p_, Found(p_), absl::StrCat("a string after #", std::string(tag)));
+  if (p_ == end_ || *p_ != '"')
+    return Fail(p_, Found(p_), absl::StrCat("a string after #", std::string(tag)));
   const char* at = p_;
   std::string text;
   std::string_view plain;
@@ -737,7 +741,8 @@ bool Parser::BuiltinTag(std::string_view tag, Value* out) {
   if (plain.data() == nullptr) plain = text;
   if (tag == "inst") {
     Instant instant;
-    if (const char* expected = lexical::ReadInstant(plain, &instant)) return Fail(at, Quoted(View(at, p_)), expected);
+    if (const char* expected = lexical::ReadInstant(plain, &instant))
+      return Fail(at, Quoted(View(at, p_)), expected);
     *out = Value::OfInstant(instant);
   } else if (tag == "uuid") {
     const std::optional<Uuid> uuid = ParseUuid(plain);
@@ -809,9 +814,7 @@ void AppendEdnString(std::string_view text, std::string* out) {
   *p = '"';
 }
 
-void AppendEdnInstant(Instant instant, std::string* out) {
-  AppendEdn(Value::OfInstant(instant), out);
-}
+void AppendEdnInstant(Instant instant, std::string* out) { AppendEdn(Value::OfInstant(instant), out); }
 
 absl::StatusOr<Instant> ParseInstant(std::string_view text) {
   Instant instant;

@@ -1,6 +1,7 @@
-// SipHash (Aumasson and Bernstein, "SipHash: a fast short-input PRF"), C rounds a word and D at the end, on bytes taken
-// as little-endian words. Values use 1 and 3 rounds under a key of our own that never changes: their hashes are part of
-// the log's format, and still nobody finds equal ones for the asking. Pure; any thread.
+// SipHash (Aumasson and Bernstein, "SipHash: a fast short-input PRF"), C rounds a word and D at the end, on
+// bytes taken as little-endian words. Values use 1 and 3 rounds under a key of our own that never changes:
+// their hashes are part of the log's format, and still nobody finds equal ones for the asking. Pure; any
+// thread.
 #ifndef STM_ENGINE_VALUES_HASH_H_
 #define STM_ENGINE_VALUES_HASH_H_
 
@@ -46,14 +47,16 @@ uint64_t SipHash(uint64_t key0, uint64_t key1, std::string_view bytes) {
     absorb(word);
   }
   uint64_t last = static_cast<uint64_t>(bytes.size()) << 56;
-  for (size_t i = 0; i < left; ++i) last |= static_cast<uint64_t>(static_cast<unsigned char>(p[i])) << (8 * i);
+  for (size_t i = 0; i < left; ++i)
+    last |= static_cast<uint64_t>(static_cast<unsigned char>(p[i])) << (8 * i);
   absorb(last);
   v2 ^= 0xff;
   for (int i = 0; i < D; ++i) round();
   return v0 ^ v1 ^ v2 ^ v3;
 }
 
-// One hash out of two; order counts. Every bit of the result hangs on every bit of both (the finish is MurmurHash3's).
+// One hash out of two; order counts. Every bit of the result hangs on every bit of both (the finish is
+// MurmurHash3's).
 inline uint64_t MixHash(uint64_t a, uint64_t b) {
   uint64_t h = a * 0x9e3779b97f4a7c15u + (b ^ b >> 32);
   h ^= h >> 33;

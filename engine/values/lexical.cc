@@ -18,8 +18,8 @@ size_t Utf8Prefix(std::string_view text) {
     const size_t legal = static_cast<size_t>(p - text.data());
     if (p == end) return legal;
     const unsigned char lead = static_cast<unsigned char>(*p);
-    // The table of well-formed sequences, Unicode 3.9: the second byte's range keeps out overlong forms, surrogates
-    // and what is above U+10FFFF.
+    // The table of well-formed sequences, Unicode 3.9: the second byte's range keeps out overlong forms,
+    // surrogates and what is above U+10FFFF.
     int more;
     unsigned char low = 0x80, high = 0xBF;
     if (lead >= 0xC2 && lead <= 0xDF) {
@@ -197,8 +197,8 @@ namespace {
 
 // Spaces and what can't be seen: Clojure would end the name there, or a person would not find the difference.
 bool IsBlank(char32_t c) {
-  return (c >= 0x80 && c <= 0xA0) || c == 0x1680 || (c >= 0x2000 && c <= 0x200F) || (c >= 0x2028 && c <= 0x202F) ||
-         (c >= 0x205F && c <= 0x2064) || c == 0x3000 || c == 0xFEFF;
+  return (c >= 0x80 && c <= 0xA0) || c == 0x1680 || (c >= 0x2000 && c <= 0x200F) ||
+         (c >= 0x2028 && c <= 0x202F) || (c >= 0x205F && c <= 0x2064) || c == 0x3000 || c == 0xFEFF;
 }
 
 // One side of the '/'. `lone_keyword`: a keyword without a namespace may look like a number (:1).
@@ -222,7 +222,8 @@ const char* PartProblem(std::string_view part, bool lone_keyword) {
       ++i;
     } else if (flags & kHigh) {
       size_t bytes;
-      if (IsBlank(DecodeUtf8(part.substr(i), &bytes))) return "a name can't have a space or an invisible character";
+      if (IsBlank(DecodeUtf8(part.substr(i), &bytes)))
+        return "a name can't have a space or an invisible character";
       i += bytes;
     } else if (flags & kSpace) {
       return "a name can't have a space or a comma";
@@ -254,7 +255,8 @@ const char* SymbolProblem(std::string_view name) {
 const char* KeywordProblem(std::string_view name) { return NameProblem(name, true); }
 
 const char* TagProblem(std::string_view tag) {
-  if (tag == "inst" || tag == "uuid" || tag == "stm/bytes") return "the tag has a meaning of its own: use that type";
+  if (tag == "inst" || tag == "uuid" || tag == "stm/bytes")
+    return "the tag has a meaning of its own: use that type";
   if (const char* problem = SymbolProblem(tag)) return problem;
   if ((ClassOf(tag[0]) & (kLetter | kHigh)) == 0) return "a tag begins with a letter";
   return nullptr;
@@ -273,7 +275,8 @@ const char* ParseNumber(std::string_view token, Number* number) {
   };
   number->whole = digits();
   if (number->whole.empty()) return "a number begins with a digit";
-  if (number->whole.size() > 1 && number->whole[0] == '0') return "a number has no leading zeros (there is no octal)";
+  if (number->whole.size() > 1 && number->whole[0] == '0')
+    return "a number has no leading zeros (there is no octal)";
   if (p < end && *p == '.') {
     ++p;
     number->point = true;
@@ -501,7 +504,9 @@ size_t WriteInstant(Instant instant, char* out) {
   p = WriteDigits(second % 60, 2, p);
   if (const int digits = FractionDigits(instant.nanos); digits > 0) {
     *p++ = '.';
-    p = WriteDigits(digits == 3 ? instant.nanos / 1'000'000 : digits == 6 ? instant.nanos / 1'000 : instant.nanos,
+    p = WriteDigits(digits == 3   ? instant.nanos / 1'000'000
+                    : digits == 6 ? instant.nanos / 1'000
+                                  : instant.nanos,
                     digits, p);
   }
   *p++ = 'Z';
@@ -514,7 +519,8 @@ size_t InstantSize(Instant instant) {
 }
 
 const char* ReadInstant(std::string_view text, Instant* instant) {
-  static constexpr char kForm[] = "an instant as \"2026-11-22T03:00:00.123Z\" (RFC 3339; parts may be left off its end)";
+  static constexpr char kForm[] =
+      "an instant as \"2026-11-22T03:00:00.123Z\" (RFC 3339; parts may be left off its end)";
   const char* p = text.data();
   const char* end = p + text.size();
   auto digits = [&](int count, int* n) {
@@ -628,7 +634,8 @@ bool ReadBase64(std::string_view text, std::string* bytes) {
     const int padding = !last ? 0 : (text[i + 3] != '=' ? 0 : (text[i + 2] != '=' ? 1 : 2));
     uint32_t word = 0;
     for (int j = 0; j < 4; ++j) {
-      const int v = j >= 4 - padding ? 0 : kBase64Values[static_cast<unsigned char>(text[i + static_cast<size_t>(j)])];
+      const int v =
+          j >= 4 - padding ? 0 : kBase64Values[static_cast<unsigned char>(text[i + static_cast<size_t>(j)])];
       if (v < 0) return false;
       word = word << 6 | static_cast<uint32_t>(v);
     }

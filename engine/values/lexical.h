@@ -1,5 +1,5 @@
-// The letters of values: what is legal in names, numbers and text, and how scalars are spelled. One place, so that the
-// reader, the printer, the wire and the sizes can't differ. Pure; any thread.
+// The letters of values: what is legal in names, numbers and text, and how scalars are spelled. One place, so
+// that the reader, the printer, the wire and the sizes can't differ. Pure; any thread.
 #ifndef STM_ENGINE_VALUES_LEXICAL_H_
 #define STM_ENGINE_VALUES_LEXICAL_H_
 
@@ -20,9 +20,9 @@ enum : uint8_t {
   kSpace = 1,      // white space and comma
   kDelimiter = 2,  // ends a token: space, brackets, '"', ';', '\\'
   kDigit = 4,
-  kName = 8,       // may stand anywhere in a name, ASCII, digits included
-  kLetter = 16,    // ASCII a-z A-Z
-  kHigh = 32,      // not ASCII
+  kName = 8,     // may stand anywhere in a name, ASCII, digits included
+  kLetter = 16,  // ASCII a-z A-Z
+  kHigh = 32,    // not ASCII
 };
 
 constexpr std::array<uint8_t, 256> MakeClasses() {
@@ -30,12 +30,13 @@ constexpr std::array<uint8_t, 256> MakeClasses() {
   for (int c = 0; c < 256; ++c) {
     uint8_t flags = 0;
     if (c == ' ' || c == ',' || (c >= '\t' && c <= '\r')) flags |= kSpace | kDelimiter;
-    if (c == '(' || c == ')' || c == '[' || c == ']' || c == '{' || c == '}' || c == '"' || c == ';' || c == '\\')
+    if (c == '(' || c == ')' || c == '[' || c == ']' || c == '{' || c == '}' || c == '"' || c == ';' ||
+        c == '\\')
       flags |= kDelimiter;
     if (c >= '0' && c <= '9') flags |= kDigit | kName;
     if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z')) flags |= kLetter | kName;
-    if (c == '.' || c == '*' || c == '+' || c == '!' || c == '-' || c == '_' || c == '?' || c == '$' || c == '%' ||
-        c == '&' || c == '=' || c == '<' || c == '>' || c == '#' || c == '\'')
+    if (c == '.' || c == '*' || c == '+' || c == '!' || c == '-' || c == '_' || c == '?' || c == '$' ||
+        c == '%' || c == '&' || c == '=' || c == '<' || c == '>' || c == '#' || c == '\'')
       flags |= kName;
     if (c >= 0x80) flags |= kHigh;
     classes[static_cast<size_t>(c)] = flags;
@@ -57,8 +58,8 @@ size_t EncodeUtf8(char32_t c, char* out);
 // One scalar value from the front of legal UTF-8, and its bytes.
 char32_t DecodeUtf8(std::string_view text, size_t* bytes);
 
-// Eight bytes at once, the first lowest; a byte's top bit is set where the byte is special. (Mycroft's trick: exact up to
-// and with the first that is special, which is all that is asked of it.)
+// Eight bytes at once, the first lowest; a byte's top bit is set where the byte is special. (Mycroft's trick:
+// exact up to and with the first that is special, which is all that is asked of it.)
 inline constexpr uint64_t kOnes = 0x0101010101010101u;
 inline constexpr uint64_t kTops = 0x8080808080808080u;
 inline uint64_t LoadEight(const char* p) {
@@ -132,8 +133,8 @@ size_t IntegerSize(int64_t i);
 inline constexpr int64_t kInstantSecondsMin = -62135596800;  // 0001-01-01T00:00:00Z
 inline constexpr int64_t kInstantSecondsMax = 253402300799;  // 9999-12-31T23:59:59Z
 inline bool IsInstant(Instant instant) {
-  return instant.seconds >= kInstantSecondsMin && instant.seconds <= kInstantSecondsMax && instant.nanos >= 0 &&
-         instant.nanos < 1'000'000'000;
+  return instant.seconds >= kInstantSecondsMin && instant.seconds <= kInstantSecondsMax &&
+         instant.nanos >= 0 && instant.nanos < 1'000'000'000;
 }
 inline constexpr size_t kInstantBytesMax = 30;
 // 2026-11-22T03:00:00.123456Z, without quotes. What is no instant is clamped to one.

@@ -34,11 +34,11 @@ uint64_t Slot(uint32_t hash, size_t place) {
 uint32_t SlotHash(uint64_t slot) { return static_cast<uint32_t>(slot >> 32); }
 size_t SlotPlace(uint64_t slot) { return static_cast<uint32_t>(slot); }
 
-// Keys' slots, then kids; two bitmaps say whose. (Steindorfer and Vinju, "Optimizing Hash-Array Mapped Tries".) Below the
-// last bits of the hash: only slots, all of one hash.
+// Keys' slots, then kids; two bitmaps say whose. (Steindorfer and Vinju, "Optimizing Hash-Array Mapped
+// Tries".) Below the last bits of the hash: only slots, all of one hash.
 struct Trie : Value::Node {
-  uint32_t keys = 0;   // bitmap; at the bottom: the number of slots
-  uint32_t kids = 0;   // bitmap
+  uint32_t keys = 0;  // bitmap; at the bottom: the number of slots
+  uint32_t kids = 0;  // bitmap
   uint32_t spare = 0;
 
   static constexpr size_t kHead = 16;
@@ -56,7 +56,9 @@ static_assert(sizeof(Trie) == Trie::kHead);
 
 uint64_t KidSlot(Trie* kid) { return reinterpret_cast<uintptr_t>(kid); }
 uint32_t BitOf(uint32_t hash, int shift) { return 1u << ((hash >> shift) & 31); }
-size_t IndexOf(uint32_t bitmap, uint32_t bit) { return static_cast<size_t>(__builtin_popcount(bitmap & (bit - 1))); }
+size_t IndexOf(uint32_t bitmap, uint32_t bit) {
+  return static_cast<size_t>(__builtin_popcount(bitmap & (bit - 1)));
+}
 
 void DropNode(const Trie* node, int shift) {
   if (node == nullptr || !node->Drop()) return;
@@ -65,8 +67,8 @@ void DropNode(const Trie* node, int shift) {
   ::operator delete(const_cast<Trie*>(node));
 }
 
-// Copies `node` without `removed` slots at `at` and with `added` free ones there; takes it over. Kids are shared; they
-// move when only we hold the node.
+// Copies `node` without `removed` slots at `at` and with `added` free ones there; takes it over. Kids are
+// shared; they move when only we hold the node.
 Trie* Reshape(Trie* node, int shift, size_t at, size_t removed, size_t added) {
   const size_t keys = node->key_count(shift);
   const size_t slots = keys + node->kid_count();
@@ -213,8 +215,8 @@ uint64_t EntryHash(const Value& key, const Value& value) { return MixHash(key.ha
 
 }  // namespace
 
-// An array of entries when there is no trie; else `sequence` holds key, value, key, value, with holes where entries
-// were removed, and a place is an entry's index in it.
+// An array of entries when there is no trie; else `sequence` holds key, value, key, value, with holes where
+// entries were removed, and a place is an entry's index in it.
 struct Map::Rep : Value::Node {
   int depth = 0;
   size_t count = 0;  // of entries, holes not counted
@@ -236,10 +238,14 @@ struct Map::Rep : Value::Node {
     DropNode(trie, 0);
   }
 
-  static constexpr size_t Head() { return (sizeof(Rep) + alignof(Value) - 1) / alignof(Value) * alignof(Value); }
+  static constexpr size_t Head() {
+    return (sizeof(Rep) + alignof(Value) - 1) / alignof(Value) * alignof(Value);
+  }
   Value* array() { return reinterpret_cast<Value*>(reinterpret_cast<char*>(this) + Head()); }
   const Value* array() const { return const_cast<Rep*>(this)->array(); }
-  static Rep* New(size_t array_entries) { return new (::operator new(Head() + array_entries * 2 * sizeof(Value))) Rep; }
+  static Rep* New(size_t array_entries) {
+    return new (::operator new(Head() + array_entries * 2 * sizeof(Value))) Rep;
+  }
 
   size_t Find(const Value& key) const {
     if (trie == nullptr) {
@@ -251,8 +257,12 @@ struct Map::Rep : Value::Node {
     return FindPlace(trie, key, TrieHash(key),
                      [this](size_t place) -> const Value& { return sequence.at(2 * place); });
   }
-  const Value& ValueAt(size_t place) const { return trie == nullptr ? array()[2 * place + 1] : sequence.at(2 * place + 1); }
-  const Value& KeyAt(size_t place) const { return trie == nullptr ? array()[2 * place] : sequence.at(2 * place); }
+  const Value& ValueAt(size_t place) const {
+    return trie == nullptr ? array()[2 * place + 1] : sequence.at(2 * place + 1);
+  }
+  const Value& KeyAt(size_t place) const {
+    return trie == nullptr ? array()[2 * place] : sequence.at(2 * place);
+  }
 
   void Count(const Value* alternating) {
     for (size_t i = 0; i < 2 * count; ++i) {
@@ -281,8 +291,8 @@ const Rep* Build(Value* alternating, size_t count, Trie* trie) {
   return rep;
 }
 
-// Looks at entries one after the other; seen(place of the equal one) says what becomes of a second one. Returns false
-// when `seen` does. Entries that stay are moved together; `count` and `trie` become theirs.
+// Looks at entries one after the other; seen(place of the equal one) says what becomes of a second one.
+// Returns false when `seen` does. Entries that stay are moved together; `count` and `trie` become theirs.
 template <typename Seen>
 bool Distinguish(Value* alternating, size_t* count, Trie** trie, const Seen& seen) {
   *trie = nullptr;
@@ -350,7 +360,9 @@ void ValueAccess::Free(const Map::Rep* rep) {
 }
 const Value::Node* ValueAccess::NodeOf(const Map::Rep* rep) { return rep; }
 const Map& ValueAccess::MapOf(const Value::Node* node) { return static_cast<const Map::Rep*>(node)->self; }
-const Set& ValueAccess::SetOf(const Value::Node* node) { return static_cast<const Map::Rep*>(node)->self_set; }
+const Set& ValueAccess::SetOf(const Value::Node* node) {
+  return static_cast<const Map::Rep*>(node)->self_set;
+}
 int ValueAccess::DepthOfMap(const Value::Node* node) { return static_cast<const Map::Rep*>(node)->depth; }
 
 Map::Map(std::vector<std::pair<Value, Value>> entries) {
@@ -498,7 +510,8 @@ Map Map::Dissoc(const Value& key) const {
   rep->holes = rep_->holes + 1;
   rep_->trie->Ref();
   rep->trie = Remove(rep_->trie, TrieHash(key), place, 0);
-  rep->sequence = rep_->sequence.Assoc(2 * place, ValueAccess::Hole()).Assoc(2 * place + 1, ValueAccess::Hole());
+  rep->sequence =
+      rep_->sequence.Assoc(2 * place, ValueAccess::Hole()).Assoc(2 * place + 1, ValueAccess::Hole());
   return Map(rep);
 }
 

@@ -31,8 +31,8 @@ class Map {
   ~Map();
 
   static constexpr size_t kDistinct = static_cast<size_t>(-1);
-  // Moves `count` entries out of key, value, key, value. When a key equals an earlier one: its entry's index is
-  // returned, `map` stays, and what was in the entries is unspecified. Else kDistinct.
+  // Moves `count` entries out of key, value, key, value. When a key equals an earlier one: its entry's index
+  // is returned, `map` stays, and what was in the entries is unspecified. Else kDistinct.
   static size_t TakeDistinct(Value* alternating, size_t count, Map* map);
 
   size_t size() const;
@@ -61,8 +61,8 @@ class Map {
     const Vector* sequence_ = nullptr;  // null: the entries are one array
     size_t next_ = 0;                   // in sequence_: where the next run begins
     const Value* place_ = nullptr;
-    size_t run_ = 0;                    // values in the run from place_ on
-    size_t left_ = 0;                   // entries, this one included
+    size_t run_ = 0;   // values in the run from place_ on
+    size_t left_ = 0;  // entries, this one included
   };
   Iterator begin() const;
   Iterator end() const { return Iterator(); }

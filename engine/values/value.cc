@@ -193,7 +193,8 @@ Value Value::OfSet(Set set) { return Value(Type::kSet, ValueAccess::NodeOf(Value
 
 Value Value::Tagged(std::string_view tag, Value value) {
   TaggedNode* node = new TaggedNode(tag, std::move(value));
-  node->edn_size = 1 + tag.size() + (ValueAccess::TagTouches(node->value.type()) ? 0 : 1) + node->value.edn_size();
+  node->edn_size =
+      1 + tag.size() + (ValueAccess::TagTouches(node->value.type()) ? 0 : 1) + node->value.edn_size();
   node->depth = 1 + node->value.depth();
   return Value(Type::kTagged, node);
 }
@@ -227,8 +228,8 @@ void Value::Free(Type type, const Node* node) {
     free_now(type, node);
     return;
   }
-  // Deeper than may be: someone built it by hand, perhaps far deeper than the stack. What such a node holds waits in a
-  // list of the outermost one.
+  // Deeper than may be: someone built it by hand, perhaps far deeper than the stack. What such a node holds
+  // waits in a list of the outermost one.
   thread_local std::vector<std::pair<Type, const Node*>>* waiting = nullptr;
   if (waiting != nullptr) {
     waiting->emplace_back(type, node);
@@ -267,8 +268,9 @@ char32_t Value::character() const {
 }
 
 const std::string& Value::text() const {
-  assert(type_ == Type::kString || type_ == Type::kBytes || type_ == Type::kKeyword || type_ == Type::kSymbol ||
-         type_ == Type::kBigInt || type_ == Type::kDecimal || type_ == Type::kTagged);
+  assert(type_ == Type::kString || type_ == Type::kBytes || type_ == Type::kKeyword ||
+         type_ == Type::kSymbol || type_ == Type::kBigInt || type_ == Type::kDecimal ||
+         type_ == Type::kTagged);
   return AsText(node())->text;
 }
 

@@ -89,7 +89,9 @@ class Value {
   Value(const Value& other) : type_(other.type_), nanos_(other.nanos_), bits_(other.bits_) {
     if (has_node()) node()->refs.fetch_add(1, std::memory_order_relaxed);
   }
-  Value(Value&& other) noexcept : type_(other.type_), nanos_(other.nanos_), bits_(other.bits_) { other.Forget(); }
+  Value(Value&& other) noexcept : type_(other.type_), nanos_(other.nanos_), bits_(other.bits_) {
+    other.Forget();
+  }
   Value& operator=(const Value& other) {
     Value copy(other);
     Swap(copy);
@@ -104,18 +106,20 @@ class Value {
     if (has_node()) Unref();
   }
 
-  // Makers. They do not check what the reader and the wire check (UTF-8, digits, names, depth): see Check in edn.h.
-  // A value deeper than kValueDepthMax may be made, asked for its depth, checked and dropped; nothing else.
+  // Makers. They do not check what the reader and the wire check (UTF-8, digits, names, depth): see Check in
+  // edn.h. A value deeper than kValueDepthMax may be made, asked for its depth, checked and dropped; nothing
+  // else.
   static Value OfNil() { return Value(); }
   static Value Boolean(bool b);
   static Value Integer(int64_t i);
-  static Value BigInt(std::string_view digits);     // "-123"; made canonical: no leading zeros, no plus
+  static Value BigInt(std::string_view digits);  // "-123"; made canonical: no leading zeros, no plus
   static Value Double(double d);
-  static Value Decimal(std::string_view digits);    // "1.50", "1E+3"; scale kept, spelled as Java's BigDecimal does
+  static Value Decimal(
+      std::string_view digits);  // "1.50", "1E+3"; scale kept, spelled as Java's BigDecimal does
   static Value Character(char32_t c);
   static Value String(std::string_view utf8);
   static Value Bytes(std::string_view bytes);
-  static Value Keyword(std::string_view name);      // without the colon
+  static Value Keyword(std::string_view name);  // without the colon
   static Value Symbol(std::string_view name);
   static Value OfInstant(Instant instant);
   static Value OfUuid(Uuid uuid);
@@ -150,8 +154,8 @@ class Value {
   // 1 for a scalar.
   int depth() const;
   // Equal values have equal hashes, whatever the order of their maps and sets. Part of the log's format (an
-  // operation's line carries the hash of the value that came out): the same in every process and build, golden-tested,
-  // and kept by collections, so that conj or assoc on a large one does not walk it again.
+  // operation's line carries the hash of the value that came out): the same in every process and build,
+  // golden-tested, and kept by collections, so that conj or assoc on a large one does not walk it again.
   uint64_t hash() const;
 
   // Same object or same scalar: a quick yes; no means nothing.
@@ -166,7 +170,8 @@ class Value {
   // What values share. Text, uuid and tagged nodes are value.cc's, collections' nodes their own.
   struct Node {
     mutable std::atomic<uint32_t> refs{1};
-    // The only one that holds this node: it may be changed in place, or freed, with no further synchronisation.
+    // The only one that holds this node: it may be changed in place, or freed, with no further
+    // synchronisation.
     bool sole() const { return refs.load(std::memory_order_acquire) == 1; }
     void Ref() const { refs.fetch_add(1, std::memory_order_relaxed); }
     // True: that was the last, free it.
@@ -207,8 +212,8 @@ class Value {
   static void Free(Type type, const Node* node);
 
   Type type_;
-  int32_t nanos_ = 0;   // of an instant
-  uint64_t bits_ = 0;   // the scalar (an instant's seconds, a double's bits), or the node
+  int32_t nanos_ = 0;  // of an instant
+  uint64_t bits_ = 0;  // the scalar (an instant's seconds, a double's bits), or the node
 };
 static_assert(sizeof(Value) == 16);
 

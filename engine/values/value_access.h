@@ -1,5 +1,5 @@
-// What the files of engine/values share and nobody else needs: nodes of scalar values, and the way into a value.
-// Hashes are made when first asked for and kept; 0 means not made yet.
+// What the files of engine/values share and nobody else needs: nodes of scalar values, and the way into a
+// value. Hashes are made when first asked for and kept; 0 means not made yet.
 #ifndef STM_ENGINE_VALUES_VALUE_ACCESS_H_
 #define STM_ENGINE_VALUES_VALUE_ACCESS_H_
 
@@ -41,9 +41,11 @@ struct ValueAccess {
   static Value Hole() { return Value(kHole, uint64_t{0}); }
   static bool IsHole(const Value& value) { return value.type_ == kHole; }
 
-  // Whether a tag may touch what it tags: #t{:a 1}, #t[1], #t(1). A set would make the tag longer (#t#{1} is the symbol
-  // t# to Clojure).
-  static bool TagTouches(Type type) { return type == Type::kList || type == Type::kVector || type == Type::kMap; }
+  // Whether a tag may touch what it tags: #t{:a 1}, #t[1], #t(1). A set would make the tag longer (#t#{1} is
+  // the symbol t# to Clojure).
+  static bool TagTouches(Type type) {
+    return type == Type::kList || type == Type::kVector || type == Type::kMap;
+  }
 
   // A string that was just read, and whose printed size is known.
   static Value TextOf(Type type, std::string text, size_t edn_size);

@@ -19,8 +19,8 @@ constexpr size_t kMask = kWidth - 1;
 // Whole rebuilding is allowed once so many items were dropped in front, and more than are left.
 constexpr size_t kOffsetMin = kWidth;
 
-// A leaf holds kWidth values, a branch up to kWidth kids; its level tells which it is. A branch's first kids are null
-// when all their items were dropped from the front.
+// A leaf holds kWidth values, a branch up to kWidth kids; its level tells which it is. A branch's first kids
+// are null when all their items were dropped from the front.
 struct Chunk : Value::Node {
   uint32_t count = 0;  // of a branch's kids
 
@@ -118,8 +118,8 @@ Chunk* AssocAt(Chunk* node, int shift, size_t index, Value value) {
   return node;
 }
 
-// The hash of items a, b, c is ((0 * K + a) * K + b) * K + c: K is odd, so every change can be made to it in place.
-// (K as in Knuth's MMIX generator.) Part of the log's format.
+// The hash of items a, b, c is ((0 * K + a) * K + b) * K + c: K is odd, so every change can be made to it in
+// place. (K as in Knuth's MMIX generator.) Part of the log's format.
 constexpr uint64_t kHashFactor = 0x5851f42d4c957f2du;
 
 uint64_t HashPower(size_t n) {
@@ -138,11 +138,12 @@ constexpr uint64_t HashFactorInverse() {
 
 }  // namespace
 
-// Places are counted from the first item ever pushed since the last rebuilding: item i is at place offset + i. Full
-// leaves hold the places before tail_start(), the tail the others: 1 to kWidth of them. Without a root the offset is 0.
+// Places are counted from the first item ever pushed since the last rebuilding: item i is at place offset +
+// i. Full leaves hold the places before tail_start(), the tail the others: 1 to kWidth of them. Without a
+// root the offset is 0.
 struct Vector::Rep : Value::Node {
   uint32_t tail_count = 0;
-  int shift = 0;          // of root; 0: root is a leaf
+  int shift = 0;  // of root; 0: root is a leaf
   int depth = 0;
   Chunk* root = nullptr;  // null: all is in the tail
   size_t offset = 0;
@@ -157,7 +158,9 @@ struct Vector::Rep : Value::Node {
     DropNode(root, shift);
   }
 
-  static constexpr size_t Head() { return (sizeof(Rep) + alignof(Value) - 1) / alignof(Value) * alignof(Value); }
+  static constexpr size_t Head() {
+    return (sizeof(Rep) + alignof(Value) - 1) / alignof(Value) * alignof(Value);
+  }
   Value* tail() { return reinterpret_cast<Value*>(reinterpret_cast<char*>(this) + Head()); }
   const Value* tail() const { return const_cast<Rep*>(this)->tail(); }
   size_t tail_start() const { return end - tail_count; }
@@ -258,8 +261,12 @@ void ValueAccess::Free(const Vector::Rep* rep) {
   ::operator delete(const_cast<Vector::Rep*>(rep));
 }
 const Value::Node* ValueAccess::NodeOf(const Vector::Rep* rep) { return rep; }
-const Vector& ValueAccess::VectorOf(const Value::Node* node) { return static_cast<const Vector::Rep*>(node)->self; }
-int ValueAccess::DepthOfVector(const Value::Node* node) { return static_cast<const Vector::Rep*>(node)->depth; }
+const Vector& ValueAccess::VectorOf(const Value::Node* node) {
+  return static_cast<const Vector::Rep*>(node)->self;
+}
+int ValueAccess::DepthOfVector(const Value::Node* node) {
+  return static_cast<const Vector::Rep*>(node)->depth;
+}
 
 Vector::Vector(std::vector<Value> items) : Vector(Take(items.data(), items.size())) {}
 
@@ -321,7 +328,8 @@ Vector Vector::Assoc(size_t i, Value value) const {
   rep->edn_size += value.edn_size() - before.edn_size();
   const uint64_t hash = rep_->hash.load(std::memory_order_relaxed);
   if (hash != 0) {
-    rep->hash.store(hash + (value.hash() - before.hash()) * HashPower(size() - 1 - i), std::memory_order_relaxed);
+    rep->hash.store(hash + (value.hash() - before.hash()) * HashPower(size() - 1 - i),
+                    std::memory_order_relaxed);
   }
   const bool was_deepest = before.depth() == rep->depth && rep->depth > 1;
   rep->depth = std::max(rep->depth, value.depth());

@@ -39,7 +39,7 @@ class Vector {
   Vector DropFront(size_t n) const;           // n <= size()
   // O(n): the whole is built again.
   Vector PushFront(const std::vector<Value>& values) const;
-  Vector Concat(const Vector& other) const;   // O(other)
+  Vector Concat(const Vector& other) const;  // O(other)
 
   // Adds `count` values, in order: O(count), not count times Push.
   Vector PushAll(const Value* values, size_t count) const;

@@ -18,7 +18,8 @@ namespace {
 
 bool ReadValue(const v1::Value& message, int level, Value* out, Problem* problem);
 
-bool ReadItems(const v1::Items& message, const char* part, int level, std::vector<Value>* items, Problem* problem) {
+bool ReadItems(const v1::Items& message, const char* part, int level, std::vector<Value>* items,
+               Problem* problem) {
   items->resize(static_cast<size_t>(message.items_size()));
   for (int i = 0; i < message.items_size(); ++i) {
     const size_t at = static_cast<size_t>(i);
@@ -54,7 +55,8 @@ bool ReadValue(const v1::Value& message, int level, Value* out, Problem* problem
       *out = Value::Bytes(message.blob());
       return true;
     case v1::Value::kCharacter:
-      if (!lexical::IsScalarValue(message.character())) return wrong("character", "not a Unicode scalar value");
+      if (!lexical::IsScalarValue(message.character()))
+        return wrong("character", "not a Unicode scalar value");
       *out = Value::Character(static_cast<char32_t>(message.character()));
       return true;
     case v1::Value::kKeyword:
@@ -82,13 +84,15 @@ bool ReadValue(const v1::Value& message, int level, Value* out, Problem* problem
     }
     case v1::Value::kBigint: {
       std::string canonical;
-      if (const char* what = lexical::CanonicalBigInt(message.bigint(), &canonical)) return wrong("bigint", what);
+      if (const char* what = lexical::CanonicalBigInt(message.bigint(), &canonical))
+        return wrong("bigint", what);
       *out = Value::BigInt(canonical);
       return true;
     }
     case v1::Value::kDecimal: {
       std::string canonical;
-      if (const char* what = lexical::CanonicalDecimal(message.decimal(), &canonical)) return wrong("decimal", what);
+      if (const char* what = lexical::CanonicalDecimal(message.decimal(), &canonical))
+        return wrong("decimal", what);
       *out = Value::Decimal(canonical);
       return true;
     }
@@ -96,8 +100,8 @@ bool ReadValue(const v1::Value& message, int level, Value* out, Problem* problem
     case v1::Value::kVector: {
       const bool list = message.kind_case() == v1::Value::kList;
       std::vector<Value> items;
-      if (!ReadItems(list ? message.list() : message.vector(), list ? "list.items" : "vector.items", level, &items,
-                     problem)) {
+      if (!ReadItems(list ? message.list() : message.vector(), list ? "list.items" : "vector.items", level,
+                     &items, problem)) {
         return false;
       }
       *out = list ? Value::List(std::move(items)) : Value::OfVector(std::move(items));
@@ -137,7 +141,8 @@ bool ReadValue(const v1::Value& message, int level, Value* out, Problem* problem
     case v1::Value::kTagged: {
       if (const char* what = lexical::TagProblem(message.tagged().tag())) return wrong("tagged.tag", what);
       Value value;
-      if (!ReadValue(message.tagged().value(), level + 1, &value, problem)) return problem->In("tagged.value");
+      if (!ReadValue(message.tagged().value(), level + 1, &value, problem))
+        return problem->In("tagged.value");
       *out = Value::Tagged(message.tagged().tag(), std::move(value));
       return true;
     }

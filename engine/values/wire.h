@@ -8,8 +8,8 @@
 
 namespace stm {
 
-// INVALID_ARGUMENT with the path to the offending part: unset kind, not UTF-8, bad digits, equal keys, too deep, a
-// bad `edn` text (its line and column). `edn` is read wherever it stands.
+// INVALID_ARGUMENT with the path to the offending part: unset kind, not UTF-8, bad digits, equal keys, too
+// deep, a bad `edn` text (its line and column). `edn` is read wherever it stands.
 absl::StatusOr<Value> FromProto(const v1::Value& message);
 void ToProto(const Value& value, v1::Value* message);
 

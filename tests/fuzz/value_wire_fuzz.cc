@@ -1,4 +1,5 @@
-// Any bytes as the message Value: a value or an error, never more; and a value that was taken keeps every promise.
+// Any bytes as the message Value: a value or an error, never more; and a value that was taken keeps every
+// promise.
 #include <cassert>
 #include <cstdint>
 #include <limits>
@@ -9,7 +10,8 @@
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   stm::v1::Value message;
-  if (size > std::numeric_limits<int>::max() || !message.ParseFromArray(data, static_cast<int>(size))) return 0;
+  if (size > std::numeric_limits<int>::max() || !message.ParseFromArray(data, static_cast<int>(size)))
+    return 0;
   const absl::StatusOr<stm::Value> value = stm::FromProto(message);
   if (!value.ok()) {
     assert(value.status().code() == absl::StatusCode::kInvalidArgument);

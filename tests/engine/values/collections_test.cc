@@ -1,8 +1,8 @@
 // Persistent vectors, maps and sets against plain models.
-#include <catch2/catch.hpp>
 #include <rapidcheck/catch.h>
 
 #include <algorithm>
+#include <catch2/catch.hpp>
 #include <random>
 #include <unordered_map>
 
@@ -142,7 +142,8 @@ void CheckSame(const Map& map, const Entries& model) {
   REQUIRE(map.size() == model.size());
   size_t i = 0, size = 0;
   for (const auto [key, value] : map) {
-    if (!(key == model[i].first && value == model[i].second)) FAIL("entry " << i << " is " << key << " " << value);
+    if (!(key == model[i].first && value == model[i].second))
+      FAIL("entry " << i << " is " << key << " " << value);
     size += key.edn_size() + value.edn_size();
     ++i;
   }
@@ -172,7 +173,8 @@ TEST_CASE("map: any run of changes does what an ordered list of entries does, an
       if (random() % 4 == 0) map.entries_hash();
       const int64_t n = static_cast<int64_t>(random() % static_cast<unsigned>(range));
       const Value key = n % 3 == 0 ? Value::Keyword("k" + std::to_string(n)) : Value::Integer(n);
-      const auto at = std::find_if(model.begin(), model.end(), [&](const auto& entry) { return entry.first == key; });
+      const auto at =
+          std::find_if(model.begin(), model.end(), [&](const auto& entry) { return entry.first == key; });
       // Grows, then shrinks, then grows.
       const unsigned removes = step % 1000 < 500 ? 1 : 3;
       if (random() % 4 < removes) {
@@ -254,7 +256,8 @@ TEST_CASE("map: TakeDistinct names the first entry whose key was there before") 
         alternating.push_back(Value());
       }
       Map map({{Value(), Value()}});
-      CHECK(Map::TakeDistinct(alternating.data(), static_cast<size_t>(size), &map) == static_cast<size_t>(bad));
+      CHECK(Map::TakeDistinct(alternating.data(), static_cast<size_t>(size), &map) ==
+            static_cast<size_t>(bad));
       CHECK(map.size() == 1);
     }
   }

@@ -1,12 +1,13 @@
 // The EDN reader and printer.
-#include <catch2/catch.hpp>
+#include "engine/values/edn.h"
+
 #include <rapidcheck/catch.h>
 
-#include <cstdio>
+#include <catch2/catch.hpp>
 #include <cmath>
+#include <cstdio>
 #include <limits>
 
-#include "engine/values/edn.h"
 #include "tests/engine/values/generators.h"
 
 namespace stm {
@@ -94,7 +95,8 @@ TEST_CASE("edn: text to value to text to value is the same value, whatever stand
 TEST_CASE("edn: any cut or spoilt text is a value or an error, never more") {
   rc::prop("mutations", [](const Value& value) {
     std::string text = ToEdn(value);
-    const size_t at = static_cast<size_t>(*rc::gen::inRange<int64_t>(0, static_cast<int64_t>(text.size()) + 1));
+    const size_t at =
+        static_cast<size_t>(*rc::gen::inRange<int64_t>(0, static_cast<int64_t>(text.size()) + 1));
     switch (*rc::gen::inRange(0, 3)) {
       case 0:
         text.resize(at);
@@ -103,7 +105,9 @@ TEST_CASE("edn: any cut or spoilt text is a value or an error, never more") {
         if (at < text.size()) text[at] = static_cast<char>(*rc::gen::inRange(0, 256));
         break;
       default:
-        text.insert(at, 1, *rc::gen::element('(', ')', '[', ']', '{', '}', '"', '\\', '#', ';', ' ', ':', '/', '1', '\n', '\xC3'));
+        text.insert(at, 1,
+                    *rc::gen::element('(', ')', '[', ']', '{', '}', '"', '\\', '#', ';', ' ', ':', '/', '1',
+                                      '\n', '\xC3'));
     }
     const absl::StatusOr<Value> read = ReadEdn(text);
     if (read.ok()) {
@@ -255,35 +259,47 @@ TEST_CASE("edn: errors say line, column, what was found and what was expected") 
       {"1 2", "EDN 1:3: found '2', expected the end of the text after one value"},
       {")", "EDN 1:1: found ')', expected a value"},
       {"[1\n 2\n)", "EDN 3:1: found ')', expected a value or ']' in the vector that began at 1:1"},
-      {"\n [1 (2 3", "EDN 2:9: found the end of the text, expected a value or ')' in the list that began at 2:5"},
+      {"\n [1 (2 3",
+       "EDN 2:9: found the end of the text, expected a value or ')' in the list that began at 2:5"},
       {"{:a 1 :b}", "EDN 1:9: found '}', expected a value for the last key in the map that began at 1:1"},
-      {"{:a 1\n :b 2 :a 3}", "EDN 2:7: found ':a' for the second time, expected distinct keys in the map that began at 1:1"},
+      {"{:a 1\n :b 2 :a 3}",
+       "EDN 2:7: found ':a' for the second time, expected distinct keys in the map that began at 1:1"},
       {"#{1 [2] #_3 [2]}",
        "EDN 1:13: found '[2]' for the second time, expected distinct items in the set that began at 1:1"},
       {"99999999999999999999",
        "EDN 1:1: found '99999999999999999999', expected an integer of 64 bits: append N for a bigint"},
       {"[1 01]",
-       "EDN 1:4: found '01', expected a number in the vector that began at 1:1: a number has no leading zeros (there is no "
+       "EDN 1:4: found '01', expected a number in the vector that began at 1:1: a number has no leading "
+       "zeros (there is no "
        "octal)"},
       {"1e999", "EDN 1:1: found '1e999', expected a number that a double holds: append M for a decimal"},
       {"1e9999999999M",
        "EDN 1:1: found '1e9999999999M', expected a decimal: a decimal's exponent is within 999999999 of 0"},
-      {"1/2", "EDN 1:1: found '1/2', expected a number: there are no ratios in EDN: use a decimal or a double"},
-      {"1x", "EDN 1:1: found '1x', expected a number: a number has digits, then a fraction, an exponent, N or M only"},
+      {"1/2",
+       "EDN 1:1: found '1/2', expected a number: there are no ratios in EDN: use a decimal or a double"},
+      {"1x",
+       "EDN 1:1: found '1x', expected a number: a number has digits, then a fraction, an exponent, N or M "
+       "only"},
       {"1.", "EDN 1:1: found '1.', expected a number: a fraction has digits"},
       {"1e", "EDN 1:1: found '1e', expected a number: an exponent has digits"},
-      {"1.5N", "EDN 1:1: found '1.5N', expected a number: a number has digits, then a fraction, an exponent, N or M only"},
+      {"1.5N",
+       "EDN 1:1: found '1.5N', expected a number: a number has digits, then a fraction, an exponent, N or M "
+       "only"},
       {"\"abc", "EDN 1:5: found the end of the text, expected '\"' to end the string that began at 1:1"},
       {"\"a\nbc", "EDN 2:3: found the end of the text, expected '\"' to end the string that began at 1:1"},
       {"\"a\\x\"", "EDN 1:3: found '\\x', expected one of the escapes \\t \\r \\n \\b \\f \\\\ \\\" \\uXXXX"},
       {"\"\\u12\"", "EDN 1:2: found '\\u12', expected \\u and four hexadecimal digits"},
-      {"\"\\ud83d\"", "EDN 1:2: found '\\ud83d', expected a character, or both surrogates of one, high before low"},
-      {"\"\\ude00\\ud83d\"", "EDN 1:2: found '\\ude00', expected a character, or both surrogates of one, high before low"},
+      {"\"\\ud83d\"",
+       "EDN 1:2: found '\\ud83d', expected a character, or both surrogates of one, high before low"},
+      {"\"\\ude00\\ud83d\"",
+       "EDN 1:2: found '\\ude00', expected a character, or both surrogates of one, high before low"},
       {"\"\\ud83d\\u0041\"",
        "EDN 1:2: found '\\ud83d\\u0041', expected a character, or both surrogates of one, high before low"},
       {"\"\\", "EDN 1:3: found the end of the text, expected the rest of an escape"},
-      {"\"ab\xC3(\"", "EDN 1:4: found bytes that are not UTF-8, expected UTF-8 in the string that began at 1:1"},
-      {"\"\xED\xA0\x80\"", "EDN 1:2: found bytes that are not UTF-8, expected UTF-8 in the string that began at 1:1"},
+      {"\"ab\xC3(\"",
+       "EDN 1:4: found bytes that are not UTF-8, expected UTF-8 in the string that began at 1:1"},
+      {"\"\xED\xA0\x80\"",
+       "EDN 1:2: found bytes that are not UTF-8, expected UTF-8 in the string that began at 1:1"},
       {"\"0123456789\xF4\x90\x80\x80\"",
        "EDN 1:12: found bytes that are not UTF-8, expected UTF-8 in the string that began at 1:1"},
       {"##Foo", "EDN 1:1: found '##Foo', expected ##Inf, ##-Inf or ##NaN"},
@@ -294,7 +310,8 @@ TEST_CASE("edn: errors say line, column, what was found and what was expected") 
       {"#inst 5", "EDN 1:7: found '5', expected a string after #inst"},
       {"#inst \"2026-02-29\"", "EDN 1:7: found '\"2026-02-29\"', expected a day that the month has"},
       {"#uuid \"1\"", "EDN 1:7: found '\"1\"', expected a uuid as \"f81d4fae-7dec-11d0-a765-00a0c91e6bf6\""},
-      {"#stm/bytes \"A\"", "EDN 1:12: found '\"A\"', expected base64 (RFC 4648, padded, without line breaks)"},
+      {"#stm/bytes \"A\"",
+       "EDN 1:12: found '\"A\"', expected base64 (RFC 4648, padded, without line breaks)"},
       {"@a", "EDN 1:1: found '@', expected a value (EDN has no reader macros)"},
       {"#\"regex\"", "EDN 1:1: found '#\"', expected a tag, #{ or #_: the name is empty"},
       {"#1 2", "EDN 1:1: found '#1', expected a tag, #{ or #_: a name can't begin with a digit"},
@@ -303,9 +320,12 @@ TEST_CASE("edn: errors say line, column, what was found and what was expected") 
       {"::a", "EDN 1:1: found '::a', expected a keyword: a name can't begin with ':'"},
       {":a/b/c", "EDN 1:1: found ':a/b/c', expected a keyword: a name has one '/' at most"},
       {":/", "EDN 1:1: found ':/', expected a keyword: nothing stands on one side of '/'"},
-      {"[a/]", "EDN 1:2: found 'a/', expected a value in the vector that began at 1:1: nothing stands on one side of '/'"},
+      {"[a/]",
+       "EDN 1:2: found 'a/', expected a value in the vector that began at 1:1: nothing stands on one side of "
+       "'/'"},
       {"\\abc",
-       "EDN 1:1: found '\\abc', expected a character: \\a, \\newline, \\space, \\tab, \\return, \\formfeed, \\backspace "
+       "EDN 1:1: found '\\abc', expected a character: \\a, \\newline, \\space, \\tab, \\return, \\formfeed, "
+       "\\backspace "
        "or \\uXXXX"},
       {"\\uD800", "EDN 1:1: found '\\uD800', expected a character, not half of one"},
   };
@@ -313,17 +333,89 @@ TEST_CASE("edn: errors say line, column, what was found and what was expected") 
 }
 
 TEST_CASE("edn: what is no EDN is refused") {
-  for (const char* text :
-       {"1#_2", "-1a", "+1/2", "00", "-01", "0x10", "1_000", "1NN", "1MN", "1e5N", ".5", "a:", "a::b", ":a:", "'a",
-        "#'a", "`a", "~a", "^a b", "#(a)", "#a", "#<x>", "#/ 1", "#+ 1", "#nil 1", "a/1", ":a/1", "/a", "a//b", "foo//",
-        "#inst nil", "#inst #inst \"2026\"", "#uuid", "\\", "\\ ", "\\u12345", "\\o101", "\"\\101\"", "a|b", "a\x01", "\x01",
-        "\x7f", "a\xC2\xA0", "\xE2\x80\x83", "\xFF", ":\xFF", "\\\xFF", "\\\xC3", "#\xFF 1", "{:a}", "{1 2 3}", "{1 1, 1 2}",
-        "#{nil nil}", "{{:a 1 :b 2} 1, {:b 2 :a 1} 2}", "]", "}", "[}", "[1 2", "(", "{", "#{", "#inst \"2026-13\"",
-        "#inst \"2026-1-1\"", "#inst \"0000-01-01\"", "#inst \"10000\"", "#inst \"\"", "#inst \"2026-11-22T24\"",
-        "#inst \"2026-11-22T03:60\"", "#inst \"2026-11-22T03:00:60\"", "#inst \"2026-11-22T03:00:00.\"",
-        "#inst \"2026-11-22T03:00:00.1234567891\"", "#inst \"2026-11-22T03:00:00+24:00\"", "#inst \"2026-11-22 03:00\"",
-        "#inst \"0001-01-01T00:00:00+00:01\"", "#inst \"9999-12-31T23:59:60Z\"", "#inst \"2026Zx\"", "#stm/bytes \"A===\"",
-        "#stm/bytes \"AB==\"", "#stm/bytes \"AA= \"", "#stm/bytes \"AA==AAAA\"", "#stm/bytes \"_-==\"", "##", "##inf"}) {
+  for (const char* text : {"1#_2",
+                           "-1a",
+                           "+1/2",
+                           "00",
+                           "-01",
+                           "0x10",
+                           "1_000",
+                           "1NN",
+                           "1MN",
+                           "1e5N",
+                           ".5",
+                           "a:",
+                           "a::b",
+                           ":a:",
+                           "'a",
+                           "#'a",
+                           "`a",
+                           "~a",
+                           "^a b",
+                           "#(a)",
+                           "#a",
+                           "#<x>",
+                           "#/ 1",
+                           "#+ 1",
+                           "#nil 1",
+                           "a/1",
+                           ":a/1",
+                           "/a",
+                           "a//b",
+                           "foo//",
+                           "#inst nil",
+                           "#inst #inst \"2026\"",
+                           "#uuid",
+                           "\\",
+                           "\\ ",
+                           "\\u12345",
+                           "\\o101",
+                           "\"\\101\"",
+                           "a|b",
+                           "a\x01",
+                           "\x01",
+                           "\x7f",
+                           "a\xC2\xA0",
+                           "\xE2\x80\x83",
+                           "\xFF",
+                           ":\xFF",
+                           "\\\xFF",
+                           "\\\xC3",
+                           "#\xFF 1",
+                           "{:a}",
+                           "{1 2 3}",
+                           "{1 1, 1 2}",
+                           "#{nil nil}",
+                           "{{:a 1 :b 2} 1, {:b 2 :a 1} 2}",
+                           "]",
+                           "}",
+                           "[}",
+                           "[1 2",
+                           "(",
+                           "{",
+                           "#{",
+                           "#inst \"2026-13\"",
+                           "#inst \"2026-1-1\"",
+                           "#inst \"0000-01-01\"",
+                           "#inst \"10000\"",
+                           "#inst \"\"",
+                           "#inst \"2026-11-22T24\"",
+                           "#inst \"2026-11-22T03:60\"",
+                           "#inst \"2026-11-22T03:00:60\"",
+                           "#inst \"2026-11-22T03:00:00.\"",
+                           "#inst \"2026-11-22T03:00:00.1234567891\"",
+                           "#inst \"2026-11-22T03:00:00+24:00\"",
+                           "#inst \"2026-11-22 03:00\"",
+                           "#inst \"0001-01-01T00:00:00+00:01\"",
+                           "#inst \"9999-12-31T23:59:60Z\"",
+                           "#inst \"2026Zx\"",
+                           "#stm/bytes \"A===\"",
+                           "#stm/bytes \"AB==\"",
+                           "#stm/bytes \"AA= \"",
+                           "#stm/bytes \"AA==AAAA\"",
+                           "#stm/bytes \"_-==\"",
+                           "##",
+                           "##inf"}) {
     INFO(text << ": " << ErrorOf(text));
     CHECK(ErrorOf(text).substr(0, 4) == "EDN ");
   }
@@ -409,7 +501,9 @@ TEST_CASE("edn: instants round-trip at every scale, and days are counted right")
     const auto instant = ParseInstant(text);
     if (!instant.ok() || instant->seconds != seconds) FAIL(text << " is not " << seconds);
     const bool leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
-    const int days = month == 2 ? (leap ? 29 : 28) : (month == 4 || month == 6 || month == 9 || month == 11) ? 30 : 31;
+    const int days = month == 2                                                ? (leap ? 29 : 28)
+                     : (month == 4 || month == 6 || month == 9 || month == 11) ? 30
+                                                                               : 31;
     if (++day > days) {
       day = 1;
       if (++month > 12) {
@@ -502,14 +596,16 @@ TEST_CASE("edn: Check refuses what was built by hand and could not be read back,
   CHECK(message(Value::Tagged("inst", Value())) ==
         "value.tagged.tag: the tag has a meaning of its own: use that type");
   CHECK(message(Value::Tagged("-a", Value())) == "value.tagged.tag: a tag begins with a letter");
-  CHECK(message(Value::OfInstant({lexical::kInstantSecondsMax + 1, 0})).find("years 0001 to 9999") != std::string::npos);
+  CHECK(message(Value::OfInstant({lexical::kInstantSecondsMax + 1, 0})).find("years 0001 to 9999") !=
+        std::string::npos);
   CHECK(message(Value::OfInstant({0, -1})).find("value.instant: ") == 0);
   CHECK(message(Value::OfInstant({INT64_MIN, INT32_MAX})).find("value.instant: ") == 0);
   const Value bad = Value::String("\xFF");
   CHECK(message(Value::OfVector({Value(), bad})).find("value.vector.items[1].text: ") == 0);
   CHECK(message(Value::List({bad})).find("value.list.items[0].text: ") == 0);
   CHECK(message(Value::OfSet(Set({Value(), bad}))).find("value.set.items[1].text: ") == 0);
-  CHECK(message(Value::OfMap(Map({{Value(), Value()}, {bad, Value()}}))).find("value.map.entries[1].key.text: ") == 0);
+  CHECK(message(Value::OfMap(Map({{Value(), Value()}, {bad, Value()}})))
+            .find("value.map.entries[1].key.text: ") == 0);
   CHECK(message(Value::Tagged("t", Value::OfMap(Map({{Value(), bad}}))))
             .find("value.tagged.value.map.entries[0].value.text: ") == 0);
   Value deep;

@@ -1,5 +1,5 @@
-// Random values for property tests: any type, text that needs escaping, names with and without a namespace, nested and
-// repeated collections. All pass Check.
+// Random values for property tests: any type, text that needs escaping, names with and without a namespace,
+// nested and repeated collections. All pass Check.
 #ifndef STM_TESTS_ENGINE_VALUES_GENERATORS_H_
 #define STM_TESTS_ENGINE_VALUES_GENERATORS_H_
 
@@ -34,8 +34,8 @@ inline char32_t DrawCharacter() {
 
 inline std::string DrawText() {
   std::string text;
-  const int length = *rc::gen::weightedOneOf<int>(
-      {{8, rc::gen::inRange(0, 12)}, {2, rc::gen::inRange(12, 40)}});
+  const int length =
+      *rc::gen::weightedOneOf<int>({{8, rc::gen::inRange(0, 12)}, {2, rc::gen::inRange(12, 40)}});
   for (int i = 0; i < length; ++i) {
     char bytes[4];
     text.append(bytes, lexical::EncodeUtf8(DrawCharacter(), bytes));
@@ -44,10 +44,11 @@ inline std::string DrawText() {
 }
 
 inline std::string DrawName() {
-  static const std::vector<std::string> kMore = {"a", "B", "z", "0", "9", "-", "+", ".", "*", "!", "?", "_",
-                                                 "#", "'", ":", "=", "<", "é", "語", "😀"};
+  static const std::vector<std::string> kMore = {"a", "B", "z", "0", "9", "-", "+", ".", "*",  "!",
+                                                 "?", "_", "#", "'", ":", "=", "<", "é", "語", "😀"};
   const auto part = [] {
-    std::string name = *rc::gen::elementOf(std::vector<std::string>{"a", "b", "name", "é", "-x", "+", ".y", "<", "nil"});
+    std::string name =
+        *rc::gen::elementOf(std::vector<std::string>{"a", "b", "name", "é", "-x", "+", ".y", "<", "nil"});
     for (int n = *rc::gen::inRange(0, 4); n > 0; --n) name += *rc::gen::elementOf(kMore);
     return name;
   };
@@ -68,8 +69,9 @@ inline int64_t DrawInteger() {
     case 0:
       return *rc::gen::arbitrary<int64_t>();
     case 1:
-      return *rc::gen::element<int64_t>(std::numeric_limits<int64_t>::min(), std::numeric_limits<int64_t>::max(),
-                                        999999999999999999, 1000000000000000000, -1000000000000000000);
+      return *rc::gen::element<int64_t>(std::numeric_limits<int64_t>::min(),
+                                        std::numeric_limits<int64_t>::max(), 999999999999999999,
+                                        1000000000000000000, -1000000000000000000);
     default:
       return *rc::gen::inRange<int64_t>(-20, 20);
   }
@@ -78,9 +80,10 @@ inline int64_t DrawInteger() {
 inline double DrawDouble() {
   switch (*rc::gen::inRange(0, 5)) {
     case 0:
-      return *rc::gen::element(0.0, -0.0, 1.0, 0.1, 1e7, 9999999.0, 1e-3, 0.00099, 5e-324, 1.7976931348623157e308,
-                               2.2250738585072014e-308, std::numeric_limits<double>::infinity(),
-                               -std::numeric_limits<double>::infinity(), std::numeric_limits<double>::quiet_NaN());
+      return *rc::gen::element(
+          0.0, -0.0, 1.0, 0.1, 1e7, 9999999.0, 1e-3, 0.00099, 5e-324, 1.7976931348623157e308,
+          2.2250738585072014e-308, std::numeric_limits<double>::infinity(),
+          -std::numeric_limits<double>::infinity(), std::numeric_limits<double>::quiet_NaN());
     case 1: {
       const uint64_t bits = static_cast<uint64_t>(*rc::gen::arbitrary<int64_t>()) * 0x9e3779b97f4a7c15u;
       double d;
@@ -93,11 +96,13 @@ inline double DrawDouble() {
 }
 
 inline Instant DrawInstant() {
-  const int32_t nanos = *rc::gen::weightedOneOf<int32_t>({{1, rc::gen::just(0)},
-                                                          {1, rc::gen::map(rc::gen::inRange(0, 1000), [](int n) { return n * 1000000; })},
-                                                          {1, rc::gen::map(rc::gen::inRange(0, 1000000), [](int n) { return n * 1000; })},
-                                                          {1, rc::gen::inRange(0, 1000000000)}});
-  return Instant{*rc::gen::inRange<int64_t>(lexical::kInstantSecondsMin, lexical::kInstantSecondsMax + 1), nanos};
+  const int32_t nanos = *rc::gen::weightedOneOf<int32_t>(
+      {{1, rc::gen::just(0)},
+       {1, rc::gen::map(rc::gen::inRange(0, 1000), [](int n) { return n * 1000000; })},
+       {1, rc::gen::map(rc::gen::inRange(0, 1000000), [](int n) { return n * 1000; })},
+       {1, rc::gen::inRange(0, 1000000000)}});
+  return Instant{*rc::gen::inRange<int64_t>(lexical::kInstantSecondsMin, lexical::kInstantSecondsMax + 1),
+                 nanos};
 }
 
 inline Value DrawScalar() {
@@ -136,7 +141,9 @@ inline Value DrawScalar() {
     case 12:
       return Value::OfInstant(DrawInstant());
     default: {
-      const auto half = [] { return static_cast<uint64_t>(*rc::gen::arbitrary<int64_t>()) * 0x9e3779b97f4a7c15u; };
+      const auto half = [] {
+        return static_cast<uint64_t>(*rc::gen::arbitrary<int64_t>()) * 0x9e3779b97f4a7c15u;
+      };
       return Value::OfUuid(Uuid{half(), half()});
     }
   }
@@ -181,7 +188,8 @@ inline Value Rebuilt(const Value& value) {
     case Type::kMap: {
       auto entries = value.map().Entries();
       Map map;
-      for (auto it = entries.rbegin(); it != entries.rend(); ++it) map = map.Assoc(Rebuilt(it->first), Rebuilt(it->second));
+      for (auto it = entries.rbegin(); it != entries.rend(); ++it)
+        map = map.Assoc(Rebuilt(it->first), Rebuilt(it->second));
       return Value::OfMap(map);
     }
     case Type::kSet: {

@@ -1,7 +1,7 @@
 // Values alone: equality, hashes, sizes, depth, lifetime.
-#include <catch2/catch.hpp>
 #include <rapidcheck/catch.h>
 
+#include <catch2/catch.hpp>
 #include <cmath>
 #include <limits>
 #include <sstream>
@@ -157,9 +157,11 @@ TEST_CASE("value: digits are made canonical") {
   CHECK(Value::BigInt("-0").text() == "0");
   CHECK(Value::BigInt("+12").text() == "12");
   const std::vector<std::pair<const char*, const char*>> decimals = {
-      {"1.50", "1.50"},       {"1e3", "1E+3"},     {"1.0E+3", "1.0E+3"},   {"10E2", "1.0E+3"}, {"-0.00", "0.00"},
-      {"0.000001", "0.000001"}, {"0.0000001", "1E-7"}, {"12.5e-2", "0.125"}, {"0e-10", "0E-10"}, {"+7", "7"},
-      {"123e-2", "1.23"},     {"0E3", "0E+3"},     {"1E0", "1"},
+      {"1.50", "1.50"},      {"1e3", "1E+3"},      {"1.0E+3", "1.0E+3"},
+      {"10E2", "1.0E+3"},    {"-0.00", "0.00"},    {"0.000001", "0.000001"},
+      {"0.0000001", "1E-7"}, {"12.5e-2", "0.125"}, {"0e-10", "0E-10"},
+      {"+7", "7"},           {"123e-2", "1.23"},   {"0E3", "0E+3"},
+      {"1E0", "1"},
   };
   for (const auto& [digits, canonical] : decimals) {
     CHECK(Value::Decimal(digits).text() == canonical);
@@ -234,7 +236,8 @@ TEST_CASE("value: as a key of an unordered map, and streamed") {
 TEST_CASE("value: shared by threads, it is counted and hashed right") {
   std::vector<Value> items;
   for (int i = 0; i < 200; ++i) items.push_back(Value::String("item " + std::to_string(i)));
-  const Value shared = Value::OfMap(Map({{Value::Keyword("a"), Value::OfVector(items)}, {Value::OfSet(Set(items)), Value()}}));
+  const Value shared =
+      Value::OfMap(Map({{Value::Keyword("a"), Value::OfVector(items)}, {Value::OfSet(Set(items)), Value()}}));
   const Value fresh = *ReadEdn(ToEdn(shared));
   std::vector<std::thread> threads;
   std::vector<uint64_t> hashes(4);

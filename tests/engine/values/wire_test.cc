@@ -1,9 +1,11 @@
 // Values as messages.
-#include <catch2/catch.hpp>
+#include "engine/values/wire.h"
+
 #include <rapidcheck/catch.h>
 
+#include <catch2/catch.hpp>
+
 #include "engine/values/edn.h"
-#include "engine/values/wire.h"
 #include "google/protobuf/io/coded_stream.h"
 #include "google/protobuf/text_format.h"
 #include "tests/engine/values/generators.h"
@@ -60,10 +62,13 @@ TEST_CASE("wire: errors give the path to what is wrong") {
       {"vector { items { nil: true } items { } }",
        "value.vector.items[1]: no kind is set (nil is `nil: true`; or this kind is newer than this program)"},
       {"map { entries { key { keyword: 'a' } } }",
-       "value.map.entries[0].value: no kind is set (nil is `nil: true`; or this kind is newer than this program)"},
-      {"map { entries { key { nil: true } value { nil: true } } entries { key { symbol: 'a b' } value { nil: true } } }",
+       "value.map.entries[0].value: no kind is set (nil is `nil: true`; or this kind is newer than this "
+       "program)"},
+      {"map { entries { key { nil: true } value { nil: true } } entries { key { symbol: 'a b' } value { nil: "
+       "true } } }",
        "value.map.entries[1].key.symbol: a name can't have a space or a comma"},
-      {"map { entries { key { integer: 1 } value { nil: true } } entries { key { integer: 2 } value { nil: true } } "
+      {"map { entries { key { integer: 1 } value { nil: true } } entries { key { integer: 2 } value { nil: "
+       "true } } "
        "entries { key { integer: 1 } value { nil: true } } }",
        "value.map.entries[2].key: equals an earlier key"},
       {"set { items { integer: 1 } items { float64: 1 } items { float64: nan } items { float64: nan } }",
@@ -86,7 +91,8 @@ TEST_CASE("wire: errors give the path to what is wrong") {
       {"instant { nanos: -1 }",
        "value.instant: an instant is within the years 0001 to 9999, with 0 to 999999999 nanoseconds"},
       {"vector { items { edn: '[1 }' } }",
-       "value.vector.items[0].edn: EDN 1:4: found '}', expected a value or ']' in the vector that began at 1:1"},
+       "value.vector.items[0].edn: EDN 1:4: found '}', expected a value or ']' in the vector that began at "
+       "1:1"},
   };
   for (const auto& [text, message] : cases) CHECK(ErrorOf(Message(text)) == message);
   v1::Value message;
