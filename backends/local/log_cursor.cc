@@ -128,13 +128,14 @@ absl::StatusOr<LogCursor::Item> ReplayedValues::Replay(std::shared_ptr<CommitRec
   item.before_known.resize(commit->changes.size());
   for (size_t i = 0; i < commit->changes.size(); ++i) {
     EntryChange& change = commit->changes[i];
-    auto known = values_.find(change.name);
-    if (known != values_.end()) {
-      item.before[i] = known->second;
-      item.before_known[i] = true;
-    } else {
-      item.before_known[i] = complete_;
-    }
+    auto [at, added] = entries_.try_emplace(change.name);
+    Known& known = at->second;
+    if (added) bytes_ += change.name.size() + sizeof(*at);
+    item.before_known[i] = known.value_known || complete_;
+    if (known.value_known) item.before[i] = known.value;
+    const bool told = change.kind == Kind::kCreate || change.kind == Kind::kDefine;
+    if (told) known.kind = change.entry_kind;
+    if (known.kind) change.entry_kind = *known.kind;
     if (change.kind == Kind::kDefine) continue;
     if (change.expected_hash) {
       if (!item.before_known[i]) {
@@ -150,15 +151,10 @@ absl::StatusOr<LogCursor::Item> ReplayedValues::Replay(std::shared_ptr<CommitRec
       change.value = std::move(done->value);
       change.expected_hash.reset();
     }
-    const size_t size = change.value ? change.value->edn_size() : 0;
-    if (known != values_.end()) {
-      bytes_ -= known->second ? known->second->edn_size() : 0;
-      known->second = change.value;
-    } else {
-      bytes_ += change.name.size() + sizeof(*known);
-      values_.emplace(change.name, change.value);
-    }
-    bytes_ += size;
+    bytes_ -= known.value ? known.value->edn_size() : 0;
+    bytes_ += change.value ? change.value->edn_size() : 0;
+    known.value = change.value;
+    known.value_known = true;
   }
   item.commit = std::move(commit);
   return item;
@@ -166,7 +162,7 @@ absl::StatusOr<LogCursor::Item> ReplayedValues::Replay(std::shared_ptr<CommitRec
 
 void ReplayedValues::Bound() {
   if (bytes_ <= kCursorValuesBytesMax) return;
-  values_.clear();
+  entries_.clear();
   bytes_ = 0;
   complete_ = false;
 }

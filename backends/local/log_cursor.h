@@ -50,13 +50,19 @@ class ReplayedValues {
   // `from_beginning`: no commit was before those that are replayed, so what is not known is absent.
   explicit ReplayedValues(bool from_beginning) : complete_(from_beginning) {}
 
-  // Fills in the values of operations, checks their hashes, and tells the values before. DATA_LOSS names the entry.
+  // Fills in the values of operations, and kinds where they are known; checks their hashes, and tells the values before. DATA_LOSS names the entry.
   absl::StatusOr<engine::LogCursor::Item> Replay(std::shared_ptr<engine::CommitRecord> commit);
   // Between segments: forgets, if there is too much.
   void Bound();
 
  private:
-  absl::flat_hash_map<std::string, std::optional<Value>> values_;
+  struct Known {
+    bool value_known = false;
+    std::optional<Value> value;
+    std::optional<engine::EntryKind> kind;  // told where an entry is created or defined
+  };
+
+  absl::flat_hash_map<std::string, Known> entries_;
   size_t bytes_ = 0;
   bool complete_;
 };

@@ -149,8 +149,10 @@ absl::Status LogWriter::Start(const Recovered& recovered, uint64_t store, uint64
     }
     absl::Status status;
     if (recovered.tail_size > end_) status = file_->Truncate(end_);
-    // The :start line says that all before it is durable: first it is made so.
+    // The :start line says that all before it is durable: first it is made so, its place in the directory too (a process
+    // killed between a file's creation and the directory's sync leaves a file that a power loss would take).
     if (status.ok()) status = file_->Sync();
+    if (status.ok()) status = disk_->SyncDirectory();
     if (!status.ok()) return status;
     EndPrefill(options_->prefill_bytes > 0 ? name_ : "", end_);
   }
