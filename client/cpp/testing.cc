@@ -90,7 +90,7 @@ absl::Status Daemon::Launch() {
     }
     arguments.push_back(absl::StrCat("--data-dir=", options_.data_dir));
     arguments.push_back(absl::StrCat("--listen=", address_));
-    arguments.push_back("--http=");
+    arguments.push_back("--http=off");
   }
   for (const std::string& flag : options_.flags) arguments.push_back(flag);
   std::vector<char*> argv;

@@ -455,10 +455,14 @@ bool TxCore::NeedsCommit() const {
 
 void TxCore::AddWrites(const std::string& name, const Written& written,
                        const std::function<v1::Write*()>& add) const {
-  auto begin = [&] {
+  auto of = [&] {
     v1::Write* write = add();
     write->set_name(client_->names().Full(name));
     write->set_kind(written.is_atom ? v1::ENTRY_KIND_ATOM : v1::ENTRY_KIND_REF);
+    return write;
+  };
+  auto begin = [&] {
+    v1::Write* write = of();
     if (written.definition.has_value()) ToWire(*written.definition, write->mutable_definition());
     return write;
   };
@@ -466,9 +470,9 @@ void TxCore::AddWrites(const std::string& name, const Written& written,
     ToProto(*written.create, begin()->mutable_create());
   }
   if (written.base == Written::Base::kSet) ToProto(written.value, begin()->mutable_set());
-  if (written.base == Written::Base::kDelete) begin()->set_delete_entry(true);
+  if (written.base == Written::Base::kDelete) of()->set_delete_entry(true);
   for (const Op& op : written.ops) ToWire(op, begin()->mutable_apply());
-  if (written.define.has_value()) ToWire(*written.define, begin()->mutable_define());
+  if (written.define.has_value()) ToWire(*written.define, of()->mutable_define());
 }
 
 void TxCore::FillCommit(v1::CommitRequest* request) const {
