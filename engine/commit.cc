@@ -370,7 +370,8 @@ void Engine::State::CheckReads(const Transaction& t, bool installed_only, std::v
       Version listing = entries_.Listing(prefix);
       if (listing > t.snapshot || (directory == nullptr && t.snapshot < ids_.floor())) {
         *certain = true;
-        causes->push_back({prefix, listing, nullptr});
+        // A floor is not a commit that changed this listing: 0 says that it may have changed.
+        causes->push_back({prefix, listing > entries_.listing_floor() ? listing : 0, nullptr});
       } else if (!installed_only && directory != nullptr && directory->tentative_batch != 0) {
         *depends = std::max(*depends, directory->tentative_batch);
         causes->push_back({prefix, 0, nullptr});
@@ -618,7 +619,8 @@ void Engine::State::Decided(Pending& pending, std::shared_ptr<const Verdict> ver
 // Hands all answers that are due to one task off the Loop.
 void Engine::State::FlushAnswers() {
   if (answers_.empty()) return;
-  executor_->Run(Work::kAnswer, [answers = std::move(answers_), installed = installed_]() mutable {
+  // Versions that recovery has read may not be durable yet.
+  executor_->Run(Work::kAnswer, [answers = std::move(answers_), installed = ready_ ? installed_ : 0]() mutable {
     for (Answer& answer : answers) answer.done(std::move(answer.verdict), installed);
   });
   answers_.clear();

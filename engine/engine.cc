@@ -48,7 +48,8 @@ Status Engine::State::GetStatus() const {
   status.not_ready_because = not_ready_because_;
   status.store = writers_->store();
   status.writer = writers_->self();
-  status.installed = installed_;
+  // What recovery has read may not be durable yet: nobody is told before it is.
+  status.installed = ready_ ? installed_ : 0;
   status.history_mark = history_mark_;
   status.id_floor = ids_.floor();
   status.stats = stats_;

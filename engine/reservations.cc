@@ -78,30 +78,34 @@ void Reservations::Release(uint64_t number, absl::Duration expires, uint64_t* ne
   }
   if (line_.empty()) return;
 
-  // Those who wanted a released name, oldest first.
-  std::set<Turn> turns;
-  for (const std::string& name : names) {
+  // Those who wanted a released name, oldest first. Once somebody holds the name again the rest stay where they are, until
+  // that one releases it: few turns are looked at. (One who waits on a prefix reserves only the names that it writes, so
+  // whether the name is held must be asked, each time.)
+  std::set<std::pair<Turn, std::string>> next;
+  auto look_after = [&](const std::string& name, const Turn* last) {
     auto waiting = line_by_name_.find(name);
-    if (waiting == line_by_name_.end()) continue;
-    // Once one that can conflict holds the names again the rest stay where they are: few turns are looked at.
-    for (const Turn& turn : waiting->second) {
-      turns.insert(turn);
-      if (line_.find(turn)->second->checks()) break;
-    }
-  }
-  for (const Turn& turn : turns) {
+    if (waiting == line_by_name_.end()) return;
+    auto turn = last == nullptr ? waiting->second.begin() : waiting->second.upper_bound(*last);
+    if (turn != waiting->second.end()) next.emplace(*turn, name);
+  };
+  for (const std::string& name : names) look_after(name, nullptr);
+  while (!next.empty()) {
+    auto [turn, released] = *next.begin();
+    next.erase(next.begin());
     auto in_line = line_.find(turn);
-    if (Blocked(*in_line->second)) continue;
-    std::unique_ptr<Pending> pending = std::move(in_line->second);
-    line_.erase(in_line);
-    ForEachName(*pending->transaction, /*with_directories=*/true, [&](std::string_view name) {
-      auto waiting = line_by_name_.find(absl::string_view(name.data(), name.size()));
-      if (waiting == line_by_name_.end()) return;
-      waiting->second.erase(turn);
-      if (waiting->second.empty()) line_by_name_.erase(waiting);
-    });
-    if (pending->checks()) Reserve(*pending, (*next_number)++, expires);
-    ready->push_back(std::move(pending));
+    if (in_line != line_.end() && !Blocked(*in_line->second)) {
+      std::unique_ptr<Pending> pending = std::move(in_line->second);
+      line_.erase(in_line);
+      ForEachName(*pending->transaction, /*with_directories=*/true, [&, turn = turn](std::string_view name) {
+        auto waiting = line_by_name_.find(absl::string_view(name.data(), name.size()));
+        if (waiting == line_by_name_.end()) return;
+        waiting->second.erase(turn);
+        if (waiting->second.empty()) line_by_name_.erase(waiting);
+      });
+      if (pending->checks()) Reserve(*pending, (*next_number)++, expires);
+      ready->push_back(std::move(pending));
+    }
+    if (!by_name_.contains(released)) look_after(released, &turn);
   }
 }
 
