@@ -445,7 +445,7 @@ void LocalCoordinator::StopIfIdle() {
 LocalStats LocalCoordinator::stats() const {
   LocalStats stats = stats_;
   stats.snapshot_version = snapshots_.empty() ? 0 : snapshots_.back();
-  stats.segments = static_cast<int64_t>(extent_.Get().segments.size());
+  stats.segments = static_cast<int64_t>(extent_.segments());
   stats.log_bytes = static_cast<int64_t>(extent_.bytes());
   stats.ballast_whole = ballast_.whole();
   return stats;

@@ -5,6 +5,7 @@
 #define STM_BACKENDS_LOCAL_LOG_EXTENT_H_
 
 #include <cassert>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <utility>
@@ -53,6 +54,10 @@ class LogExtent {
   State Get() const {
     absl::MutexLock hold(&mutex_);
     return state_;
+  }
+  size_t segments() const {
+    absl::MutexLock hold(&mutex_);
+    return state_.segments.size();
   }
   // The bytes of all segments.
   uint64_t bytes() const {

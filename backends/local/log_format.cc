@@ -1031,8 +1031,9 @@ absl::StatusOr<SnapshotLine> LineParser::ParseSnapshot(std::string_view body) {
     return Malformed("a snapshot's line has :name, :tx, :floor or :stm/log: found none of them");
   }
   size_t needed = 0;  // keys that may not be missing, found
-  for (auto [key, value] : map) {
-    const std::string name = ToEdn(key);
+  for (const Map::Entry field : map) {
+    const Value& value = field.value;
+    const std::string name = ToEdn(field.key);
     auto integer = [&](int64_t* out) {
       absl::StatusOr<int64_t> number = IntegerOf(name, value);
       if (number.ok()) *out = *number;

@@ -245,7 +245,13 @@ absl::Status LogWriter::Prefill() {
   }
   // A descriptor of its own: a sync that fails tells each descriptor once, and the writer's must not miss it.
   absl::StatusOr<std::unique_ptr<File>> file = disk_->Open(name);
-  if (!file.ok()) return file.status();
+  if (!file.ok()) {
+    // The log is as good without it.
+    spdlog::warn("log_not_prefilled file={} why=\"{}\"", name, What(file.status()));
+    absl::MutexLock hold(&mutex_);
+    if (prefill_name_ == name) prefill_name_.clear();
+    return absl::OkStatus();
+  }
   static const std::string newlines(kPrefillPieceBytes, '\n');
   for (;;) {
     absl::MutexLock hold(&mutex_);

@@ -24,8 +24,6 @@ using Kind = EntryChange::Kind;
 
 constexpr size_t kNotesMax = 100;
 
-absl::string_view Abs(std::string_view text) { return absl::string_view(text.data(), text.size()); }
-
 // Versions of whole snapshots, ascending, and the log files' own first versions.
 struct Directory {
   std::vector<Version> logs;

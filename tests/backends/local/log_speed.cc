@@ -104,7 +104,8 @@ int Main(int argc, char** argv) {
                 static_cast<long long>(sink.commits), Seconds() - begin, status.ToString().c_str());
     local.Stop([](absl::Status) {});
     loop.Turn();
-    for (const std::string& name : disk->List().value()) disk->Remove(name).IgnoreError();
+    const std::vector<std::string> names = disk->List().value();
+    for (const std::string& name : names) disk->Remove(name).IgnoreError();
   }
   rmdir(pattern.c_str());
   return 0;
