@@ -307,7 +307,8 @@ absl::Status ReadAt(const v1::ReadPoint& message, engine::ReadPoint* at, engine:
   if (message.has_seen()) *seen = SeenOf(message.seen());
   switch (message.at_case()) {
     case v1::ReadPoint::kVersion:
-      if (message.version() <= 0) {
+      // 0 is the snapshot of a store in which nothing was committed yet.
+      if (message.version() < 0) {
         return BadRequest("at.version", absl::StrCat("found ", message.version(),
                                                      ", expected a snapshot as an answer gave it; unset: the newest"));
       }

@@ -211,17 +211,21 @@ class LogStream final : public grpc::ServerWriteReactor<v1::ReadLogResponse>,
   // All that is durable has been sent: goes on with the next commit.
   void Await() {
     node_->loop->Post([self = shared_from_this()] {
+      // A drain calls those who wait, once; whoever comes later would wait for ever.
+      if (self->node_->draining.load()) return self->EndDrained();
       self->node_->engine->AwaitInstalled(self->newest_, [self](engine::Version installed) {
+        if (self->node_->draining.load()) return self->EndDrained();
         // What the log does not hold, as commits of memory entries alone, is waited past.
         self->newest_ = std::max(self->newest_, installed);
-        if (self->node_->draining.load()) {
-          self->node_->executor->Run(engine::Work::kAnswer,
-                                     [self] { self->End(engine::NotReady("draining", kRetryAfter)); });
-        } else {
-          self->Fill();
-        }
+        self->Fill();
       });
     });
+  }
+
+  // On the Loop.
+  void EndDrained() {
+    node_->executor->Run(engine::Work::kAnswer,
+                         [self = shared_from_this()] { self->End(engine::NotReady("draining", kRetryAfter)); });
   }
 
   Node* const node_;

@@ -1,0 +1,187 @@
+#include "server/config.h"
+
+#include <unistd.h>
+
+#include <cstdio>
+#include <fstream>
+#include <map>
+#include <string>
+
+#include "absl/strings/match.h"
+#include "catch2/catch.hpp"
+
+namespace stm::server {
+namespace {
+
+using Catch::Matchers::Contains;
+
+// A TOML file that goes with the test.
+class File {
+ public:
+  explicit File(const std::string& text) {
+    char name[] = "/tmp/stmd_config_XXXXXX";
+    const int descriptor = mkstemp(name);
+    REQUIRE(descriptor >= 0);
+    close(descriptor);
+    path_ = name;
+    std::ofstream(path_) << text;
+  }
+  ~File() { std::remove(path_.c_str()); }
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+std::string Failure(const std::vector<std::string>& arguments, const std::vector<std::string>& environment = {}) {
+  const auto loaded = LoadConfig(arguments, environment);
+  REQUIRE_FALSE(loaded.ok());
+  return std::string(loaded.status().message());
+}
+
+const EffectiveSetting& Setting(const Loaded& loaded, const std::string& name) {
+  for (const EffectiveSetting& setting : loaded.settings) {
+    if (setting.name == name) return setting;
+  }
+  FAIL("no setting " << name);
+  return loaded.settings[0];
+}
+
+TEST_CASE("config: a flag goes before the environment, that before the file, that before the default") {
+  const File file("value-bytes-max = \"64KiB\"\nhistory-bytes = \"128MiB\"\nfresh-bytes-max = 1024\n");
+  const auto loaded = LoadConfig({"--ephemeral", "--config", file.path(), "--value-bytes-max=16KiB"},
+                                 {"STMD_VALUE_BYTES_MAX=32KiB", "STMD_HISTORY_BYTES=1GiB", "PATH=/bin"});
+  REQUIRE(loaded.ok());
+  CHECK(loaded->config.engine.value_bytes_max == 16 << 10);
+  CHECK(loaded->config.engine.history_bytes_max == 1 << 30);
+  CHECK(loaded->config.engine.fresh_bytes_max == 1024);
+  CHECK(loaded->config.engine.sleepers_max == engine::Options().sleepers_max);
+  CHECK(Setting(*loaded, "value-bytes-max").origin == "flag");
+  CHECK(Setting(*loaded, "history-bytes").origin == "environment");
+  CHECK(Setting(*loaded, "fresh-bytes-max").origin == "file");
+  CHECK(Setting(*loaded, "sleepers-max").origin == "default");
+  CHECK(loaded->warnings.empty());
+}
+
+TEST_CASE("config: an unknown flag is an error that names the nearest") {
+  CHECK_THAT(Failure({"--ephemeral", "--histroy-bytes=1"}), Contains("--histroy-bytes") && Contains("--history-bytes"));
+  CHECK_THAT(Failure({"--data-di", "x"}), Contains("--data-dir"));
+  CHECK_THAT(Failure({"--ephemeral", "serve"}), Contains("unexpected argument serve"));
+}
+
+TEST_CASE("config: an unknown key of the file is an error with file, line and the nearest") {
+  const File file("# settings\ndata_dir = \"/var/lib/stmd\"\n");
+  CHECK_THAT(Failure({"--config=" + file.path()}),
+             Contains(file.path() + ":2") && Contains("data_dir") && Contains("did you mean data-dir?"));
+  const File table("[engine]\nx = 1\n");
+  CHECK_THAT(Failure({"--config=" + table.path()}), Contains("unknown setting engine"));
+  const File broken("listen = \n");
+  CHECK_THAT(Failure({"--config=" + broken.path()}), Contains(broken.path() + ":"));
+  CHECK_THAT(Failure({"--config=/nowhere/stmd.toml"}), Contains("/nowhere/stmd.toml"));
+}
+
+TEST_CASE("config: an unknown variable of the environment is a warning that names the nearest") {
+  const auto loaded = LoadConfig({"--ephemeral"}, {"STMD_LISTN=x", "STMD_SERVICE_HOST=10.0.0.1"});
+  REQUIRE(loaded.ok());
+  REQUIRE(loaded->warnings.size() == 2);
+  CHECK_THAT(loaded->warnings[0], Contains("STMD_LISTN") && Contains("STMD_LISTEN"));
+}
+
+TEST_CASE("config: a bad value says where it came from, what was found and what is allowed") {
+  CHECK_THAT(Failure({"--ephemeral", "--value-bytes-max=12"}),
+             Contains("--value-bytes-max") && Contains("12") && Contains("1KiB to 64MiB"));
+  CHECK_THAT(Failure({"--ephemeral"}, {"STMD_HISTORY_AGE=1 parsec"}), Contains("STMD_HISTORY_AGE") && Contains("60s"));
+  CHECK_THAT(Failure({"--ephemeral", "--log-level=loud"}), Contains("loud") && Contains("warn"));
+  CHECK_THAT(Failure({"--ephemeral", "--batch-transactions-max=many"}), Contains("whole number"));
+  const File file("transaction-bytes-max = \"2KiB\"\nephemeral = true\n");
+  CHECK_THAT(Failure({"--config", file.path()}), Contains("value-bytes-max") && Contains("transaction-bytes-max"));
+  CHECK_THAT(Failure({"--ephemeral", "--http=a", "--http=b"}), Contains("http"));
+}
+
+TEST_CASE("config: a durable daemon is told where its log goes, an ephemeral one keeps none") {
+  CHECK_THAT(Failure({}), Contains("--data-dir") && Contains("--ephemeral"));
+  CHECK_THAT(Failure({"--ephemeral", "--data-dir=/x"}), Contains("not both"));
+  const auto durable = LoadConfig({"--data-dir=/x"}, {});
+  REQUIRE(durable.ok());
+  CHECK(durable->config.listen == std::vector<std::string>{"127.0.0.1:7440"});
+  CHECK(durable->config.http == "127.0.0.1:7441");
+  const auto ephemeral = LoadConfig({"--ephemeral"}, {});
+  REQUIRE(ephemeral.ok());
+  CHECK(ephemeral->config.listen == std::vector<std::string>{"127.0.0.1:0"});
+  CHECK(ephemeral->config.http == "off");
+}
+
+TEST_CASE("config: listen takes several addresses, by flags, commas or an array") {
+  const std::vector<std::string> both = {"127.0.0.1:7440", "unix:/run/stmd.sock"};
+  const auto flags = LoadConfig({"--ephemeral", "--listen=" + both[0], "--listen", both[1]}, {});
+  REQUIRE(flags.ok());
+  CHECK(flags->config.listen == both);
+  const auto commas = LoadConfig({"--ephemeral"}, {"STMD_LISTEN=" + both[0] + "," + both[1]});
+  REQUIRE(commas.ok());
+  CHECK(commas->config.listen == both);
+  const File file("listen = [\"" + both[0] + "\", \"" + both[1] + "\"]\n");
+  const auto array = LoadConfig({"--ephemeral", "--config", file.path()}, {});
+  REQUIRE(array.ok());
+  CHECK(array->config.listen == both);
+}
+
+TEST_CASE("config: what is printed is a file that loads as the same") {
+  const auto loaded = LoadConfig({"--data-dir=/srv/st\"md", "--history-bytes=3KiB00", "--print-config"}, {});
+  CHECK_FALSE(loaded.ok());
+  const auto good = LoadConfig({"--data-dir=/srv/st\"md", "--history-bytes=300KiB", "--log-keep=720h",
+                                "--listen=127.0.0.1:1", "--listen=unix:/a", "--print-config"},
+                               {});
+  REQUIRE(good.ok());
+  CHECK(good->action == Loaded::Action::kPrintConfig);
+  const std::string text = PrintConfig(good->settings);
+  CHECK_THAT(text, Contains("history-bytes = \"300KiB\"") && Contains("# flag") && Contains("# default"));
+  const File file(text);
+  const auto again = LoadConfig({"--config", file.path()}, {});
+  REQUIRE(again.ok());
+  for (const EffectiveSetting& setting : good->settings) CHECK(Setting(*again, setting.name).value == setting.value);
+}
+
+TEST_CASE("config: every bound is told by the name that errors give it") {
+  const auto loaded = LoadConfig({"--ephemeral", "--id-table-bytes=1MiB"}, {});
+  REQUIRE(loaded.ok());
+  std::map<std::string, int64_t> limits;
+  for (const auto& [name, value] : LimitsOf(loaded->config)) CHECK(limits.emplace(name, value).second);
+  CHECK(limits.at("id_table_bytes_max") == 1 << 20);
+  CHECK(limits.at("value_bytes_max") == 1 << 20);
+  CHECK(limits.at("transaction_entries_max") == 10000);
+  CHECK(limits.at("pipeline_calls_max") == 1024);
+  CHECK(limits.at("watch_unread_events_max") == 1024);
+  CHECK(limits.at("message_bytes_max") == (16 << 20) + (1 << 20));
+}
+
+TEST_CASE("config: planted bugs need the environment's leave") {
+  CHECK_THAT(Failure({"--ephemeral", "--test-canary=forget_ids"}), Contains("STMD_TEST_CANARIES=1"));
+  CHECK_THAT(Failure({"--ephemeral", "--test-canary=forget_idz"}, {"STMD_TEST_CANARIES=1"}), Contains("forget_ids"));
+  const auto loaded = LoadConfig({"--ephemeral", "--test-canary=forget_ids", "--test-canary=skip_sync"},
+                                 {"STMD_TEST_CANARIES=1"});
+  REQUIRE(loaded.ok());
+  CHECK(loaded->config.canaries.forget_ids);
+  CHECK(loaded->config.canary_skip_sync);
+  CHECK_FALSE(loaded->config.canaries.skip_read_check);
+  const auto help = LoadConfig({"--help"}, {});
+  REQUIRE(help.ok());
+  CHECK_THAT(help->help, Contains("--data-dir") && !Contains("canary"));
+}
+
+TEST_CASE("config: bytes and nearest names") {
+  CHECK(*ParseBytes("0") == 0);
+  CHECK(*ParseBytes("64KiB") == 65536);
+  CHECK(*ParseBytes("8191TiB") == 8191LL << 40);
+  for (const char* bad : {"", "KiB", "1KB", "-1", "1.5MiB", "9223372036854775807KiB", "99999999999999999999"}) {
+    CHECK_FALSE(ParseBytes(bad).ok());
+  }
+  CHECK(PrintBytes(0) == "0");
+  CHECK(PrintBytes(1536) == "1536");
+  CHECK(PrintBytes(1 << 20) == "1MiB");
+  CHECK(Nearest("lisetn", {"http", "listen"}) == "listen");
+  CHECK(Nearest("history", {"log-keep", "history-bytes"}) == "history-bytes");
+  CHECK(Nearest("zzzzzzzz", {"http", "listen"}).empty());
+}
+
+}  // namespace
+}  // namespace stm::server

@@ -1,0 +1,1132 @@
+// The daemon in this process, spoken to over a Unix socket by gRPC.
+#include <arpa/inet.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdlib>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <grpcpp/create_channel.h>
+#include <grpcpp/grpcpp.h>
+
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "catch2/catch.hpp"
+#include "google/rpc/status.pb.h"
+#include "server/daemon.h"
+#include "stm/v1/admin_service.grpc.pb.h"
+#include "stm/v1/atom_service.grpc.pb.h"
+#include "stm/v1/log_service.grpc.pb.h"
+#include "stm/v1/ref_service.grpc.pb.h"
+#include "stm/v1/transaction_service.grpc.pb.h"
+#include "stm/v1/watch_service.grpc.pb.h"
+
+namespace stm::server {
+namespace {
+
+using Catch::Matchers::Contains;
+using Code = grpc::StatusCode;
+
+constexpr std::chrono::seconds kDeadline(60);
+
+// A directory that goes with the test.
+class Directory {
+ public:
+  Directory() {
+    char name[] = "/tmp/stmd_server_XXXXXX";
+    REQUIRE(mkdtemp(name) != nullptr);
+    path_ = name;
+  }
+  ~Directory() { std::filesystem::remove_all(path_); }
+  std::string operator/(const std::string& name) const { return path_ + "/" + name; }
+
+ private:
+  std::string path_;
+};
+
+std::unique_ptr<grpc::ClientContext> Context() {
+  auto context = std::make_unique<grpc::ClientContext>();
+  context->set_deadline(std::chrono::system_clock::now() + kDeadline);
+  return context;
+}
+
+// Until `holds`, or the deadline.
+void Await(const std::function<bool()>& holds) {
+  const auto deadline = std::chrono::steady_clock::now() + kDeadline;
+  while (!holds()) {
+    REQUIRE(std::chrono::steady_clock::now() < deadline);
+    std::this_thread::yield();
+  }
+}
+
+v1::ErrorDetail DetailOf(const grpc::Status& status) {
+  google::rpc::Status message;
+  REQUIRE(message.ParseFromString(status.error_details()));
+  CHECK(message.code() == status.error_code());
+  REQUIRE(message.details_size() == 1);
+  v1::ErrorDetail detail;
+  REQUIRE(message.details(0).UnpackTo(&detail));
+  CHECK(detail.header().store() != 0);
+  return detail;
+}
+
+class Running {
+ public:
+  using Change = std::function<void(Config*)>;
+  explicit Running(const Change& change = {}) { Start(change); }
+  ~Running() { Stop(); }
+
+  void Start(const Change& change = {}) {
+    Config config;
+    config.ephemeral = true;
+    config.http = "127.0.0.1:0";
+    config.listen = {"unix:" + directory / "s"};
+    if (change) change(&config);
+    auto started = Daemon::Start(config, {{"listen", config.listen[0], "flag"}}, [](absl::Status status) {
+      FAIL("the log failed: " << status);
+    });
+    INFO(started.status());
+    REQUIRE(started.ok());
+    daemon = *std::move(started);
+    channel = grpc::CreateChannel(daemon->addresses()[0], grpc::InsecureChannelCredentials());
+    refs = v1::RefService::NewStub(channel);
+    atoms = v1::AtomService::NewStub(channel);
+    transactions = v1::TransactionService::NewStub(channel);
+    watches = v1::WatchService::NewStub(channel);
+    logs = v1::LogService::NewStub(channel);
+    admin = v1::AdminService::NewStub(channel);
+  }
+  void Stop() {
+    if (daemon == nullptr) return;
+    CHECK(daemon->Stop(absl::Seconds(10)).ok());
+    daemon.reset();
+  }
+
+  v1::CommitResponse Commit(const v1::CommitRequest& request) {
+    v1::CommitResponse response;
+    const grpc::Status status = transactions->Commit(Context().get(), request, &response);
+    INFO(status.error_message());
+    REQUIRE(status.ok());
+    return response;
+  }
+  int64_t Set(const std::string& name, int64_t value) {
+    v1::CommitRequest request;
+    v1::Write* write = request.add_writes();
+    write->set_name(name);
+    write->mutable_set()->set_integer(value);
+    const v1::CommitResponse response = Commit(request);
+    REQUIRE(response.has_committed());
+    return response.committed().version();
+  }
+  int64_t Record(const std::string& edn, const std::string& name = "") {
+    v1::CommitRequest request;
+    request.add_records()->set_edn(edn);
+    if (!name.empty()) {
+      request.add_writes()->set_name(name);
+      request.mutable_writes(0)->mutable_set()->set_nil(true);
+    }
+    const v1::CommitResponse response = Commit(request);
+    REQUIRE(response.has_committed());
+    return response.committed().version();
+  }
+  v1::GetRefsResponse Get(const std::string& name) {
+    v1::GetRefsRequest request;
+    request.add_names(name);
+    v1::GetRefsResponse response;
+    const grpc::Status status = refs->GetRefs(Context().get(), request, &response);
+    INFO(status.error_message());
+    REQUIRE(status.ok());
+    return response;
+  }
+  v1::Header Header() { return Get("/any").header(); }
+  v1::CommitId NewId() {
+    static std::atomic<int> next{0};
+    v1::CommitId id;
+    char uuid[37];
+    std::snprintf(uuid, sizeof(uuid), "01234567-89ab-cdef-0123-%012d", next.fetch_add(1));
+    id.set_transaction_id(uuid);
+    const v1::Header header = Header();
+    id.set_writer(header.writer());
+    id.mutable_seen()->set_version(header.installed_version());
+    id.mutable_seen()->set_store(header.store());
+    return id;
+  }
+  std::string Http(const std::string& path) {
+    const std::string& address = daemon->http_address();
+    int port = 0;
+    REQUIRE(absl::SimpleAtoi(address.substr(address.rfind(':') + 1), &port));
+    const int descriptor = socket(AF_INET, SOCK_STREAM, 0);
+    sockaddr_in to{};
+    to.sin_family = AF_INET;
+    to.sin_port = htons(static_cast<uint16_t>(port));
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    REQUIRE(connect(descriptor, reinterpret_cast<sockaddr*>(&to), sizeof(to)) == 0);
+    const std::string request = "GET " + path + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    REQUIRE(write(descriptor, request.data(), request.size()) == static_cast<ssize_t>(request.size()));
+    std::string answer;
+    char buffer[4096];
+    for (ssize_t got; (got = read(descriptor, buffer, sizeof(buffer))) > 0;) answer.append(buffer, got);
+    close(descriptor);
+    return answer;
+  }
+  // Of /metrics, without labels.
+  int64_t Metric(const std::string& name) {
+    const std::string text = Http("/metrics");
+    const size_t at = text.find("\n" + name + " ");
+    REQUIRE(at != std::string::npos);
+    return std::atoll(text.c_str() + at + name.size() + 2);
+  }
+
+  Directory directory;
+  std::unique_ptr<Daemon> daemon;
+  std::shared_ptr<grpc::Channel> channel;
+  std::unique_ptr<v1::RefService::Stub> refs;
+  std::unique_ptr<v1::AtomService::Stub> atoms;
+  std::unique_ptr<v1::TransactionService::Stub> transactions;
+  std::unique_ptr<v1::WatchService::Stub> watches;
+  std::unique_ptr<v1::LogService::Stub> logs;
+  std::unique_ptr<v1::AdminService::Stub> admin;
+};
+
+// --- Unary ---
+
+TEST_CASE("server: what was committed is read, with its version, kind and definition") {
+  Running stmd;
+  v1::CommitRequest commit;
+  commit.mutable_meta()->set_label("signup");
+  v1::Write* write = commit.add_writes();
+  write->set_name("/a");
+  write->mutable_create()->set_integer(1);
+  write->mutable_definition()->mutable_validator()->set_edn("[:min 0]");
+  write = commit.add_writes();
+  write->set_name("/b");
+  write->mutable_apply()->mutable_set()->set_edn("[1 2]");
+  const v1::CommitResponse committed = stmd.Commit(commit);
+  REQUIRE(committed.has_committed());
+  CHECK(committed.header().installed_version() >= committed.committed().version());
+
+  v1::GetRefsRequest get;
+  get.add_names("/b");
+  get.add_names("/a");
+  get.add_names("/absent");
+  get.set_with_definition(true);
+  v1::GetRefsResponse got;
+  REQUIRE(stmd.refs->GetRefs(Context().get(), get, &got).ok());
+  REQUIRE(got.entries_size() == 3);
+  CHECK(got.entries(0).value().vector().items_size() == 2);
+  CHECK(got.entries(1).value().integer() == 1);
+  CHECK(got.entries(1).version() == committed.committed().version());
+  CHECK(got.entries(1).definition().has_validator());
+  CHECK_FALSE(got.entries(2).has_value());
+  CHECK(got.snapshot() == committed.committed().version());
+
+  // As seen after a commute that is still to come.
+  get.add_pending()->set_name("/a");
+  get.mutable_pending(0)->mutable_apply()->mutable_add()->set_integer(5);
+  REQUIRE(stmd.refs->GetRefs(Context().get(), get, &got).ok());
+  CHECK(got.entries(1).value().integer() == 6);
+
+  // And the validator says no, with its rule.
+  v1::CommitRequest bad;
+  bad.add_writes()->set_name("/a");
+  bad.mutable_writes(0)->mutable_apply()->mutable_add()->set_integer(-2);
+  const v1::CommitResponse rejected = stmd.Commit(bad);
+  REQUIRE(rejected.has_rejected());
+  CHECK(rejected.rejected().cause() == v1::REJECT_CAUSE_VALIDATOR);
+  CHECK(rejected.rejected().name() == "/a");
+}
+
+TEST_CASE("server: a stale read conflicts, with the cause and the fresh value") {
+  Running stmd;
+  const int64_t first = stmd.Set("/a", 1);
+  stmd.Set("/a", 2);
+  v1::CommitRequest commit;
+  commit.set_snapshot(first);
+  commit.add_reads("/a");
+  commit.add_writes()->set_name("/b");
+  commit.mutable_writes(0)->mutable_set()->set_integer(1);
+  const v1::CommitResponse response = stmd.Commit(commit);
+  REQUIRE(response.has_conflict());
+  CHECK(response.conflict().causes(0).name() == "/a");
+  REQUIRE(response.conflict().fresh_size() == 1);
+  CHECK(response.conflict().fresh(0).value().integer() == 2);
+}
+
+TEST_CASE("server: one id has one verdict, however often it is sent, and GetOutcome tells it") {
+  Running stmd;
+  v1::CommitRequest commit;
+  *commit.mutable_id() = stmd.NewId();
+  commit.add_writes()->set_name("/n");
+  commit.mutable_writes(0)->mutable_create()->set_integer(0);
+  commit.add_writes()->set_name("/n");
+  commit.mutable_writes(1)->mutable_apply()->mutable_add()->set_integer(1);
+  const v1::CommitResponse first = stmd.Commit(commit);
+  REQUIRE(first.has_committed());
+  commit.mutable_id()->set_resend(true);
+  CHECK(stmd.Commit(commit).committed().version() == first.committed().version());
+  CHECK(stmd.Get("/n").entries(0).value().integer() == 1);
+
+  v1::GetOutcomeRequest ask;
+  *ask.mutable_id() = commit.id();
+  v1::GetOutcomeResponse outcome;
+  REQUIRE(stmd.transactions->GetOutcome(Context().get(), ask, &outcome).ok());
+  CHECK(outcome.outcome().committed().version() == first.committed().version());
+  *ask.mutable_id() = stmd.NewId();
+  REQUIRE(stmd.transactions->GetOutcome(Context().get(), ask, &outcome).ok());
+  CHECK(outcome.outcome().has_not_committed());
+}
+
+TEST_CASE("server: an atom changes by operation, and is no ref") {
+  Running stmd;
+  v1::ApplyAtomRequest apply;
+  apply.set_name("/atom");
+  apply.mutable_operation()->mutable_set()->set_integer(4);
+  v1::ApplyAtomResponse applied;
+  REQUIRE(stmd.atoms->ApplyAtom(Context().get(), apply, &applied).ok());
+  REQUIRE(applied.outcome().has_committed());
+  CHECK(applied.outcome().committed().results(0).integer() == 4);
+  CHECK(stmd.Get("/atom").entries(0).kind() == v1::ENTRY_KIND_ATOM);
+  v1::CommitRequest as_ref;
+  as_ref.add_writes()->set_name("/atom");
+  as_ref.mutable_writes(0)->mutable_set()->set_integer(5);
+  CHECK(stmd.Commit(as_ref).rejected().cause() == v1::REJECT_CAUSE_KIND);
+}
+
+TEST_CASE("server: a listing's pages are of one snapshot and hold each entry once") {
+  Running stmd;
+  for (int i = 0; i < 7; ++i) stmd.Set(absl::StrCat("/list/", i), i);
+  v1::ListRefsRequest list;
+  list.set_prefix("/list/");
+  list.set_page_size(3);
+  std::vector<std::string> names;
+  int64_t snapshot = 0;
+  for (int page = 0;; ++page) {
+    v1::ListRefsResponse response;
+    REQUIRE(stmd.refs->ListRefs(Context().get(), list, &response).ok());
+    if (page == 0) {
+      snapshot = response.snapshot();
+      stmd.Set("/list/55", 1);  // later than the listing
+    }
+    CHECK(response.snapshot() == snapshot);
+    for (const v1::Entry& entry : response.entries()) names.push_back(entry.name());
+    if (response.next_page_token().empty()) break;
+    list.set_page_token(response.next_page_token());
+  }
+  CHECK(names == std::vector<std::string>{"/list/0", "/list/1", "/list/2", "/list/3", "/list/4", "/list/5", "/list/6"});
+  list.Clear();
+  list.set_prefix("/");
+  list.set_count_only(true);
+  v1::ListRefsResponse count;
+  REQUIRE(stmd.refs->ListRefs(Context().get(), list, &count).ok());
+  CHECK(count.count() == 8);
+}
+
+TEST_CASE("server: an entry's history tells who, when and why, newest first") {
+  Running stmd;
+  for (int i = 0; i < 3; ++i) {
+    v1::CommitRequest commit;
+    commit.mutable_meta()->set_label(absl::StrCat("step ", i));
+    commit.add_writes()->set_name("/h");
+    commit.mutable_writes(0)->mutable_set()->set_integer(i);
+    commit.add_writes()->set_name("/other");
+    commit.mutable_writes(1)->mutable_set()->set_integer(i);
+    stmd.Commit(commit);
+  }
+  v1::GetHistoryRequest history;
+  history.set_name("/h");
+  history.set_limit(2);
+  v1::GetHistoryResponse response;
+  REQUIRE(stmd.refs->GetHistory(Context().get(), history, &response).ok());
+  REQUIRE(response.commits_size() == 2);
+  CHECK(response.commits(0).meta().label() == "step 2");
+  REQUIRE(response.commits(0).changes_size() == 1);
+  CHECK(response.commits(0).changes(0).after().integer() == 2);
+  CHECK(response.commits(0).changes(0).before().integer() == 1);
+  history.set_before_version(response.commits(1).version());
+  REQUIRE(stmd.refs->GetHistory(Context().get(), history, &response).ok());
+  REQUIRE(response.commits_size() == 1);
+  CHECK(response.commits(0).meta().label() == "step 0");
+  CHECK_FALSE(response.commits(0).changes(0).has_before());
+}
+
+TEST_CASE("server: a bad request is answered by the name of the field, with a header") {
+  Running stmd;
+  v1::GetRefsRequest get;
+  get.add_names("no");
+  v1::GetRefsResponse response;
+  const grpc::Status status = stmd.refs->GetRefs(Context().get(), get, &response);
+  CHECK(status.error_code() == Code::INVALID_ARGUMENT);
+  const v1::ErrorDetail detail = DetailOf(status);
+  CHECK(detail.reason() == v1::ERROR_REASON_BAD_VALUE);
+  CHECK(detail.name() == "names[0]");
+}
+
+TEST_CASE("server: versions of another store are STORE_CHANGED") {
+  Running stmd;
+  v1::GetRefsRequest get;
+  get.add_names("/a");
+  get.mutable_at()->mutable_seen()->set_store(12345);
+  v1::GetRefsResponse response;
+  const grpc::Status status = stmd.refs->GetRefs(Context().get(), get, &response);
+  CHECK(status.error_code() == Code::OUT_OF_RANGE);
+  CHECK(DetailOf(status).reason() == v1::ERROR_REASON_STORE_CHANGED);
+}
+
+TEST_CASE("server: AwaitChange answers when something read changes, and ends with its deadline or its caller") {
+  Running stmd;
+  const int64_t version = stmd.Set("/q", 1);
+  v1::AwaitChangeRequest await;
+  await.set_snapshot(version);
+  await.add_reads("/q");
+  v1::AwaitChangeResponse response;
+  grpc::Status status;
+  std::thread waiter([&] { status = stmd.transactions->AwaitChange(Context().get(), await, &response); });
+  Await([&] { return stmd.Metric("stmd_sleepers") == 1; });
+  stmd.Set("/q", 2);
+  waiter.join();
+  REQUIRE(status.ok());
+  CHECK(response.snapshot() > version);
+  REQUIRE(response.fresh_size() == 1);
+  CHECK(response.fresh(0).value().integer() == 2);
+
+  await.set_snapshot(response.snapshot());
+  auto context = std::make_unique<grpc::ClientContext>();
+  context->set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(50));
+  CHECK(stmd.transactions->AwaitChange(context.get(), await, &response).error_code() == Code::DEADLINE_EXCEEDED);
+  Await([&] { return stmd.Metric("stmd_sleepers") == 0; });
+
+  auto cancelled = Context();
+  std::thread canceller([&] {
+    Await([&] { return stmd.Metric("stmd_sleepers") == 1; });
+    cancelled->TryCancel();
+  });
+  CHECK(stmd.transactions->AwaitChange(cancelled.get(), await, &response).error_code() == Code::CANCELLED);
+  canceller.join();
+  Await([&] { return stmd.Metric("stmd_sleepers") == 0; });
+}
+
+TEST_CASE("server: status and config tell marks, bounds and origins") {
+  Running stmd([](Config* config) { config->engine.value_bytes_max = 2048; });
+  v1::GetStatusResponse status;
+  REQUIRE(stmd.admin->GetStatus(Context().get(), {}, &status).ok());
+  CHECK(status.ready());
+  CHECK(status.version() == kVersion);
+  CHECK(status.coordinator() == "memory");
+  CHECK(status.limits().at("value_bytes_max") == 2048);
+  CHECK(status.header().store() != 0);
+  CHECK(status.header().writer() != 0);
+  v1::GetConfigResponse config;
+  REQUIRE(stmd.admin->GetConfig(Context().get(), {}, &config).ok());
+  REQUIRE(config.settings_size() == 1);
+  CHECK(config.settings(0).origin() == "flag");
+
+  v1::CommitRequest large;
+  large.add_writes()->set_name("/a");
+  large.mutable_writes(0)->mutable_set()->set_text(std::string(3000, 'x'));
+  v1::CommitResponse response;
+  const grpc::Status refused = stmd.transactions->Commit(Context().get(), large, &response);
+  CHECK(refused.error_code() == Code::RESOURCE_EXHAUSTED);
+  CHECK(DetailOf(refused).limit() == "value_bytes_max");
+  CHECK(DetailOf(refused).limit_value() == 2048);
+}
+
+TEST_CASE("server: probes and metrics answer") {
+  Running stmd;
+  stmd.Set("/a", 1);
+  CHECK_THAT(stmd.Http("/livez"), Contains("200 OK") && Contains("ok"));
+  CHECK_THAT(stmd.Http("/readyz"), Contains("200 OK"));
+  CHECK_THAT(stmd.Http("/metrics"), Contains("stmd_rpc_total{method=\"Commit\",code=\"OK\"} 1") &&
+                                        Contains("stmd_commits_total 1"));
+  CHECK_THAT(stmd.Http("/other"), Contains("404"));
+}
+
+TEST_CASE("server: a taken address is refused by its name") {
+  Running stmd;
+  Config config;
+  config.ephemeral = true;
+  config.http = "off";
+  config.listen = {stmd.daemon->addresses()[0]};
+  const auto second = Daemon::Start(config, {}, {});
+  REQUIRE_FALSE(second.ok());
+  CHECK_THAT(std::string(second.status().message()), Contains(config.listen[0]));
+  config.listen = {"127.0.0.1:0"};
+  config.http = stmd.daemon->http_address();
+  const auto third = Daemon::Start(config, {}, {});
+  REQUIRE_FALSE(third.ok());
+  CHECK_THAT(std::string(third.status().message()), Contains(config.http));
+}
+
+// --- Pipeline ---
+
+using PipelineStream = grpc::ClientReaderWriter<v1::PipelineRequest, v1::PipelineResponse>;
+
+v1::PipelineCall* AddCommit(v1::PipelineRequest* request, uint64_t call, const std::string& name, int64_t value) {
+  v1::PipelineCall* added = request->add_calls();
+  added->set_call(call);
+  v1::Write* write = added->mutable_commit()->add_writes();
+  write->set_name(name);
+  write->mutable_set()->set_integer(value);
+  return added;
+}
+
+TEST_CASE("pipeline: every call is answered once, good ones and bad ones, and the stream ends well") {
+  Running stmd;
+  auto context = Context();
+  const std::unique_ptr<PipelineStream> stream = stmd.transactions->Pipeline(context.get());
+  constexpr uint64_t kMessages = 20;
+  constexpr uint64_t kCalls = 50;
+  std::thread writer([&] {
+    for (uint64_t m = 0; m < kMessages; ++m) {
+      v1::PipelineRequest request;
+      for (uint64_t c = 0; c < kCalls; ++c) {
+        const uint64_t call = m * kCalls + c + 1;
+        switch (c % 5) {
+          case 0:
+          case 1:
+            AddCommit(&request, call, absl::StrCat("/p/", call % 7), static_cast<int64_t>(call));
+            break;
+          case 2:
+            request.add_calls()->set_call(call);
+            request.mutable_calls()->rbegin()->mutable_get()->add_names("/p/1");
+            break;
+          case 3:
+            request.add_calls()->set_call(call);
+            request.mutable_calls()->rbegin()->mutable_list()->set_prefix("/p/");
+            break;
+          case 4:
+            request.add_calls()->set_call(call);
+            request.mutable_calls()->rbegin()->mutable_get()->add_names("bad");
+            break;
+        }
+      }
+      REQUIRE(stream->Write(request));
+    }
+    stream->WritesDone();
+  });
+  std::set<uint64_t> answered;
+  v1::PipelineResponse response;
+  while (stream->Read(&response)) {
+    for (const v1::PipelineAnswer& answer : response.answers()) {
+      CHECK(answered.insert(answer.call()).second);
+      switch ((answer.call() - 1) % kCalls % 5) {
+        case 0:
+        case 1:
+          CHECK(answer.commit().has_committed());
+          break;
+        case 2:
+          CHECK(answer.get().entries_size() == 1);
+          break;
+        case 3:
+          CHECK(answer.has_list());
+          break;
+        case 4:
+          CHECK(answer.code() == Code::INVALID_ARGUMENT);
+          CHECK(answer.error().name() == "names[0]");
+          CHECK(answer.error().header().store() != 0);
+          break;
+      }
+    }
+  }
+  writer.join();
+  CHECK(stream->Finish().ok());
+  CHECK(answered.size() == kMessages * kCalls);
+}
+
+TEST_CASE("pipeline: an await is answered by a change, by its cancel, and refused under a number in use") {
+  Running stmd;
+  const int64_t version = stmd.Set("/w", 1);
+  auto context = Context();
+  const std::unique_ptr<PipelineStream> stream = stmd.transactions->Pipeline(context.get());
+  v1::PipelineRequest request;
+  for (uint64_t call : {1, 2, 2}) {
+    v1::PipelineCall* await = request.add_calls();
+    await->set_call(call);
+    await->mutable_await()->set_snapshot(version);
+    await->mutable_await()->add_reads(call == 1 ? "/w" : "/never");
+  }
+  REQUIRE(stream->Write(request));
+  v1::PipelineResponse response;
+  const auto next = [&] {
+    REQUIRE(stream->Read(&response));
+    REQUIRE(response.answers_size() == 1);
+    return response.answers(0);
+  };
+  v1::PipelineAnswer answer = next();
+  CHECK(answer.call() == 2);
+  CHECK(answer.code() == Code::INVALID_ARGUMENT);
+  stmd.Set("/w", 2);
+  answer = next();
+  CHECK(answer.call() == 1);
+  CHECK(answer.await().fresh(0).value().integer() == 2);
+  request.Clear();
+  request.add_calls()->set_cancel(2);
+  REQUIRE(stream->Write(request));
+  answer = next();
+  CHECK(answer.call() == 2);
+  CHECK(answer.code() == Code::CANCELLED);
+  stream->WritesDone();
+  CHECK_FALSE(stream->Read(&response));
+  CHECK(stream->Finish().ok());
+}
+
+TEST_CASE("pipeline: too many calls in a message end the stream by the bound's name") {
+  Running stmd;
+  auto context = Context();
+  const std::unique_ptr<PipelineStream> stream = stmd.transactions->Pipeline(context.get());
+  v1::PipelineRequest request;
+  v1::PipelineCall* await = request.add_calls();
+  await->set_call(1);
+  await->mutable_await()->add_reads("/never");
+  REQUIRE(stream->Write(request));
+  for (int i = 0; i < 1025; ++i) AddCommit(&request, i + 2, "/a", i);
+  stream->Write(request);
+  v1::PipelineResponse response;
+  while (stream->Read(&response)) {
+  }
+  const grpc::Status status = stream->Finish();
+  CHECK(status.error_code() == Code::RESOURCE_EXHAUSTED);
+  CHECK(DetailOf(status).limit() == "pipeline_calls_max");
+  Await([&] { return stmd.Metric("stmd_sleepers") == 0; });
+}
+
+TEST_CASE("pipeline: streams that break off at any moment leave nothing behind") {
+  Running stmd;
+  for (int round = 0; round < 120; ++round) {
+    auto context = Context();
+    const std::unique_ptr<PipelineStream> stream = stmd.transactions->Pipeline(context.get());
+    v1::PipelineRequest request;
+    for (int i = 0; i < 30; ++i) AddCommit(&request, i + 1, absl::StrCat("/x/", i), i);
+    v1::PipelineCall* await = request.add_calls();
+    await->set_call(99);
+    await->mutable_await()->add_reads("/never");
+    if (round % 4 != 0) stream->Write(request);
+    v1::PipelineResponse response;
+    if (round % 4 == 2) stream->Read(&response);
+    if (round % 4 == 3) {
+      std::thread canceller([&] { context->TryCancel(); });
+      while (stream->Read(&response)) {
+      }
+      canceller.join();
+    }
+    context->TryCancel();
+    CHECK(stream->Finish().error_code() == Code::CANCELLED);
+  }
+  Await([&] { return absl::StrContains(stmd.Http("/metrics"), "stmd_streams_open{method=\"Pipeline\"} 0"); });
+  CHECK(stmd.Metric("stmd_sleepers") == 0);
+  stmd.Set("/still", 1);
+}
+
+TEST_CASE("pipeline: answers larger than a message are spread over several") {
+  Running stmd;
+  v1::CommitRequest commit;
+  commit.add_writes()->set_name("/large");
+  commit.mutable_writes(0)->mutable_set()->set_text(std::string(900 << 10, 'x'));
+  stmd.Commit(commit);
+  auto context = Context();
+  const std::unique_ptr<PipelineStream> stream = stmd.transactions->Pipeline(context.get());
+  v1::PipelineRequest request;
+  for (uint64_t i = 1; i <= 20; ++i) {
+    request.add_calls()->set_call(i);
+    request.mutable_calls()->rbegin()->mutable_get()->add_names("/large");
+  }
+  REQUIRE(stream->Write(request));
+  stream->WritesDone();
+  int answers = 0;
+  v1::PipelineResponse response;
+  while (stream->Read(&response)) {
+    CHECK(response.ByteSizeLong() < 4 << 20);
+    answers += response.answers_size();
+  }
+  CHECK(stream->Finish().ok());
+  CHECK(answers == 20);
+}
+
+TEST_CASE("pipeline: a reader that takes nothing is cut off by name, and others go on") {
+  Running stmd([](Config* config) {
+    config->server.slow_reader_grace = absl::Milliseconds(50);
+    config->server.pipeline_unread_bytes_max = 256 << 10;
+  });
+  v1::CommitRequest commit;
+  commit.add_writes()->set_name("/large");
+  commit.mutable_writes(0)->mutable_set()->set_text(std::string(100 << 10, 'x'));
+  stmd.Commit(commit);
+  auto context = Context();
+  const std::unique_ptr<PipelineStream> stream = stmd.transactions->Pipeline(context.get());
+  for (uint64_t m = 0; m < 10; ++m) {
+    v1::PipelineRequest request;
+    for (uint64_t c = 0; c < 64; ++c) {
+      request.add_calls()->set_call(m * 64 + c + 1);
+      request.mutable_calls()->rbegin()->mutable_get()->add_names("/large");
+    }
+    if (!stream->Write(request)) break;
+  }
+  Await([&] { return stmd.Metric("stmd_pipelines_cut_total") == 1; });
+  stmd.Set("/other", 1);
+  v1::PipelineResponse response;
+  while (stream->Read(&response)) {
+  }
+  const grpc::Status status = stream->Finish();
+  CHECK(status.error_code() == Code::RESOURCE_EXHAUSTED);
+  CHECK(DetailOf(status).reason() == v1::ERROR_REASON_SLOW_READER);
+  CHECK(DetailOf(status).limit() == "pipeline_unread_bytes_max");
+}
+
+// --- Watch ---
+
+using WatchReader = grpc::ClientReader<v1::WatchResponse>;
+
+TEST_CASE("watch: initial entries, synced, then each commit once, in order, with before and after") {
+  Running stmd;
+  stmd.Set("/w/a", 1);
+  const int64_t at = stmd.Set("/elsewhere", 1);
+  v1::WatchRequest request;
+  request.mutable_selector()->add_prefixes("/w/");
+  request.set_initial(true);
+  auto context = Context();
+  const std::unique_ptr<WatchReader> reader = stmd.watches->Watch(context.get(), request);
+  v1::WatchResponse response;
+  REQUIRE(reader->Read(&response));
+  CHECK(response.opened().store() != 0);
+  REQUIRE(reader->Read(&response));
+  CHECK(response.initial().name() == "/w/a");
+  REQUIRE(reader->Read(&response));
+  CHECK(response.synced() == at);
+
+  v1::CommitRequest commit;
+  commit.add_writes()->set_name("/w/a");
+  commit.mutable_writes(0)->mutable_set()->set_integer(2);
+  commit.add_writes()->set_name("/elsewhere");
+  commit.mutable_writes(1)->mutable_set()->set_integer(2);
+  commit.add_writes()->set_name("/w/b");
+  commit.mutable_writes(2)->mutable_set()->set_integer(3);
+  commit.add_records()->set_edn("#blog.Moved{}");
+  commit.mutable_meta()->set_label("move");
+  const int64_t version = stmd.Commit(commit).committed().version();
+  stmd.Set("/elsewhere", 3);
+  stmd.Set("/w/b", 4);
+  REQUIRE(reader->Read(&response));
+  CHECK(response.commit().version() == version);
+  CHECK(response.commit().meta().label() == "move");
+  CHECK(response.commit().records_size() == 1);
+  REQUIRE(response.commit().changes_size() == 2);
+  CHECK(response.commit().changes(0).before().integer() == 1);
+  CHECK(response.commit().changes(0).after().integer() == 2);
+  CHECK_FALSE(response.commit().changes(1).has_before());
+  REQUIRE(reader->Read(&response));
+  CHECK(response.commit().version() == version + 2);
+  context->TryCancel();
+  CHECK(reader->Finish().error_code() == Code::CANCELLED);
+  Await([&] { return stmd.Metric("stmd_watches") == 0; });
+}
+
+TEST_CASE("watch: resumed after a version it misses nothing and repeats nothing") {
+  Running stmd;
+  const int64_t seen = stmd.Set("/r", 0);
+  for (int i = 1; i <= 2000; ++i) stmd.Set("/r", i);
+  v1::WatchRequest request;
+  request.mutable_selector()->add_names("/r");
+  request.set_after_version(seen);
+  auto context = Context();
+  const std::unique_ptr<WatchReader> reader = stmd.watches->Watch(context.get(), request);
+  v1::WatchResponse response;
+  REQUIRE(reader->Read(&response));
+  REQUIRE(reader->Read(&response));
+  CHECK(response.synced() == seen);
+  for (int i = 1; i <= 2000; ++i) {
+    REQUIRE(reader->Read(&response));
+    REQUIRE(response.commit().changes(0).after().integer() == i);
+  }
+  context->TryCancel();
+  reader->Finish();
+}
+
+TEST_CASE("watch: a version that is no more, or another store, is a gap with where to begin") {
+  Running stmd;
+  const int64_t newest = stmd.Set("/a", 1);
+  for (const bool store : {false, true}) {
+    v1::WatchRequest request;
+    request.set_after_version(store ? newest : newest + 1000);
+    if (store) request.mutable_seen()->set_store(4711);
+    auto context = Context();
+    const std::unique_ptr<WatchReader> reader = stmd.watches->Watch(context.get(), request);
+    v1::WatchResponse response;
+    REQUIRE(reader->Read(&response));
+    REQUIRE(reader->Read(&response));
+    REQUIRE(response.has_gap());
+    CHECK(response.gap().resume_version() == newest);
+    CHECK(response.gap().store() == stmd.Header().store());
+    CHECK_FALSE(reader->Read(&response));
+    CHECK(reader->Finish().ok());
+  }
+}
+
+TEST_CASE("watch: an idle watch is told how far it is") {
+  Running stmd;
+  const int64_t newest = stmd.Set("/a", 1);
+  v1::WatchRequest request;
+  request.mutable_selector()->add_prefixes("/quiet/");
+  request.mutable_progress_every()->set_nanos(100'000'000);
+  auto context = Context();
+  const std::unique_ptr<WatchReader> reader = stmd.watches->Watch(context.get(), request);
+  v1::WatchResponse response;
+  while (reader->Read(&response) && !response.has_progress()) {
+  }
+  CHECK(response.progress() == newest);
+  context->TryCancel();
+  reader->Finish();
+}
+
+TEST_CASE("watch: a slow reader is cut off with the version to resume from, and loses nothing") {
+  Running stmd([](Config* config) {
+    config->server.watch_unread_events_max = 64;
+    config->server.watch_unread_bytes_max = 64 << 20;
+  });
+  v1::WatchRequest request;
+  request.mutable_selector()->add_names("/s");
+  auto context = Context();
+  std::unique_ptr<WatchReader> reader = stmd.watches->Watch(context.get(), request);
+  v1::WatchResponse response;
+  REQUIRE(reader->Read(&response));
+  REQUIRE(reader->Read(&response));
+  REQUIRE(response.has_synced());
+  int commits = 0;
+  const auto commit_one = [&] {
+    v1::CommitRequest commit;
+    commit.add_writes()->set_name("/s");
+    commit.mutable_writes(0)->mutable_set()->set_text(absl::StrCat(++commits, std::string(50'000, 'x')));
+    stmd.Commit(commit);
+  };
+  while (stmd.Metric("stmd_watches_cut_total") == 0) {
+    for (int i = 0; i < 50; ++i) commit_one();
+    REQUIRE(commits < 100'000);
+  }
+  int64_t last = 0;
+  int read = 0;
+  while (reader->Read(&response)) {
+    last = response.commit().version();
+    ++read;
+  }
+  const grpc::Status status = reader->Finish();
+  CHECK(status.error_code() == Code::RESOURCE_EXHAUSTED);
+  const v1::ErrorDetail detail = DetailOf(status);
+  CHECK(detail.reason() == v1::ERROR_REASON_SLOW_READER);
+  CHECK(detail.limit() == "watch_unread_events_max");
+  CHECK(detail.resume_version() == last);
+  CHECK(read < commits);
+
+  request.set_after_version(detail.resume_version());
+  context = Context();
+  reader = stmd.watches->Watch(context.get(), request);
+  while (read < commits && reader->Read(&response)) {
+    if (!response.has_commit()) continue;
+    ++read;
+    REQUIRE(absl::StartsWith(response.commit().changes(0).after().text(), absl::StrCat(read, "x")));
+  }
+  CHECK(read == commits);
+  context->TryCancel();
+  reader->Finish();
+}
+
+TEST_CASE("watch: a conflating watch is never cut and ends at the newest value") {
+  Running stmd([](Config* config) { config->server.watch_unread_events_max = 16; });
+  v1::WatchRequest request;
+  request.mutable_selector()->add_prefixes("/c/");
+  request.set_conflate(true);
+  auto context = Context();
+  const std::unique_ptr<WatchReader> reader = stmd.watches->Watch(context.get(), request);
+  v1::WatchResponse response;
+  REQUIRE(reader->Read(&response));
+  REQUIRE(reader->Read(&response));
+  constexpr int kCommits = 400;
+  int64_t newest = 0;
+  for (int i = 1; i <= kCommits; ++i) {
+    v1::CommitRequest commit;
+    commit.add_writes()->set_name("/c/text");
+    commit.mutable_writes(0)->mutable_set()->set_text(std::string(20'000, 'x'));
+    commit.add_writes()->set_name("/c/n");
+    commit.mutable_writes(1)->mutable_set()->set_integer(i);
+    newest = stmd.Commit(commit).committed().version();
+  }
+  int64_t value = 0;
+  int events = 0;
+  do {
+    REQUIRE(reader->Read(&response));
+    if (!response.has_commit()) continue;
+    ++events;
+    for (const v1::Change& change : response.commit().changes()) {
+      if (change.name() != "/c/n") continue;
+      // What came before is what was sent before.
+      CHECK(change.before().integer() == value);
+      CHECK(change.after().integer() > value);
+      value = change.after().integer();
+    }
+  } while (response.commit().version() < newest);
+  CHECK(value == kCommits);
+  CHECK(events < kCommits);
+  CHECK(stmd.Metric("stmd_watches_cut_total") == 0);
+  context->TryCancel();
+  reader->Finish();
+}
+
+TEST_CASE("watch: a large commit comes in parts that belong together") {
+  Running stmd;
+  v1::WatchRequest request;
+  auto context = Context();
+  const std::unique_ptr<WatchReader> reader = stmd.watches->Watch(context.get(), request);
+  v1::WatchResponse response;
+  REQUIRE(reader->Read(&response));
+  REQUIRE(reader->Read(&response));
+  v1::CommitRequest commit;
+  for (int i = 0; i < 40; ++i) {
+    v1::Write* write = commit.add_writes();
+    write->set_name(absl::StrCat("/l/", i));
+    write->mutable_set()->set_text(std::string(100'000, 'x'));
+  }
+  const int64_t version = stmd.Commit(commit).committed().version();
+  int changes = 0;
+  int parts = 0;
+  do {
+    REQUIRE(reader->Read(&response));
+    CHECK(response.commit().version() == version);
+    changes += response.commit().changes_size();
+    ++parts;
+  } while (response.commit().more());
+  CHECK(changes == 40);
+  CHECK(parts > 2);
+  context->TryCancel();
+  reader->Finish();
+}
+
+TEST_CASE("watch: many watchers are all told, and may leave at any moment") {
+  Running stmd;
+  constexpr int kWatchers = 100;
+  std::vector<std::unique_ptr<grpc::ClientContext>> contexts;
+  std::vector<std::unique_ptr<WatchReader>> readers;
+  v1::WatchRequest request;
+  request.mutable_selector()->add_names("/m");
+  v1::WatchResponse response;
+  for (int i = 0; i < kWatchers; ++i) {
+    contexts.push_back(Context());
+    readers.push_back(stmd.watches->Watch(contexts.back().get(), request));
+    REQUIRE(readers.back()->Read(&response));
+    REQUIRE(readers.back()->Read(&response));
+  }
+  for (int value = 1; value <= 3; ++value) stmd.Set("/m", value);
+  for (auto& reader : readers) {
+    for (int value = 1; value <= 3; ++value) {
+      REQUIRE(reader->Read(&response));
+      CHECK(response.commit().changes(0).after().integer() == value);
+    }
+  }
+  std::atomic<bool> stop{false};
+  std::thread committer([&] {
+    while (!stop.load()) stmd.Set("/m", 9);
+  });
+  for (auto& context : contexts) context->TryCancel();
+  for (auto& reader : readers) CHECK(reader->Finish().error_code() == Code::CANCELLED);
+  stop.store(true);
+  committer.join();
+  Await([&] { return stmd.Metric("stmd_watches") == 0; });
+}
+
+// --- Log ---
+
+using LogReader = grpc::ClientReader<v1::ReadLogResponse>;
+
+TEST_CASE("log: commits come back in order from a version, by selector, tag and records alone") {
+  Running stmd;
+  const int64_t first = stmd.Record("#blog.CreateUser{:n 1}", "/u/1");
+  stmd.Set("/other", 1);
+  stmd.Record("#shop.Sale{}", "/u/2");
+  const int64_t last = stmd.Record("#blog.DeleteUser{:n 1}");
+  const auto read = [&](const v1::ReadLogRequest& request) {
+    auto context = Context();
+    const std::unique_ptr<LogReader> reader = stmd.logs->ReadLog(context.get(), request);
+    v1::ReadLogResponse response;
+    REQUIRE(reader->Read(&response));
+    CHECK(response.opened().first_version() == first);
+    std::vector<v1::CommitEvent> commits;
+    while (reader->Read(&response)) commits.push_back(response.commit());
+    CHECK(reader->Finish().ok());
+    return commits;
+  };
+  v1::ReadLogRequest request;
+  CHECK(read(request).size() == 4);
+  request.set_from_version(first + 1);
+  request.set_to_version(first + 2);
+  CHECK(read(request).size() == 2);
+  request.Clear();
+  request.add_tags("blog.*");
+  CHECK(read(request).size() == 2);
+  request.add_tags("shop.Sale");
+  request.set_records_only(true);
+  const auto records = read(request);
+  REQUIRE(records.size() == 3);
+  CHECK(records[0].changes_size() == 0);
+  CHECK(records[0].records(0).tagged().tag() == "blog.CreateUser");
+  CHECK(records[2].version() == last);
+  request.Clear();
+  request.mutable_selector()->add_prefixes("/u/");
+  const auto selected = read(request);
+  REQUIRE(selected.size() == 2);
+  CHECK(selected[1].changes(0).name() == "/u/2");
+}
+
+TEST_CASE("log: following it goes on as commits come, and asked for less than is kept it fails with the first version") {
+  Running stmd([](Config* config) { config->local.memory_log_bytes = 4096; });
+  const int64_t seen = stmd.Set("/f", 0);
+  v1::ReadLogRequest request;
+  request.set_from_version(seen + 1);
+  request.set_follow(true);
+  auto context = Context();
+  const std::unique_ptr<LogReader> reader = stmd.logs->ReadLog(context.get(), request);
+  v1::ReadLogResponse response;
+  REQUIRE(reader->Read(&response));
+  for (int i = 1; i <= 20; ++i) {
+    stmd.Set("/f", i);
+    REQUIRE(reader->Read(&response));
+    CHECK(response.commit().changes(0).after().integer() == i);
+    CHECK(response.commit().version() == seen + i);
+  }
+  context->TryCancel();
+  CHECK(reader->Finish().error_code() == Code::CANCELLED);
+
+  for (int i = 0; i < 200; ++i) stmd.Set("/f", i);
+  request.set_from_version(seen);
+  context = Context();
+  const std::unique_ptr<LogReader> late = stmd.logs->ReadLog(context.get(), request);
+  CHECK_FALSE(late->Read(&response));
+  const grpc::Status status = late->Finish();
+  CHECK(status.error_code() == Code::OUT_OF_RANGE);
+  CHECK(DetailOf(status).limit() == "first_version");
+  CHECK(DetailOf(status).limit_value() > seen);
+}
+
+// --- Stopping and starting ---
+
+TEST_CASE("daemon: a drain refuses commits, ends watches and followers, answers, and asks for the stop") {
+  Running stmd;
+  stmd.Set("/a", 1);
+  auto context = Context();
+  const std::unique_ptr<WatchReader> reader = stmd.watches->Watch(context.get(), {});
+  v1::WatchResponse response;
+  REQUIRE(reader->Read(&response));
+  REQUIRE(reader->Read(&response));
+  v1::ReadLogRequest follow;
+  follow.set_follow(true);
+  follow.set_from_version(2);
+  auto follow_context = Context();
+  const std::unique_ptr<LogReader> follower = stmd.logs->ReadLog(follow_context.get(), follow);
+  v1::ReadLogResponse opened;
+  REQUIRE(follower->Read(&opened));
+
+  v1::DrainResponse drained;
+  REQUIRE(stmd.admin->Drain(Context().get(), {}, &drained).ok());
+  stmd.daemon->AwaitStop();
+  CHECK_FALSE(reader->Read(&response));
+  const grpc::Status watch = reader->Finish();
+  CHECK(watch.error_code() == Code::UNAVAILABLE);
+  CHECK(DetailOf(watch).resume_version() > 0);
+  v1::CommitRequest commit;
+  commit.add_writes()->set_name("/a");
+  commit.mutable_writes(0)->mutable_set()->set_integer(2);
+  v1::CommitResponse refused;
+  const grpc::Status status = stmd.transactions->Commit(Context().get(), commit, &refused);
+  CHECK(status.error_code() == Code::UNAVAILABLE);
+  CHECK(DetailOf(status).reason() == v1::ERROR_REASON_NOT_READY);
+  CHECK(DetailOf(status).has_retry_after());
+  CHECK_THAT(stmd.Http("/readyz"), Contains("503") && Contains("draining"));
+  CHECK_FALSE(follower->Read(&opened));
+  CHECK(follower->Finish().error_code() == Code::UNAVAILABLE);
+  stmd.Stop();
+}
+
+TEST_CASE("daemon: what was committed is there after a restart, ids too") {
+  Directory data;
+  const auto durable = [&](Config* config) {
+    config->ephemeral = false;
+    config->data_dir = data / "d";
+  };
+  Running stmd(durable);
+  v1::CommitRequest commit;
+  *commit.mutable_id() = stmd.NewId();
+  commit.add_writes()->set_name("/n");
+  commit.mutable_writes(0)->mutable_set()->set_integer(7);
+  commit.add_records()->set_edn("#blog.CreateUser{:name \"Bob\"}");
+  const int64_t version = stmd.Commit(commit).committed().version();
+  const v1::Header before = stmd.Header();
+  stmd.Stop();
+
+  stmd.Start(durable);
+  CHECK(stmd.Header().store() == before.store());
+  CHECK(stmd.Header().writer() != before.writer());
+  CHECK(stmd.Get("/n").entries(0).value().integer() == 7);
+  // The resend of an id that the daemon before committed is answered by its verdict.
+  commit.mutable_id()->set_resend(true);
+  CHECK(stmd.Commit(commit).committed().version() == version);
+  // One that it never saw is not committed, for certain.
+  commit.mutable_id()->set_transaction_id("ffffffff-0000-0000-0000-000000000000");
+  CHECK(stmd.Commit(commit).has_not_committed());
+}
+
+TEST_CASE("daemon: a second one on a directory is refused") {
+  Directory data;
+  Running stmd([&](Config* config) {
+    config->ephemeral = false;
+    config->data_dir = data / "d";
+  });
+  Config config;
+  config.data_dir = data / "d";
+  config.http = "off";
+  config.listen = {"127.0.0.1:0"};
+  const auto second = Daemon::Start(config, {}, {});
+  REQUIRE_FALSE(second.ok());
+  CHECK(second.status().code() == absl::StatusCode::kFailedPrecondition);
+}
+
+TEST_CASE("daemon: a stop under load answers every commit that it made durable") {
+  Directory data;
+  const auto durable = [&](Config* config) {
+    config->ephemeral = false;
+    config->data_dir = data / "d";
+  };
+  Running stmd(durable);
+  constexpr int kWriters = 8;
+  std::vector<int64_t> acknowledged(kWriters, 0);
+  std::atomic<int> busy{0};
+  std::vector<std::thread> writers;
+  for (int w = 0; w < kWriters; ++w) {
+    writers.emplace_back([&, w] {
+      for (int64_t i = 1;; ++i) {
+        v1::CommitRequest commit;
+        commit.add_writes()->set_name(absl::StrCat("/w/", w));
+        commit.mutable_writes(0)->mutable_set()->set_integer(i);
+        v1::CommitResponse response;
+        if (!stmd.transactions->Commit(Context().get(), commit, &response).ok()) return;
+        acknowledged[w] = i;
+        if (i == 20) busy.fetch_add(1);
+      }
+    });
+  }
+  Await([&] { return busy.load() == kWriters; });
+  stmd.Stop();
+  for (std::thread& writer : writers) writer.join();
+  stmd.Start(durable);
+  for (int w = 0; w < kWriters; ++w) {
+    CHECK(stmd.Get(absl::StrCat("/w/", w)).entries(0).value().integer() == acknowledged[w]);
+  }
+}
+
+}  // namespace
+}  // namespace stm::server
