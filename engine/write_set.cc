@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "engine/error.h"
+#include "engine/values/wire.h"
 
 namespace stm::engine {
 namespace {
@@ -204,6 +205,10 @@ WriteSet::Result WriteSet::Evaluate(const std::vector<Write>& writes, const Boun
         return LimitReached("value_bytes_max", bounds.value_bytes_max, item.name, size, "split the value");
       }
       set.bytes_ += size;
+      if (!FitsWire(*item.value)) {
+        return LimitReached("value_wire_nesting_max", kWireNestingMax, item.name, item.value->depth(),
+                            "levels, too many of them maps for clients to parse: make it flatter");
+      }
     }
     if (const Validator* validator = ValidatorOf(item.definition)) {
       if (bounds.heavy_bytes > 0 && Size(item.value) > bounds.heavy_bytes) return Heavy{};

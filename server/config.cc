@@ -18,7 +18,8 @@
 #include "engine/name.h"
 #include "engine/operation.h"
 #include "engine/validator.h"
-#include "engine/values/edn.h"
+#include "engine/values/value.h"
+#include "engine/values/wire.h"
 
 namespace stm::server {
 namespace {
@@ -588,6 +589,7 @@ std::vector<std::pair<std::string, int64_t>> LimitsOf(const Config& config) {
       {"name_bytes_max", engine::kNameBytesMax},
       {"name_segments_max", engine::kNameSegmentsMax},
       {"value_depth_max", kValueDepthMax},
+      {"value_wire_nesting_max", kWireNestingMax},
       {"path_items_max", engine::kPathItemsMax},
       {"validator_rules_max", engine::kValidatorRulesMax},
       {"pipeline_calls_max", kPipelineCallsMax},

@@ -167,12 +167,47 @@ void WriteItems(const Vector& items, v1::Items* message) {
   for (const Value& item : items) ToProto(item, message->add_items());
 }
 
+bool FitsWithin(const Value& value, int nesting) {
+  if (nesting < 1) return false;
+  // No level takes more than three.
+  if (3 * (value.depth() - 1) + 1 <= nesting) return true;
+  switch (value.type()) {
+    case Type::kList:
+    case Type::kVector:
+      for (const Value& item : value.items()) {
+        if (!FitsWithin(item, nesting - 2)) return false;
+      }
+      return true;
+    case Type::kMap:
+      for (const auto [key, mapped] : value.map()) {
+        if (!FitsWithin(key, nesting - 3) || !FitsWithin(mapped, nesting - 3)) return false;
+      }
+      return true;
+    case Type::kSet:
+      for (const Value& item : value.set()) {
+        if (!FitsWithin(item, nesting - 2)) return false;
+      }
+      return true;
+    case Type::kTagged:
+      return FitsWithin(value.tagged_value(), nesting - 2);
+    default:
+      return true;
+  }
+}
+
 }  // namespace
+
+bool FitsWire(const Value& value) { return FitsWithin(value, kWireNestingMax); }
 
 absl::StatusOr<Value> FromProto(const v1::Value& message) {
   Value value;
   Problem problem;
-  if (ReadValue(message, 1, &value, &problem)) return value;
+  if (ReadValue(message, 1, &value, &problem)) {
+    if (FitsWire(value)) return value;
+    return absl::InvalidArgumentError(
+        absl::StrCat("value: nests too many maps for clients to parse (value_wire_nesting_max=", kWireNestingMax,
+                     ", where a map's level counts 3 and another's 2): make it flatter"));
+  }
   return absl::InvalidArgumentError(absl::StrCat("value", problem.path, ": ", problem.text));
 }
 

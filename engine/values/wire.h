@@ -13,6 +13,12 @@ namespace stm {
 absl::StatusOr<Value> FromProto(const v1::Value& message);
 void ToProto(const Value& value, v1::Value* message);
 
+// Protocol Buffers' parsers, in every language but Go, give up at 100 messages inside each other. A value that is one
+// message nests 1, its items 2 more, its map's keys and values 3 more; the rest is left for what carries it.
+inline constexpr int kWireNestingMax = 90;
+// Can every client parse it? A value up to 30 deep always fits; up to kValueDepthMax when few of its levels are maps.
+bool FitsWire(const Value& value);
+
 google::protobuf::Timestamp ToProto(Instant instant);
 absl::StatusOr<Instant> FromProto(const google::protobuf::Timestamp& message);
 

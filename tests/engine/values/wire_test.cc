@@ -108,15 +108,16 @@ TEST_CASE("wire: digits and uuids are taken in other spellings and made canonica
         "#uuid \"f81d4fae-7dec-11d0-a765-00a0c91e6bf6\"");
 }
 
-TEST_CASE("wire: 64 deep is taken, 65 refused, inside edn as well") {
+TEST_CASE("wire: depth is bounded where it is read, inside edn as well") {
   v1::Value message;
   v1::Value* inner = &message;
-  for (int i = 0; i < 63; ++i) inner = inner->mutable_vector()->add_items();
+  for (int i = 0; i < 44; ++i) inner = inner->mutable_vector()->add_items();
   inner->set_nil(true);
   REQUIRE(FromProto(message).ok());
-  CHECK(FromProto(message)->depth() == 64);
-  inner->set_edn("[]");
-  CHECK(FromProto(message).ok());
+  CHECK(FromProto(message)->depth() == 45);
+  inner->set_edn("[1]");
+  CHECK(ErrorOf(message).find("value_wire_nesting_max=90") != std::string::npos);
+  for (int i = 0; i < 19; ++i) inner = inner->mutable_vector()->add_items();
   inner->set_edn("[1]");
   CHECK(ErrorOf(message).find(".edn: values nest 64 deep at most") != std::string::npos);
   inner->mutable_vector()->add_items()->set_nil(true);
@@ -129,6 +130,27 @@ TEST_CASE("wire: a timestamp is an instant and back") {
   google::protobuf::Timestamp bad;
   bad.set_nanos(1'000'000'000);
   CHECK_FALSE(FromProto(bad).ok());
+}
+
+TEST_CASE("wire: what clients could not parse is refused, and what is accepted parses under the default limit") {
+  for (int maps = 1; maps <= 40; ++maps) {
+    Value value = Value::Integer(1);
+    for (int i = 0; i < maps; ++i) value = Value::OfMap(Map({{Value::Integer(1), value}}));
+    v1::Value message;
+    message.set_edn(ToEdn(value));
+    bool accepted = FromProto(message).ok();
+    CHECK(accepted == FitsWire(value));
+    CHECK(accepted == (3 * maps + 1 <= kWireNestingMax));
+    v1::Value whole;
+    ToProto(value, &whole);
+    v1::Value parsed;
+    // Ten levels are left for the messages that carry it.
+    if (accepted) CHECK(parsed.ParseFromString(whole.SerializeAsString()));
+  }
+  Value vectors = Value::Integer(1);
+  for (int i = 0; i < 44; ++i) vectors = Value::OfVector(std::vector<Value>{vectors});
+  CHECK(FitsWire(vectors));
+  CHECK_FALSE(FitsWire(Value::OfVector(std::vector<Value>{vectors})));
 }
 
 }  // namespace
