@@ -18,7 +18,7 @@
 #include "engine/name.h"
 #include "engine/operation.h"
 #include "engine/validator.h"
-#include "engine/values/value.h"
+#include "engine/values/edn.h"
 #include "engine/values/wire.h"
 
 namespace stm::server {
