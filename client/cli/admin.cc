@@ -11,10 +11,10 @@
 namespace stm::cli {
 namespace {
 
-Value Hex(uint64_t n) {
+std::string Hex(uint64_t n) {
   char text[17];
   std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(n));
-  return Value::String(text);
+  return text;
 }
 
 }  // namespace
@@ -22,34 +22,34 @@ Value Hex(uint64_t n) {
 absl::Status Status(Shell& shell) {
   absl::StatusOr<v1::GetStatusResponse> status = shell.daemon().GetStatus(shell.CallDeadline());
   if (!status.ok()) return status.status();
+  Printer& printer = shell.printer();
   Fields fields{
-      {"address", Value::String(shell.daemon().address())},
-      {"version", Value::String(status->version())},
+      {"address", printer.Plain(shell.daemon().address())},
+      {"version", printer.Plain(status->version())},
       {"api-minor", Value::Integer(status->api_minor())},
-      {"coordinator", Value::String(status->coordinator())},
+      {"coordinator", printer.Plain(status->coordinator())},
       {"ready", Value::Boolean(status->ready())},
   };
-  if (!status->ready()) fields.emplace_back("not-ready-because", Value::String(status->not_ready_because()));
+  if (!status->ready()) fields.emplace_back("not-ready-because", printer.Plain(status->not_ready_because()));
   fields.insert(fields.end(), {
-                                  {"store", Hex(status->header().store())},
-                                  {"writer", Hex(status->header().writer())},
+                                  {"store", printer.Plain(Hex(status->header().store()))},
+                                  {"writer", printer.Plain(Hex(status->header().writer()))},
                                   {"installed-version", Value::Integer(status->header().installed_version())},
                                   {"history-mark", Value::Integer(status->history_mark())},
                                   {"id-floor", Value::Integer(status->id_floor())},
                                   {"log-mark", Value::Integer(status->log_mark())},
                               });
-  Printer& printer = shell.printer();
   // A proto map has no order of its own.
   std::vector<std::pair<std::string, int64_t>> limits(status->limits().begin(), status->limits().end());
   std::sort(limits.begin(), limits.end());
   if (printer.output() == Output::kTable) {
-    for (const auto& [name, value] : fields) printer.Row({{"name", Value::String(name)}, {"value", value}});
+    for (const auto& [name, value] : fields) printer.Row({{"name", printer.Plain(name)}, {"value", value}});
     for (const auto& [name, limit] : limits) {
       printer.Row({{"name", Value::String(name)}, {"value", Value::Integer(limit)}});
     }
     printer.Finish();
     for (const v1::HotEntry& hot : status->hot()) {
-      printer.Row({{"hot", Value::String(hot.name())},
+      printer.Row({{"hot", printer.Plain(hot.name())},
                    {"commits/min", Value::Integer(hot.commits())},
                    {"conflicts/min", Value::Integer(hot.conflicts())}});
     }
@@ -115,7 +115,7 @@ absl::Status Outcome(Shell& shell, const std::string& text) {
 }
 
 absl::Status Version(Shell& shell) {
-  shell.printer().Print(Value::String(kVersion));
+  shell.printer().Print(shell.printer().Plain(kVersion));
   return absl::OkStatus();
 }
 

@@ -74,8 +74,8 @@ absl::Status LogVerify(Shell& shell, const std::vector<std::string>& paths) {
       row.emplace_back("first", Value::Integer(file.first));
       row.emplace_back("last", Value::Integer(file.last));
     }
-    if (!file.problem.empty()) row.emplace_back("problem", Value::String(file.problem));
-    if (!file.note.empty()) row.emplace_back("note", Value::String(file.note));
+    if (!file.problem.empty()) row.emplace_back("problem", shell.printer().Plain(file.problem));
+    if (!file.note.empty()) row.emplace_back("note", shell.printer().Plain(file.note));
     if (!file.problem.empty() && bad.empty()) bad = absl::StrCat(files->disk->Path(file.name), ": ", file.problem);
     shell.printer().Row(row);
   }
@@ -110,7 +110,7 @@ absl::Status LogDrop(Shell& shell, const std::vector<std::string>& paths) {
   if (!files.ok()) return files.status();
   absl::StatusOr<std::vector<std::string>> dropped = local::Drop(files->disk.get(), files->names);
   if (!dropped.ok()) return FileError(dropped.status());
-  for (const std::string& name : *dropped) shell.printer().Row({{"dropped", Value::String(name)}});
+  for (const std::string& name : *dropped) shell.printer().Row({{"dropped", shell.printer().Plain(name)}});
   return absl::OkStatus();
 }
 

@@ -103,7 +103,13 @@ absl::StatusOr<Value> ValueOf(const v1::Value& message) {
 }
 
 Value Printer::Word(std::string_view word) const {
+  if (output_ == Output::kTable) return Value::Symbol(word);
   return output_ == Output::kJson ? Value::String(word) : Value::Keyword(word);
+}
+
+// A symbol is printed bare, whatever is in it.
+Value Printer::Plain(std::string_view text) const {
+  return output_ == Output::kTable ? Value::Symbol(text) : Value::String(text);
 }
 
 Value Printer::MapOf(const Fields& fields) const {
@@ -265,8 +271,11 @@ absl::StatusOr<std::vector<std::string>> CommitLines(const v1::CommitEvent& comm
   if (commit.has_at()) {
     absl::StatusOr<Instant> at = FromProto(commit.at());
     if (!at.ok()) return at.status();
-    std::string text = InstantText(*at);
-    if (text.size() < 27) text.append(27 - text.size(), ' ');
+    // Milliseconds, always: for people, and all of one width.
+    std::string text = InstantText(Instant{at->seconds, 999000000});
+    char millis[8];
+    std::snprintf(millis, sizeof millis, "%03d", at->nanos / 1000000);
+    text.replace(text.size() - 4, 3, millis);
     absl::StrAppend(&start, "  ", text);
   }
   std::string by;

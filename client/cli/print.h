@@ -38,9 +38,11 @@ class Printer {
   // The table so far. Once, at the end.
   void Finish();
 
-  // What nested fields are made of: a map, and a word that is a keyword in edn and a string in json.
+  // What fields are made of: a map, a word that is a keyword in edn and a string in json, and text, which tables show
+  // without quotes.
   Value MapOf(const Fields& fields) const;
   Value Word(std::string_view word) const;
+  Value Plain(std::string_view text) const;
 
  private:
   std::string Text(const Value& value) const;  // one line, as this output writes values
@@ -61,7 +63,7 @@ absl::StatusOr<Value> ValueOf(const v1::Value& message);
 absl::StatusOr<Fields> EntryFields(const Printer& printer, const v1::Entry& entry, bool meta);
 // {:version 42 :at #inst "..." :tx #uuid "..." :by {:label "signup"} :changes [...] :records [...]}.
 absl::StatusOr<Fields> CommitFields(const Printer& printer, const v1::CommitEvent& commit);
-// A line a change and a record: "42  2026-11-22T03:00:00.123456Z  /r0  1 -> 2  (signup)".
+// A line a change and a record: "42      2026-11-22T03:00:00.123Z  /r0  1 -> 2  (signup)".
 absl::StatusOr<std::vector<std::string>> CommitLines(const v1::CommitEvent& commit);
 
 }  // namespace stm::cli

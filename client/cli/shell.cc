@@ -48,37 +48,26 @@ absl::Status ConflictStatus(const v1::Conflict& conflict) {
 }
 
 absl::Status RejectedStatus(const v1::Rejected& rejected) {
-  std::string text = rejected.name();
-  if (!rejected.message().empty()) {
-    absl::StrAppend(&text, text.empty() ? "" : ": ", rejected.message());
-  } else if (!rejected.found().empty()) {
-    absl::StrAppend(&text, text.empty() ? "" : ": ", "found ", rejected.found());
-  }
+  // The daemon's message names entry, operation and what was found.
+  std::string text = rejected.message();
+  if (text.empty()) text = absl::StrCat(rejected.name(), ": found ", rejected.found());
+  if (text.find(rejected.name()) == std::string::npos) text = absl::StrCat(rejected.name(), ": ", text);
   switch (rejected.cause()) {
     case v1::REJECT_CAUSE_COMPARE:
-      return absl::AbortedError(absl::StrCat(text, ": the compare failed, nothing was committed: read it again"));
+      return absl::AbortedError(absl::StrCat(text, ": nothing was committed: read it again"));
     case v1::REJECT_CAUSE_ABSENT:
-      return absl::NotFoundError(absl::StrCat(text, ": nothing was committed: create it with: stmctl set ",
-                                              rejected.name(), " VALUE"));
-    case v1::REJECT_CAUSE_VALIDATOR: {
-      std::string rule;
-      if (rejected.has_rule()) {
-        absl::StatusOr<Value> value = FromProto(rejected.rule());
-        if (value.ok()) rule = ToEdn(*value);
-      }
+      return absl::NotFoundError(absl::StrCat(text, ": stmctl set ", rejected.name(), " VALUE"));
+    case v1::REJECT_CAUSE_VALIDATOR:
       return absl::FailedPreconditionError(
-          absl::StrCat(text, rule.empty() ? "" : absl::StrCat(" (rule ", rule, ")"),
-                       ": rejected by its validator: give a value that satisfies it (stmctl validator get ",
-                       rejected.name(), ")"));
-    }
+          absl::StrCat(text, ": rejected: give a value that satisfies it: stmctl validator get ", rejected.name()));
     case v1::REJECT_CAUSE_OVERFLOW:
-      return absl::FailedPreconditionError(absl::StrCat(text, ": rejected: the sum passes 64 bits"));
+      return absl::FailedPreconditionError(absl::StrCat(text, ": rejected: use a double, or a smaller sum"));
     case v1::REJECT_CAUSE_KIND:
       return absl::FailedPreconditionError(
-          absl::StrCat(text, ": rejected: an atom changes alone, a ref never by `atom`: use the other's commands"));
+          absl::StrCat(text, ": rejected: see which it is: stmctl get ", rejected.name(), " --meta"));
     case v1::REJECT_CAUSE_TYPE:
       return absl::FailedPreconditionError(
-          absl::StrCat(text, ": rejected: see its value with: stmctl get ", rejected.name()));
+          absl::StrCat(text, ": rejected: see its value: stmctl get ", rejected.name()));
     default:
       return absl::FailedPreconditionError(
           absl::StrCat(text, ": rejected for a cause that this stmctl does not know: upgrade it"));
@@ -229,9 +218,7 @@ absl::StatusOr<std::string> Shell::ReadText(const std::string& path) {
 
 absl::StatusOr<Value> Shell::Parse(const std::string& text) const {
   if (globals_.json) return ReadJson(text);
-  absl::StatusOr<Value> value = ReadEdn(text);
-  if (value.ok()) return value;
-  return absl::InvalidArgumentError(absl::StrCat("EDN: ", value.status().message()));
+  return ReadEdn(text);
 }
 
 absl::StatusOr<Value> Shell::ReadValue(const std::string& argument) {
@@ -244,9 +231,7 @@ absl::StatusOr<Value> Shell::ReadValue(const std::string& argument) {
 absl::StatusOr<Value> Shell::ReadForm(const std::string& argument) {
   absl::StatusOr<std::string> text = argument == "-" ? ReadText("-") : argument;
   if (!text.ok()) return text.status();
-  absl::StatusOr<Value> value = ReadEdn(*text);
-  if (value.ok()) return value;
-  return absl::InvalidArgumentError(absl::StrCat("EDN: ", value.status().message()));
+  return ReadEdn(*text);
 }
 
 absl::StatusOr<v1::GetRefsResponse> Shell::Read(const std::vector<std::string>& names, const std::string& at,

@@ -15,7 +15,7 @@ namespace stm::cli {
 namespace {
 
 absl::Status Wrong(absl::string_view key, absl::string_view what) {
-  return absl::InvalidArgumentError(absl::StrCat("tx: :", key, ": ", what));
+  return absl::InvalidArgumentError(absl::StrCat(":", key, ": ", what));
 }
 
 absl::StatusOr<std::string> NameOf(absl::string_view key, const Value& value) {
@@ -31,14 +31,14 @@ class Parser {
  public:
   absl::StatusOr<TransactionFile> Parse(const Value& value) {
     if (!value.is(Type::kMap)) {
-      return absl::InvalidArgumentError("tx: expected a map, as {:check {\"/a\" 1} :set {\"/a\" 2}}");
+      return absl::InvalidArgumentError("expected a map, as {:check {\"/a\" 1} :set {\"/a\" 2}}");
     }
     for (auto [key, part] : value.map()) {
       absl::Status status = Part(key, part);
       if (!status.ok()) return status;
     }
     if (file_.request.writes_size() == 0 && file_.request.records_size() == 0) {
-      return absl::InvalidArgumentError("tx: nothing to commit: give :set, :create, :apply, :delete or :records");
+      return absl::InvalidArgumentError("nothing to commit: give :set, :create, :apply, :delete or :records");
     }
     return std::move(file_);
   }
@@ -48,7 +48,7 @@ class Parser {
     static const std::vector<std::string> kKeys = {"check",   "set",   "create",   "apply",
                                                    "delete", "records", "label", "isolation"};
     if (!key.is(Type::kKeyword) && !key.is(Type::kString)) {
-      return absl::InvalidArgumentError(absl::StrCat("tx: found key ", ToEdn(key), ", expected a keyword, as :set"));
+      return absl::InvalidArgumentError(absl::StrCat("found key ", ToEdn(key), ", expected a keyword, as :set"));
     }
     const std::string& name = key.text();
     if (name == "check") {
@@ -106,7 +106,7 @@ class Parser {
     }
     std::string nearest = Nearest(name, kKeys);
     return absl::InvalidArgumentError(
-        absl::StrCat("tx: no key :", name, nearest.empty() ? "" : absl::StrCat(", did you mean :", nearest, "?"),
+        absl::StrCat("no key :", name, nearest.empty() ? "" : absl::StrCat(", did you mean :", nearest, "?"),
                      " Known are :check :set :create :apply :delete :records :label :isolation"));
   }
 

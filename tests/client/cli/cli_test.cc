@@ -127,6 +127,7 @@ TEST_CASE("print: a commit tells what changed, absent and nil apart") {
   v1::CommitEvent commit;
   commit.set_version(7);
   commit.mutable_meta()->set_label("why");
+  *commit.mutable_at() = ToProto(Instant{0, 5999999});
   v1::Change* change = commit.add_changes();
   change->set_name("/a");
   change->set_kind(v1::CHANGE_KIND_SET);
@@ -139,13 +140,13 @@ TEST_CASE("print: a commit tells what changed, absent and nil apart") {
   std::ostringstream out;
   Printer printer(Output::kEdn, 0, out);
   CHECK(ToEdn(printer.MapOf(*CommitFields(printer, commit))) ==
-        ToEdn(Edn("{:version 7 :by {:label \"why\"} :changes [{:name \"/a\" :kind :set :after nil}"
+        ToEdn(Edn("{:version 7 :at #inst \"1970-01-01T00:00:00.005999999Z\" :by {:label \"why\"} :changes [{:name \"/a\" :kind :set :after nil}"
                   " {:name \"/b\" :kind :deleted :before-unknown true}] :records [#t.T{:x 1}]}")));
   std::vector<std::string> lines = *CommitLines(commit);
   REQUIRE(lines.size() == 3);
-  CHECK(lines[0] == "7       /a  absent -> nil  (why)");
-  CHECK(lines[1] == "7       /b  unknown -> absent  (why)");
-  CHECK(lines[2] == "7       " + ToEdn(Edn("#t.T{:x 1}")) + "  (why)");
+  CHECK(lines[0] == "7       1970-01-01T00:00:00.005Z  /a  absent -> nil  (why)");
+  CHECK(lines[1] == "7       1970-01-01T00:00:00.005Z  /b  unknown -> absent  (why)");
+  CHECK(lines[2] == "7       1970-01-01T00:00:00.005Z  " + ToEdn(Edn("#t.T{:x 1}")) + "  (why)");
 }
 
 TEST_CASE("tx: a map becomes checks, writes and records, in order") {

@@ -1,0 +1,540 @@
+#!/usr/bin/env python3
+"""Every command of stmctl against a real stmd: what it prints, and its exit code.
+
+usage: cli_e2e_test.py STMD STMCTL [TEST...]
+"""
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import unittest
+
+STMD, STMCTL = (os.path.abspath(path) for path in sys.argv[1:3])
+DEADLINE_S = 60
+
+
+def eventually(claim, check):
+    """Until check() is true; the deadline is only for failures."""
+    end = time.monotonic() + DEADLINE_S
+    while True:
+        found = check()
+        if found:
+            return found
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {DEADLINE_S} s: {claim}")
+        time.sleep(0.02)
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+class Daemon:
+    """stmd: in memory, or on a directory and then on a port of its own that outlives restarts."""
+
+    def __init__(self, directory=None):
+        self.directory = directory
+        self.address = f"127.0.0.1:{free_port()}" if directory else None
+        self.start()
+
+    def start(self):
+        if self.directory:
+            self.process = subprocess.Popen(
+                [STMD, "--data-dir", self.directory, "--listen", self.address, "--http", "off", "--log-level", "warn"],
+                stdin=subprocess.PIPE)
+            eventually("stmd is ready", lambda: ctl(self, "health", "--ready", check=None).returncode == 0)
+        else:
+            self.process = subprocess.Popen([STMD, "--ephemeral", "--log-level", "warn"], stdin=subprocess.PIPE,
+                                            stdout=subprocess.PIPE, text=True)
+            self.address = re.search(r':stmd/address "([^"]+)"', self.process.stdout.readline()).group(1)
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdin.close()
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.terminate()
+        self.process.wait(DEADLINE_S)
+        self.process.stdin.close()
+        if self.process.stdout:
+            self.process.stdout.close()
+
+
+def ctl(daemon, *arguments, input=None, check=0, address=None):
+    """Runs stmctl; check: the exit code that it must have, None for any."""
+    environment = dict(os.environ, STM_ADDRESS=address or daemon.address, USER="tester")
+    done = subprocess.run([STMCTL, *arguments], input=input, capture_output=True, text=True, env=environment,
+                          timeout=DEADLINE_S)
+    if check is not None and done.returncode != check:
+        raise AssertionError(f"stmctl {' '.join(arguments)[:200]}: exit {done.returncode}, expected {check}\n"
+                             f"{done.stdout[:2000]}{done.stderr[:2000]}")
+    if check not in (0, None):
+        assert done.stderr.startswith("stmctl: ") and done.stderr.count("\n") == 1, done.stderr[:2000]
+    return done
+
+
+class Proxy:
+    """A TCP proxy that does something to the connection that first carries `marker` towards the daemon."""
+
+    def __init__(self, target, marker, act):
+        host, port = target.rsplit(":", 1)
+        self.target, self.marker, self.act = (host, int(port)), marker, act
+        self.acted = threading.Event()
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self.listener.getsockname()[1]}"
+        self.sockets = []
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                client, _ = self.listener.accept()
+            except OSError:
+                return
+            server = socket.create_connection(self.target)
+            self.sockets += [client, server]
+            threading.Thread(target=self.up, args=(client, server), daemon=True).start()
+            threading.Thread(target=self.down, args=(server, client), daemon=True).start()
+
+    def up(self, client, server):
+        try:
+            while True:
+                data = client.recv(1 << 16)
+                if not data:
+                    break
+                if self.marker in data and not self.acted.is_set():
+                    self.acted.set()
+                    if self.act == "lose request":
+                        break
+                    server.sendall(data)
+                    if self.act == "lose answer":
+                        break
+                    continue
+                server.sendall(data)
+        except OSError:
+            pass
+        self.cut(client, server)
+
+    def down(self, server, client):
+        try:
+            while True:
+                data = server.recv(1 << 16)
+                if not data:
+                    break
+                if self.acted.is_set() and self.act == "hush":
+                    continue
+                client.sendall(data)
+        except OSError:
+            pass
+        self.cut(client, server)
+
+    @staticmethod
+    def cut(client, server):
+        # The daemon's side is closed after it has had time to read what was sent: by its own shutdown of writes.
+        for one, how in ((client, socket.SHUT_RDWR), (server, socket.SHUT_WR)):
+            try:
+                one.shutdown(how)
+            except OSError:
+                pass
+
+    def close(self):
+        self.listener.close()
+        for one in self.sockets:
+            one.close()
+
+
+class Memory(unittest.TestCase):
+    """Against one daemon in memory; each test has names of its own."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.daemon = Daemon()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.daemon.stop()
+
+    def ctl(self, *arguments, **options):
+        return ctl(self.daemon, *arguments, **options)
+
+    def out(self, *arguments, **options):
+        return self.ctl(*arguments, **options).stdout
+
+    def test_get_and_set(self):
+        self.assertRegex(self.ctl("get", "/g/a", check=3).stderr, "/g/a: absent")
+        version = int(self.out("set", "/g/a", "{:k [1 2.0 nil]}"))
+        self.assertEqual(self.out("get", "/g/a"), "{:k [1 2.0 nil]}\n")
+        self.assertEqual(self.out("get", "/g/a", "--output", "json"), '{":k":[1,2.0,null]}\n')
+        later = int(self.out("set", "/g/a", "-7"))
+        self.assertGreater(later, version)
+        self.assertEqual(self.out("get", "/g/a", "--at", str(version)), "{:k [1 2.0 nil]}\n")
+        self.out("set", "/g/b", "-", input='"two words"')
+        self.assertEqual(self.out("get", "/g/b", "--output", "raw"), "two words\n")
+        both = self.ctl("get", "/g/a", "/g/b", "/g/none", check=3)
+        self.assertEqual(both.stdout, '{:name "/g/a", :value -7}\n{:name "/g/b", :value "two words"}\n{:name "/g/none"}\n')
+        self.assertRegex(self.out("get", "/g/a", "--meta"),
+                         rf'^{{:name "/g/a", :value -7, :version {later}, :kind :ref, :written-at #inst "[^"]+"}}\n$')
+        self.assertRegex(self.out("get", "/g/a", "/g/b", "--output", "table"),
+                         r"^NAME +VALUE\n/g/a +-7\n/g/b +\"two words\"\n$")
+        self.out("set", "/g/j", '{"a": [1, ":k"]}', "--json")
+        self.assertEqual(self.out("get", "/g/j"), '{"a" [1 :k]}\n')
+        self.out("set", "/g/s", "--", "->symbol")
+        self.assertEqual(self.out("get", "/g/s"), "->symbol\n")
+        self.assertEqual(self.ctl("get", "/g/a", "--at", "2001-01-01", check=None).returncode in (1, 3), True)
+
+    def test_set_if(self):
+        version = self.out("set", "/if/a", "1", "--if-absent").strip()
+        self.assertIn("expected absent", self.ctl("set", "/if/a", "2", "--if-absent", check=4).stderr)
+        self.assertIn("expected version", self.ctl("set", "/if/a", "2", "--if-version", "1000000", check=4).stderr)
+        self.out("set", "/if/a", "2", "--if-version", version)
+        self.ctl("set", "/if/a", "3", "--if-version", version, check=4)
+        self.assertEqual(self.out("get", "/if/a"), "2\n")
+        self.ctl("set", "/if/none", "3", "--if-version", version, check=4)
+
+    def test_ttl(self):
+        self.out("set", "/ttl/a", "1", "--ttl", "1h")
+        self.assertIn(":ttl-ms 3600000", self.out("get", "/ttl/a", "--meta"))
+        self.out("set", "/ttl/a", "2", "--ttl", "50ms")
+        eventually("the entry expires", lambda: self.ctl("get", "/ttl/a", check=None).returncode == 3)
+        self.assertIn(":kind :expired", self.out("history", "/ttl/a", "--limit", "1"))
+
+    def test_apply(self):
+        self.out("set", "/ap/n", "1")
+        self.assertEqual(self.out("apply", "/ap/n", "(add 41)"), "42\n")
+        self.assertIn("found an integer", self.ctl("apply", "/ap/n", "(conj 1)", check=5).stderr)
+        self.assertIn("stmctl set /ap/none", self.ctl("apply", "/ap/none", "(add 1)", check=3).stderr)
+        self.ctl("apply", "/ap/n", "(nope)", check=2)
+        self.out("set", "/ap/q", "[1 2 3]")
+        self.assertEqual(self.out("apply", "/ap/q", "(shift)"), "1\n")
+        self.assertEqual(self.out("apply", "/ap/q", "-", input="(at [0] (add 10))"), "[12 3]\n")
+        self.ctl("apply", "/ap/n", "(cas 41 0)", check=4)
+        self.out("set", "/ap/max", "9223372036854775807")
+        self.ctl("apply", "/ap/max", "(add 1)", check=5)
+
+    def test_delete(self):
+        self.out("tx", "-", input='{:set {"/de/a" 1 "/de/b" 2}}')
+        self.assertIn("/de/none", self.ctl("delete", "/de/a", "/de/none", check=3).stderr)
+        self.assertEqual(self.out("list", "/de/"), '"/de/a"\n"/de/b"\n')
+        self.out("delete", "/de/a", "/de/b", "/de/a")
+        self.assertEqual(self.out("list", "/de/"), "")
+        # In batches, atoms one by one.
+        for i in range(3):
+            entries = " ".join(f'"/many/{i}/{j}" {j}' for j in range(700))
+            self.out("tx", "-", input=f"{{:set {{{entries}}}}}")
+        self.out("atom", "reset", "/many/atom", "1")
+        self.assertEqual(self.out("list", "/many/", "--count"), "2101\n")
+        self.assertEqual(len(self.out("list", "/many/").splitlines()), 2101)
+        self.ctl("delete", "--prefix", "/many/", check=2)
+        self.assertRegex(self.out("delete", "--prefix", "/many/", "--yes"), r"^{:deleted 2101, :version \d+}\n$")
+        self.assertEqual(self.out("list", "/many/", "--count"), "0\n")
+
+    def test_list(self):
+        self.out("tx", "-", input='{:set {"/li/b" [1] "/li/a/x" 2}}')
+        self.assertEqual(self.out("list", "/li/", "--output", "raw"), "/li/a/x\n/li/b\n")
+        self.assertEqual(self.out("list", "/li/", "--values"),
+                         '{:name "/li/a/x", :value 2}\n{:name "/li/b", :value [1]}\n')
+        self.ctl("list", "/li", check=2)
+
+    def test_tx(self):
+        self.out("set", "/tx/a", "1")
+        done = self.out("tx", "-", input="""{:check {"/tx/a" 1 "/tx/b" :stm/absent} :set {"/tx/a" 2} :create {"/tx/q" []}
+            :apply {"/tx/q" [(conj 1) (conj 2)]} :records [#tx.T{:x 1}] :label "why"}""")
+        self.assertRegex(done, r'^{:version \d+, :results {"/tx/q" \[\[1\] \[1 2\]\]}}\n$')
+        failed = self.ctl("tx", "-", input='{:check {"/tx/a" 1} :set {"/tx/a" 3}}', check=4).stderr
+        self.assertIn("check /tx/a: found 2, expected 1", failed)
+        self.assertEqual(self.out("get", "/tx/a"), "2\n")
+        self.assertIn('"why"', self.out("history", "/tx/a", "--limit", "1"))
+        self.assertIn("did you mean :set?", self.ctl("tx", "-", input="{:st {}}", check=2).stderr)
+        self.ctl("tx", "/no/such/file", check=1)
+        self.out("tx", "-", "--json", input='{"delete": ["/tx/a"], "apply": {"/tx/q": "(conj 3)"}}')
+        self.ctl("get", "/tx/a", check=3)
+        self.out("atom", "reset", "/tx/atom", "1")
+        self.ctl("tx", "-", input='{:set {"/tx/atom" 2 "/tx/a" 2}}', check=5)
+        self.ctl("get", "/tx/a", check=3)
+
+    def test_tx_checks_hold_at_the_commit(self):
+        self.out("set", "/race/n", "0")
+        won = []
+
+        def add():
+            for _ in range(10):
+                n = int(self.out("get", "/race/n"))
+                code = self.ctl("tx", "-", input=f'{{:check {{"/race/n" {n}}} :set {{"/race/n" {n + 1}}}}}',
+                                check=None).returncode
+                self.assertIn(code, (0, 4))
+                won.append(code)
+
+        threads = [threading.Thread(target=add) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(len(won), 40)
+        self.assertEqual(int(self.out("get", "/race/n")), won.count(0))
+
+    def test_validator(self):
+        self.ctl("validator", "get", "/va/n", check=3)
+        self.out("set", "/va/n", "1")
+        self.assertEqual(self.out("validator", "get", "/va/n"), "nil\n")
+        self.out("validator", "set", "/va/n", "[:and :int [:min 0]]")
+        self.assertEqual(self.out("validator", "get", "/va/n"), "[:and :int [:min 0]]\n")
+        self.assertIn("[:min 0]", self.ctl("set", "/va/n", "-1", check=5).stderr)
+        self.ctl("validator", "set", "/va/n", "[:min 10]", check=5)
+        self.assertEqual(self.ctl("validator", "set", "/va/n", "[:nope]", check=None).returncode in (1, 2), True)
+        self.out("validator", "clear", "/va/n")
+        self.out("set", "/va/n", "-1")
+
+    def test_atom(self):
+        self.out("atom", "cas", "/at/a", ":stm/absent", "1")
+        self.ctl("atom", "cas", "/at/a", ":stm/absent", "1", check=4)
+        self.out("atom", "cas", "/at/a", "1", "2")
+        self.assertIn("found 2", self.ctl("atom", "cas", "/at/a", "1", "2", check=4).stderr)
+        self.out("atom", "reset", "/at/a", "[3]")
+        # set and apply take either kind.
+        self.out("set", "/at/a", "4")
+        self.assertEqual(self.out("apply", "/at/a", "(add 1)"), "5\n")
+        self.assertIn(":kind :atom", self.out("get", "/at/a", "--meta"))
+        self.out("delete", "/at/a")
+        self.out("set", "/at/ref", "1")
+        self.ctl("atom", "reset", "/at/ref", "1", check=5)
+
+    def test_history(self):
+        self.ctl("history", "/hi/none", check=3)
+        self.out("set", "/hi/a", "1", "--label", "first")
+        self.out("set", "/hi/a", "2")
+        self.out("delete", "/hi/a")
+        lines = self.out("history", "/hi/a").splitlines()
+        self.assertEqual(len(lines), 3)
+        self.assertIn(":kind :deleted, :before 2", lines[0])
+        self.assertIn(":before 1, :after 2", lines[1])
+        self.assertIn(':by {:label "first", :client "stmctl tester@', lines[2])
+        self.assertEqual(len(self.out("history", "/hi/a", "--limit", "2").splitlines()), 2)
+        self.assertRegex(self.out("history", "/hi/a", "--output", "table"), r"/hi/a  1 -> 2  \(stmctl tester@")
+        self.assertEqual(json.loads(self.out("history", "/hi/a", "--output", "json").splitlines()[0])["changes"],
+                         [{"name": "/hi/a", "kind": "deleted", "before": 2}])
+
+    def watch(self, *arguments):
+        process = subprocess.Popen([STMCTL, "watch", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                   text=True, env=dict(os.environ, STM_ADDRESS=self.daemon.address))
+        self.addCleanup(process.stdout.close)
+        self.addCleanup(process.stderr.close)
+        return process
+
+    def test_watch(self):
+        version = self.out("set", "/wa/a", "1").strip()
+        process = self.watch("/wa/", "/wx", "--initial", "--count", "3")
+        self.assertRegex(process.stdout.readline(), rf'^{{:name "/wa/a", :value 1, :version {version}, :initial true}}$')
+        self.assertRegex(process.stdout.readline(), r"^{:synced \d+}$")
+        self.out("set", "/wa/a", "2")
+        self.out("set", "/elsewhere", "2")
+        self.out("tx", "-", input='{:set {"/wx" 1 "/wa/b" nil "/elsewhere" 3} :records [#wa.T{}]}')
+        self.out("delete", "/wa/a")
+        lines = process.communicate(timeout=DEADLINE_S)[0].splitlines()
+        self.assertEqual(process.returncode, 0)
+        self.assertEqual(len(lines), 3)
+        self.assertIn('[{:name "/wa/a", :kind :set, :before 1, :after 2}]', lines[0])
+        self.assertIn('{:name "/wa/b", :kind :set, :after nil}', lines[1])
+        self.assertIn(":records [#wa.T{}]", lines[1])
+        self.assertNotIn("/elsewhere", lines[1])
+        self.assertIn(":kind :deleted, :before 2", lines[2])
+        again = self.out("watch", "/wa/", "/wx", "--from", version, "--count", "3").splitlines()
+        self.assertEqual(again, lines)
+        self.assertIn("synced", self.out("watch", "/wa/", "--initial", "--count", "0"))
+        self.assertIn("--from", self.ctl("watch", "/wa/", "--timeout", "200ms", check=124).stderr)
+
+    def test_watch_exec(self):
+        first = int(self.out("set", "/we/a", "1"))
+        self.out("set", "/we/a", "2")
+        with tempfile.TemporaryDirectory() as folder:
+            self.out("watch", "/we/", "--from", str(first - 1), "--count", "2", "--exec", f"cat >> {folder}/changes")
+            with open(f"{folder}/changes", encoding="utf-8") as changes:
+                self.assertEqual([re.search(r":after (\d)", line).group(1) for line in changes], ["1", "2"])
+        failed = self.ctl("watch", "/we/", "--from", str(first - 1), "--exec",
+                          "grep -q ':after 1' || exit 3", check=1).stderr
+        self.assertIn(f"exited 3: resume with --from {first}", failed)
+
+    def test_log_tail_and_records(self):
+        first = int(self.out("tx", "-", input="{:records [#lo.A{:x 1} #other.B{}]}").split()[1].rstrip("}"))
+        for i in range(30):
+            self.out("set", "/lo/n", str(i))
+        self.out("tx", "-", input='{:set {"/lo/n" 99} :records [#lo.C{:when #inst "2026-11-22T03:00:00.123456789Z"}]}')
+        tail = self.out("log", "tail", "--limit", "3").splitlines()
+        self.assertEqual(len(tail), 3)
+        self.assertIn(":after 99", tail[2])
+        self.assertEqual(len(self.out("log", "tail").splitlines()), 10)
+        # Far apart, so that the tail is looked for in more than one window.
+        self.assertEqual(len(self.out("log", "tail", "--tag", "lo.*", "--limit", "2").splitlines()), 2)
+        self.assertEqual(len(self.out("log", "tail", "--from", str(first)).splitlines()), 32)
+        self.assertEqual(self.out("log", "records", "--tag", "lo.*"),
+                         '#lo.A{:x 1}\n#lo.C{:when #inst "2026-11-22T03:00:00.123456789Z"}\n')
+        self.assertEqual(self.out("log", "records", "--tag", "other.B", "--tag", "lo.A"), "#lo.A{:x 1}\n#other.B{}\n")
+        self.assertIn("#other.B{}", self.out("log", "records"))
+        self.assertEqual(self.out("log", "records", "--tag", "lo.A", "--output", "json"), '{"#lo.A":{":x":1}}\n')
+        self.assertRegex(self.out("log", "tail", "--limit", "1", "--output", "table"), r"^\d+ +\S+Z  /lo/n  29 -> 99")
+
+        follow = subprocess.Popen([STMCTL, "log", "records", "-f", "--tag", "lo.D", "--limit", "2"], text=True,
+                                  stdout=subprocess.PIPE, env=dict(os.environ, STM_ADDRESS=self.daemon.address))
+        tail_f = subprocess.Popen([STMCTL, "log", "tail", "-f", "--tag", "lo.D", "--limit", "2"], text=True,
+                                  stdout=subprocess.PIPE, env=dict(os.environ, STM_ADDRESS=self.daemon.address))
+        for i in range(2):
+            self.out("tx", "-", input=f"{{:records [#lo.D{{:i {i}}}]}}")
+        self.assertEqual(follow.communicate(timeout=DEADLINE_S)[0], "#lo.D{:i 0}\n#lo.D{:i 1}\n")
+        self.assertEqual(len(tail_f.communicate(timeout=DEADLINE_S)[0].splitlines()), 2)
+
+    def test_import(self):
+        records = ['#im.CreateUser{:name "Bob", :email "b@example.com", '
+                   ':start-date #inst "2012-04-19T16:00:35.901-00:00"}',
+                   '#im.CreateUser{:name "Alice", :email\n"a@example.com"}', '; a comment', '#im.DeleteUser{:email "x"}']
+        with tempfile.NamedTemporaryFile("w", suffix=".clj", delete=False) as file:
+            file.write("\n".join(records) + "\n")
+        self.addCleanup(os.unlink, file.name)
+        self.assertRegex(self.out("log", "import", file.name, "--into", "/im/users"), r"^{:imported 3, :version \d+}\n$")
+        printed = self.out("log", "records", "--tag", "im.*")
+        self.assertEqual(printed, '#im.CreateUser{:name "Bob", :email "b@example.com", '
+                                  ':start-date #inst "2012-04-19T16:00:35.901Z"}\n'
+                                  '#im.CreateUser{:name "Alice", :email "a@example.com"}\n#im.DeleteUser{:email "x"}\n')
+        self.assertEqual(self.out("get", "/im/users"), "[" + " ".join(printed.splitlines()) + "]\n")
+        # What log records prints can be imported again.
+        self.assertIn(":imported 3", self.out("log", "import", "-", "--batch", "2", input=printed))
+        self.assertEqual(self.out("log", "records", "--tag", "im.*"), printed * 2)
+
+    def test_import_tells_where_it_failed_and_resumes(self):
+        big = "#ir.T{:x \"" + "x" * 2000000 + "\"}"
+        text = f"#ir.T{{:x 1}}\n#ir.T{{:x 2}}\n{big}\n"
+        failed = self.ctl("log", "import", "-", input=text, check=None)
+        self.assertNotEqual(failed.returncode, 0)
+        self.assertIn("stdin:3: record 3: ", failed.stderr)
+        self.assertIn("the 2 before are committed: go on with --skip 2", failed.stderr)
+        self.assertIn(":imported 1", self.out("log", "import", "-", "--skip", "2",
+                                              input="#ir.T{:x 1}\n#ir.T{:x 2}\n#ir.T{:x 3}\n"))
+        self.assertEqual(self.out("log", "records", "--tag", "ir.T"), "#ir.T{:x 1}\n#ir.T{:x 2}\n#ir.T{:x 3}\n")
+
+    def test_many_at_once(self):
+        self.out("set", "/mo/n", "0")
+        processes = [subprocess.Popen([STMCTL, "apply", "/mo/n", "(add 1)"], stdout=subprocess.DEVNULL,
+                                      env=dict(os.environ, STM_ADDRESS=self.daemon.address)) for _ in range(30)]
+        self.assertEqual([process.wait(DEADLINE_S) for process in processes], [0] * 30)
+        self.assertEqual(self.out("get", "/mo/n"), "30\n")
+
+    def test_status_and_health(self):
+        status = json.loads(self.out("status", "--output", "json"))
+        self.assertEqual(status["coordinator"], "memory")
+        self.assertEqual(status["ready"], True)
+        self.assertEqual(status["limits"]["value_bytes_max"], 1048576)
+        self.assertRegex(self.out("status", "--output", "table"), r"coordinator +memory\n")
+        self.assertEqual(self.out("health"), ":serving\n")
+        self.assertEqual(self.out("health", "--ready"), ":ready\n")
+        self.assertEqual(self.out("version", "--output", "raw").strip(), status["version"])
+
+    def test_limits_are_named(self):
+        done = self.ctl("set", "/big", "-", input='"' + "x" * 1100000 + '"', check=1)
+        self.assertIn("value_bytes_max=1048576", done.stderr)
+
+    def test_addresses(self):
+        dead = f"127.0.0.1:{free_port()}"
+        self.assertIn(dead, self.ctl("get", "/a", address=dead, check=6).stderr)
+        self.out("set", "/ad/a", "1", address=f"{dead}, {self.daemon.address}")
+        self.assertEqual(self.out("get", "/ad/a", "--address", f"unix:/no/such,{self.daemon.address}"), "1\n")
+
+    def test_a_lost_answer_is_asked_for_again_and_the_commit_done_once(self):
+        for act in ("lose answer", "lose request"):
+            with self.subTest(act):
+                name = "/px/" + act.split()[1]
+                self.out("set", name, "[]")
+                proxy = Proxy(self.daemon.address, b"marked-" + act[5:].encode(), act)
+                self.addCleanup(proxy.close)
+                self.assertEqual(self.out("apply", name, f'(conj "marked-{act[5:]}")', address=proxy.address),
+                                 f'["marked-{act[5:]}"]\n')
+                self.assertTrue(proxy.acted.is_set())
+                self.assertEqual(self.out("get", name), f'["marked-{act[5:]}"]\n')
+
+    def test_an_unknown_outcome_is_a_word_that_outcome_takes(self):
+        proxy = Proxy(self.daemon.address, b"hushed-value", "hush")
+        self.addCleanup(proxy.close)
+        failed = self.ctl("set", "/px/hush", '"hushed-value"', "--timeout", "500ms", address=proxy.address, check=1)
+        word = re.search(r"stmctl outcome (\S+)", failed.stderr).group(1)
+        self.assertRegex(self.out("outcome", word), r"^{:outcome :committed, :version \d+")
+        self.assertEqual(self.out("get", "/px/hush"), '"hushed-value"\n')
+        # The same writer and store, an id that was never sent.
+        parts = word.split(".")
+        parts[0] = "0" * 12 + "4" + "0" * 3 + "8" + "0" * 15
+        never = ".".join(parts[:4])
+        check = 2166136261
+        for byte in never.encode():
+            check = ((check ^ byte) * 16777619) & 0xFFFFFFFF
+        self.assertIn("not committed", self.ctl("outcome", f"{never}.{(check >> 16) ^ (check & 0xFFFF):04x}", check=4).stderr)
+        self.ctl("outcome", word[:-1], check=2)
+
+
+class Durable(unittest.TestCase):
+    """Against a daemon with a log of its own, which is stopped, killed and edited."""
+
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix="stmctl-")
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.daemon = Daemon(self.folder + "/data")
+        self.addCleanup(lambda: self.daemon.stop())
+
+    def out(self, *arguments, **options):
+        return ctl(self.daemon, *arguments, **options).stdout
+
+    def logs(self):
+        return sorted(f"{self.folder}/data/{name}" for name in os.listdir(self.folder + "/data")
+                      if re.fullmatch(r"log-\d+\.edn", name))
+
+    def test_streams_and_commits_outlive_a_killed_daemon(self):
+        self.out("set", "/a", "0")
+        watch = subprocess.Popen([STMCTL, "watch", "/a", "--initial", "--count", "2"], stdout=subprocess.PIPE, text=True,
+                                 env=dict(os.environ, STM_ADDRESS=self.daemon.address))
+        self.addCleanup(watch.stdout.close)
+        self.assertIn(":value 0", watch.stdout.readline())
+        self.assertIn(":synced", watch.stdout.readline())
+        self.out("apply", "/a", "(add 1)")
+        self.assertIn(":after 1", watch.stdout.readline())
+        self.daemon.kill()
+        self.daemon.start()
+        self.out("apply", "/a", "(add 1)")
+        self.assertIn(":before 1, :after 2", watch.communicate(timeout=DEADLINE_S)[0])
+        self.assertEqual(watch.returncode, 0)
+        self.assertEqual(self.out("get", "/a"), "2\n")
+
+    def test_verify_seal_and_drop(self):
+        self.out("tx", "-", input='{:set {"/name" "Carol"} :records [#d.T{:name "Carol"}]}')
+        log = self.logs()[0]
+        running = ctl(self.daemon, "log", "seal", log, check=1).stderr
+        self.assertRegex(running, "lock|running|in use|another")
+        self.daemon.stop()
+        self.assertRegex(self.out("log", "verify", self.folder + "/data"), r":commits 1")
+        self.assertRegex(self.out("log", "verify", log), r"^{:name \"log-\d+\.edn\", .*}\n$")
+        with open(log, encoding="utf-8") as file:
+            text = file.read()
+        with open(log, "w", encoding="utf-8") as file:
+            file.write(text.replace("Carol", "Caroline"))
+        self.assertIn("line", ctl(self.daemon, "log", "verify", log, check=1).stderr)
+        self.assertIn(":changed true", self.out("log", "seal", log))
+        self.assertNotIn(":problem", self.out("log", "verify", log))
+        self.assertIn(":changed false", self.out("log", "seal", log))
+        self.daemon.start()
+        self.assertEqual(self.out("get", "/name"), '"Caroline"\n')
+        self.assertEqual(self.out("log", "records"), '#d.T{:name "Caroline"}\n')
+        self.daemon.stop()
+        # No snapshot holds what is in it.
+        ctl(self.daemon, "log", "drop", log, check=1)
+        self.assertTrue(os.path.exists(log))
+        ctl(self.daemon, "log", "verify", self.folder + "/nowhere/log.edn", check=1)
+
+
+if __name__ == "__main__":
+    signal.alarm(900)
+    unittest.main(argv=sys.argv[:1] + sys.argv[3:], verbosity=1)
