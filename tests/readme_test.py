@@ -5,12 +5,13 @@ readme_test.py [--update] PAGE BIN_DIR: PAGE's ```console blocks are run in orde
 own. A line "$ COMMAND" is a command ("> " goes on with it); what follows is what it prints, where "…" stands for any
 text. A command with nothing after it must succeed, whatever it prints. deploy/up and deploy/down in that folder start
 and stop a stmd of the test's own; 127.0.0.1:7440 and :7441 stand for its ports.
-Ends with "N passed, N failed", an example each. --update writes what was printed into the page (then put "…" where it varies).
+Ends with "N passed, N failed", an example each. --update writes what was printed into the page, with "…" for what varies each time.
 """
 import difflib
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -18,6 +19,16 @@ import tempfile
 import threading
 
 COMMAND_SECONDS_MAX = 60
+
+# What --update writes as "…".
+VARYING = [
+    (r'"(header|opened)": \{\s*"store"[^}]*\}', r'"\1": {…}'),
+    (r'"\d{4}-\d\d-\d\dT[0-9:.]+Z"', '"…"'),
+    (r'#inst "\d{4}-\d\d-\d\dT[0-9:.]+Z"', '#inst "…"'),
+    (r'#uuid "[0-9a-f-]{36}"', '#uuid "…"'),
+    (r' ;(\d+) [0-9a-f]{8}$', r' ;\1 …'),
+    (r'"stmctl[ @][^"]*"', '"stmctl…"'),
+]
 
 UP = """#!/bin/bash
 # Stands in for the checkout's: the same daemon, on the test's ports and folder.
@@ -76,14 +87,15 @@ def matches(expected, printed):
 class Shell:
     def __init__(self, folder, environment):
         self.process = subprocess.Popen(["bash"], cwd=folder, env=environment, stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+                                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                                        start_new_session=True)
 
     def run(self, command):
         """(what it printed, its exit code; None: it did not end in time, and the shell is gone)."""
         end = "end-of-example"
         self.process.stdin.write(f"{command}\ncode=$?; echo; echo {end} $code\n")
         self.process.stdin.flush()
-        printed, timer = [], threading.Timer(COMMAND_SECONDS_MAX, self.process.kill)
+        printed, timer = [], threading.Timer(COMMAND_SECONDS_MAX, os.killpg, (self.process.pid, signal.SIGKILL))
         timer.start()
         try:
             for line in self.process.stdout:
@@ -152,17 +164,19 @@ def main():
                 sys.stdout.flush()
             if update and not good and expected_text.strip():
                 first = number + shift + command.count("\n") + 1
-                new = printed.rstrip("\n").split("\n")
+                for varying, written in VARYING:
+                    printed = re.sub(varying, written, printed)
+                new = printed.strip("\n").split("\n")
                 lines[first:first + len(expected)] = new
                 shift += len(new) - len(expected)
             if code is None:
                 print(f"readme: no end after {COMMAND_SECONDS_MAX} s; the examples after it were not run")
                 break
     finally:
-        if shell.process.poll() is None:
-            shell.run("deploy/down")
-            shell.process.stdin.close()
-            shell.process.wait()
+        # Not by the shell: it may be gone.
+        subprocess.call(["deploy/down"], cwd=folder)
+        shell.process.stdin.close()
+        shell.process.wait()
         shutil.rmtree(folder, ignore_errors=True)
     if update:
         with open(path, "w", encoding="utf-8") as out:
