@@ -133,9 +133,11 @@ bool Engine::State::AnswerKnown(const CommitId& id, CommitDone& done, bool poiso
   }
   if (!poison) return false;
   ++stats_.not_committed;
-  ids_.AddUndecided(id.transaction_id, nullptr, loop_->Now());
   auto verdict = Make({NotCommitted{}});
-  ids_.Decide(id.transaction_id, *verdict, installed_);
+  if (!canaries_.forget_ids) {
+    ids_.AddUndecided(id.transaction_id, nullptr, loop_->Now());
+    ids_.Decide(id.transaction_id, *verdict, installed_);
+  }
   answers_.push_back({std::move(done), std::move(verdict)});
   return true;
 }

@@ -13,9 +13,9 @@ namespace stm::check {
 namespace {
 
 constexpr std::string_view kRuleNames[] = {
-    "log-order",  "id-twice",   "unowned",     "lost-commit", "false-refusal", "one-verdict",
-    "effects",    "results",    "read-state",  "real-time",   "stale-read",    "phantom",
-    "lost-update", "false-conflict", "watch",  "sleep",       "expiry",
+    "log-order",   "id-twice",       "unowned",    "lost-commit", "false-refusal", "one-verdict",
+    "effects",     "results",        "read-state", "real-time",   "stale-read",    "phantom",
+    "lost-update", "false-conflict", "watch",      "sleep",       "expiry",
 };
 
 bool Under(std::string_view name, std::string_view prefix) {
@@ -184,8 +184,8 @@ class Checking {
           Report(Rule::kLogOrder, "version ", commit.version, " says that ", change.name, " was ",
                  Show(change.before), "; it was ", Show(before));
         }
-        const bool needs = change.kind == LogChange::Kind::kDelete || change.kind == LogChange::Kind::kExpire ||
-                           change.kind == LogChange::Kind::kDefine;
+        const bool needs = change.kind == LogChange::Kind::kDelete ||
+                           change.kind == LogChange::Kind::kExpire || change.kind == LogChange::Kind::kDefine;
         if (needs && !before) {
           Report(Rule::kLogOrder, "version ", commit.version, " deletes or defines ", change.name,
                  ", which is absent");
@@ -197,7 +197,8 @@ class Checking {
   void IdsAndOwners() {
     for (const auto& [id, versions] : in_log_) {
       if (versions.size() > 1) {
-        Report(Rule::kIdTwice, "id ", ToString(id), " is committed at ", versions[0], " and at ", versions[1]);
+        Report(Rule::kIdTwice, "id ", ToString(id), " is committed at ", versions[0], " and at ",
+               versions[1]);
       }
     }
     if (!history_.whole) return;
@@ -223,7 +224,8 @@ class Checking {
       switch (answer.verdict) {
         case Answer::Verdict::kCommitted:
           if (committed != nullptr && committed->version != answer.version) {
-            Report(Rule::kOneVerdict, Name(t), " was told versions ", committed->version, " and ", answer.version);
+            Report(Rule::kOneVerdict, Name(t), " was told versions ", committed->version, " and ",
+                   answer.version);
           }
           committed = &answer;
           Acknowledged(t, answer);
@@ -291,18 +293,21 @@ class Checking {
       const std::optional<Value> before = states_.ValueAt(name, commit.version - 1);
       const std::optional<Value> after = states_.ValueAt(name, commit.version);
       if (!outcome.possible) {
-        Report(Rule::kEffects, Name(t), " at ", commit.version, " can't write ", name, ", which was ", Show(before));
+        Report(Rule::kEffects, Name(t), " at ", commit.version, " can't write ", name, ", which was ",
+               Show(before));
       } else if (outcome.after != after) {
-        Report(Rule::kEffects, Name(t), " at ", commit.version, ": ", name, " was ", Show(before), " and should be ",
-               Show(outcome.after), ", is ", Show(after));
+        Report(Rule::kEffects, Name(t), " at ", commit.version, ": ", name, " was ", Show(before),
+               " and should be ", Show(outcome.after), ", is ", Show(after));
       }
       const bool in_log = states_.ChangeIn(name, commit.version - 1, commit.version) != nullptr;
       if (outcome.possible && in_log && !outcome.changed) {
-        Report(Rule::kEffects, Name(t), " at ", commit.version, " changes ", name, ", which it leaves as it is");
+        Report(Rule::kEffects, Name(t), " at ", commit.version, " changes ", name,
+               ", which it leaves as it is");
       }
       // An entry that came and went within one commit, or that was not there to delete, need not be told.
       if (outcome.possible && !in_log && outcome.changed && (before || outcome.after)) {
-        Report(Rule::kEffects, Name(t), " at ", commit.version, ": the log does not say that it wrote ", name);
+        Report(Rule::kEffects, Name(t), " at ", commit.version, ": the log does not say that it wrote ",
+               name);
       }
     }
     for (const LogChange& change : commit.changes) {
@@ -334,8 +339,8 @@ class Checking {
       if (result == outcome.results[i]) continue;
       // What a set gives its sender knows.
       if (write.change == Write::Change::kSet && !result) continue;
-      Report(Rule::kResults, Name(t), " at ", commit.version, ", write ", i, " of ", write.name, " should give ",
-             Show(outcome.results[i]), ", gave ", Show(result));
+      Report(Rule::kResults, Name(t), " at ", commit.version, ", write ", i, " of ", write.name,
+             " should give ", Show(outcome.results[i]), ", gave ", Show(result));
     }
   }
 
@@ -349,11 +354,13 @@ class Checking {
       for (const std::string& prefix : t.lists) {
         const std::string name = states_.ListingChangeIn(prefix, t.snapshot, upto);
         if (name.empty()) continue;
-        Report(Rule::kPhantom, Name(t), " listed ", prefix, " at ", t.snapshot, " and committed at ", commit.version,
-               "; ", name, " came or went between");
+        Report(Rule::kPhantom, Name(t), " listed ", prefix, " at ", t.snapshot, " and committed at ",
+               commit.version, "; ", name, " came or went between");
       }
       return;
     }
+    // Nothing was read: there is nothing to be changed since.
+    if (t.snapshot == 0) return;
     for (const std::string& name : t.ensures) Unchanged(Rule::kLostUpdate, t, commit, name);
     for (const Write& write : t.writes) {
       const bool checked = write.change == Write::Change::kSet || write.change == Write::Change::kDelete;
@@ -368,7 +375,8 @@ class Checking {
            " changed at ", change->version);
   }
 
-  void EntryState(const Entry& entry, Version snapshot, const std::vector<Write>& pending, const std::string& who) {
+  void EntryState(const Entry& entry, Version snapshot, const std::vector<Write>& pending,
+                  const std::string& who) {
     const Point* point = states_.StateAt(entry.name, snapshot);
     std::optional<Value> value = point == nullptr ? std::nullopt : point->value;
     // The tombstone of an absent entry may be swept.
@@ -376,8 +384,8 @@ class Checking {
     const Version version = point == nullptr ? 0 : point->version;
     const Outcome outcome = Carry(pending, entry.name, value);
     if (outcome.possible && outcome.after != entry.value) {
-      Report(Rule::kReadState, who, ": at ", snapshot, " ", entry.name, " is ", Show(outcome.after), ", read ",
-             Show(entry.value));
+      Report(Rule::kReadState, who, ": at ", snapshot, " ", entry.name, " is ", Show(outcome.after),
+             ", read ", Show(entry.value));
     }
     if (!outcome.changed && version != entry.version && !swept) {
       Report(Rule::kReadState, who, ": at ", snapshot, " ", entry.name, " has version ", version, ", read ",
@@ -398,8 +406,8 @@ class Checking {
     std::vector<std::string> names;
     for (const Entry& entry : read.entries) names.push_back(entry.name);
     if (names != states_.ListAt(read.prefix, read.snapshot)) {
-      Report(Rule::kReadState, who, ": listing ", read.prefix, " at ", read.snapshot, " has ", names.size(), " names, ",
-             states_.ListAt(read.prefix, read.snapshot).size(), " expected, or others");
+      Report(Rule::kReadState, who, ": listing ", read.prefix, " at ", read.snapshot, " has ", names.size(),
+             " names, ", states_.ListAt(read.prefix, read.snapshot).size(), " expected, or others");
     }
   }
 
@@ -447,8 +455,9 @@ class Checking {
     }
     for (const Read& read : history_.reads) {
       if (!read.newest || read.snapshot >= known_before(read.invoked)) continue;
-      Report(Rule::kRealTime, "client ", read.client, " asked at ", read.invoked, " for the newest and was answered at ",
-             read.snapshot, "; ", known_before(read.invoked), " was known before");
+      Report(Rule::kRealTime, "client ", read.client, " asked at ", read.invoked,
+             " for the newest and was answered at ", read.snapshot, "; ", known_before(read.invoked),
+             " was known before");
     }
   }
 
@@ -485,7 +494,8 @@ class Checking {
     const auto complete = [&](Version upto, std::string_view by) {
       const LogCommit* missed = at ? SelectedIn(watch, *at, upto) : nullptr;
       if (missed == nullptr) return;
-      Report(Rule::kWatch, who, " missed ", missed->version, " between ", *at, " and ", std::string(by), " ", upto);
+      Report(Rule::kWatch, who, " missed ", missed->version, " between ", *at, " and ", std::string(by), " ",
+             upto);
     };
     for (const WatchStep& step : watch.steps) {
       switch (step.kind) {
@@ -526,7 +536,8 @@ class Checking {
     if (watch.complete_to > 0) complete(watch.complete_to, "the end");
   }
 
-  void Initial(const Watch& watch, const std::vector<Entry>& initial, Version version, const std::string& who) {
+  void Initial(const Watch& watch, const std::vector<Entry>& initial, Version version,
+               const std::string& who) {
     std::vector<std::string> names, expected;
     for (const Entry& entry : initial) {
       EntryState(entry, version, {}, who + ", initial");
@@ -549,7 +560,8 @@ class Checking {
       return;
     }
     if (commit->id != step.id) Report(Rule::kWatch, who, " saw ", step.version, " under another id");
-    if (commit->records != step.records) Report(Rule::kWatch, who, " saw ", step.version, " with other records");
+    if (commit->records != step.records)
+      Report(Rule::kWatch, who, " saw ", step.version, " with other records");
     const std::vector<const LogChange*> expected = Selected(watch, *commit);
     if (expected.size() != step.changes.size()) {
       Report(Rule::kWatch, who, " saw ", step.changes.size(), " changes at ", step.version, ", expected ",
@@ -575,7 +587,8 @@ class Checking {
                Show(change.after));
       }
       if (change.expired != ((*found)->kind == LogChange::Kind::kExpire)) {
-        Report(Rule::kWatch, who, " at ", step.version, ": ", change.name, " deleted or expired, told the other");
+        Report(Rule::kWatch, who, " at ", step.version, ": ", change.name,
+               " deleted or expired, told the other");
       }
     }
   }
@@ -593,7 +606,8 @@ class Checking {
     };
     if (sleep.answered != kNever) {
       if (changed_by(sleep.woken_at).empty()) {
-        Report(Rule::kSleep, who, " was woken at ", sleep.woken_at, ", where nothing that it read had changed");
+        Report(Rule::kSleep, who, " was woken at ", sleep.woken_at,
+               ", where nothing that it read had changed");
       }
       for (const Entry& entry : sleep.fresh) EntryState(entry, sleep.woken_at, {}, who + ", fresh");
     } else if (sleep.asleep_at > 0) {

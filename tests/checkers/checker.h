@@ -1,7 +1,7 @@
-// The checker says whether what clients saw can be, given the log: strict serializability, snapshot isolation, opacity,
-// exactly once, watches, sleeps, expiries. The log tells the order of versions, so that every check is exact: it
-// compares with the state that replaying the log gives at a version, and never searches for an order. It shares no code
-// with the engine but values. Pure; any thread.
+// The checker says whether what clients saw can be, given the log: strict serializability, snapshot
+// isolation, opacity, exactly once, watches, sleeps, expiries. The log tells the order of versions, so that
+// every check is exact: it compares with the state that replaying the log gives at a version, and never
+// searches for an order. It shares no code with the engine but values. Pure; any thread.
 #ifndef STM_TESTS_CHECKERS_CHECKER_H_
 #define STM_TESTS_CHECKERS_CHECKER_H_
 
@@ -16,23 +16,23 @@
 namespace stm::check {
 
 enum class Rule : uint8_t {
-  kLogOrder,         // versions rise; what the log says stood before a change did
-  kIdTwice,          // an id is in the log once at most
-  kUnowned,          // every commit of the log is one that a client asked for, or an expiry
-  kLostCommit,       // an acknowledged commit is in the log, under its version and id
-  kFalseRefusal,     // an id that was answered "not committed" in any way is not in the log
-  kOneVerdict,       // all answers to one id agree
-  kEffects,          // a commit changed what its writes say, and nothing else
-  kResults,          // the results told are those of the commit point
-  kReadState,        // a read shows the state at its snapshot, all of it
-  kRealTime,         // nothing is older than what was known before it was asked
-  kStaleRead,        // serializable: what was read is unchanged at the commit
-  kPhantom,          // serializable: what was listed is unchanged at the commit
-  kLostUpdate,       // snapshot isolation: what was written or ensured is unchanged at the commit
-  kFalseConflict,    // a conflict's cause is a commit of the log that changed that entry
-  kWatch,            // a watch shows every selected commit once, in order, with its values
-  kSleep,            // a sleeper wakes when what it read changes, and only then
-  kExpiry,           // an entry expires one TTL after its last write, never early
+  kLogOrder,       // versions rise; what the log says stood before a change did
+  kIdTwice,        // an id is in the log once at most
+  kUnowned,        // every commit of the log is one that a client asked for, or an expiry
+  kLostCommit,     // an acknowledged commit is in the log, under its version and id
+  kFalseRefusal,   // an id that was answered "not committed" in any way is not in the log
+  kOneVerdict,     // all answers to one id agree
+  kEffects,        // a commit changed what its writes say, and nothing else
+  kResults,        // the results told are those of the commit point
+  kReadState,      // a read shows the state at its snapshot, all of it
+  kRealTime,       // nothing is older than what was known before it was asked
+  kStaleRead,      // serializable: what was read is unchanged at the commit
+  kPhantom,        // serializable: what was listed is unchanged at the commit
+  kLostUpdate,     // snapshot isolation: what was written or ensured is unchanged at the commit
+  kFalseConflict,  // a conflict's cause is a commit of the log that changed that entry
+  kWatch,          // a watch shows every selected commit once, in order, with its values
+  kSleep,          // a sleeper wakes when what it read changes, and only then
+  kExpiry,         // an entry expires one TTL after its last write, never early
 };
 // "lost-commit".
 std::string_view RuleName(Rule rule);
@@ -49,8 +49,8 @@ std::vector<Violation> Check(const History& history, const Log& log);
 // A line each.
 std::string ToString(const std::vector<Violation>& violations);
 
-// What `writes` make of a value, in order; nullopt in `after`: absent. Not `possible`: a write of the wrong type, or one
-// that needs an entry which is absent.
+// What `writes` make of a value, in order; nullopt in `after`: absent. Not `possible`: a write of the wrong
+// type, or one that needs an entry which is absent.
 struct Outcome {
   bool possible = true;
   bool changed = false;  // something is written, even if an equal value

@@ -40,9 +40,13 @@ LogCommit Commit(Version version, uint64_t id, std::vector<LogChange> changes) {
   return commit;
 }
 
-Write SetTo(std::string name, int64_t value) { return Write{std::move(name), Write::Change::kSet, Int(value)}; }
+Write SetTo(std::string name, int64_t value) {
+  return Write{std::move(name), Write::Change::kSet, Int(value)};
+}
 Write Add(std::string name, int64_t value) { return Write{std::move(name), Write::Change::kAdd, Int(value)}; }
-Write CreateAs(std::string name, int64_t value) { return Write{std::move(name), Write::Change::kCreate, Int(value)}; }
+Write CreateAs(std::string name, int64_t value) {
+  return Write{std::move(name), Write::Change::kCreate, Int(value)};
+}
 
 Answer Told(Answer::Verdict verdict, Time at, Version version = 0) {
   Answer answer;
@@ -52,8 +56,8 @@ Answer Told(Answer::Verdict verdict, Time at, Version version = 0) {
   return answer;
 }
 
-Transaction Sent(uint64_t id, Time invoked, Version snapshot, std::vector<std::string> reads, std::vector<Write> writes,
-                 Time answered, Version version) {
+Transaction Sent(uint64_t id, Time invoked, Version snapshot, std::vector<std::string> reads,
+                 std::vector<Write> writes, Time answered, Version version) {
   Transaction t;
   t.id = Id(id);
   t.invoked = invoked;
@@ -192,7 +196,8 @@ TEST_CASE("checker: a log that tells a wrong value before, or deletes what is ab
   RequireBroken(h, Rule::kLogOrder);
   Sound g;
   g.log.push_back(Commit(7, 8, {Gone("/a")}));
-  g.history.transactions.push_back(Sent(8, 130, 6, {}, {Write{"/a", Write::Change::kDelete, Value()}}, 140, 7));
+  g.history.transactions.push_back(
+      Sent(8, 130, 6, {}, {Write{"/a", Write::Change::kDelete, Value()}}, 140, 7));
   RequireBroken(g, Rule::kLogOrder, {Rule::kEffects});
 }
 
@@ -230,7 +235,8 @@ TEST_CASE("checker: an acknowledged version that is another's is seen") {
 }
 
 TEST_CASE("checker: an id told not committed that committed is seen, whatever the words") {
-  for (auto verdict : {Answer::Verdict::kNotCommitted, Answer::Verdict::kRejected, Answer::Verdict::kRefused}) {
+  for (auto verdict :
+       {Answer::Verdict::kNotCommitted, Answer::Verdict::kRejected, Answer::Verdict::kRefused}) {
     Sound h;
     h.transaction(4).answers[0] = Told(verdict, 70);
     RequireBroken(h, Rule::kFalseRefusal);
@@ -364,7 +370,8 @@ TEST_CASE("checker: a phantom is seen") {
   RequireBroken(h, Rule::kPhantom);
 }
 
-TEST_CASE("checker: under snapshot isolation a lost update and a stale ensure are seen, a stale read is not") {
+TEST_CASE(
+    "checker: under snapshot isolation a lost update and a stale ensure are seen, a stale read is not") {
   Sound update;
   update.transaction(6).snapshot = 2;
   update.transaction(6).ensures = {};
@@ -403,11 +410,11 @@ TEST_CASE("checker: a watch that misses, repeats, reorders or tells wrong is see
     change(&h.history.watches[0]);
     RequireBroken(h, Rule::kWatch, {Rule::kReadState});
   };
-  broken([](Watch* w) { w->steps.erase(w->steps.begin() + 5); });                 // a gap
-  broken([](Watch* w) { w->steps.erase(w->steps.begin() + 3); });                 // lost at the resumption
-  broken([](Watch* w) { w->steps.pop_back(); });                                  // not complete
-  broken([](Watch* w) { w->steps.insert(w->steps.begin() + 5, w->steps[3]); });   // twice
-  broken([](Watch* w) { std::swap(w->steps[5], w->steps[6]); });                  // out of order
+  broken([](Watch* w) { w->steps.erase(w->steps.begin() + 5); });                // a gap
+  broken([](Watch* w) { w->steps.erase(w->steps.begin() + 3); });                // lost at the resumption
+  broken([](Watch* w) { w->steps.pop_back(); });                                 // not complete
+  broken([](Watch* w) { w->steps.insert(w->steps.begin() + 5, w->steps[3]); });  // twice
+  broken([](Watch* w) { std::swap(w->steps[5], w->steps[6]); });                 // out of order
   broken([](Watch* w) { w->steps[3].changes[0].before = Int(19); });
   broken([](Watch* w) { w->steps[3].changes[0].after = Int(26); });
   broken([](Watch* w) { w->steps[6].changes[0].expired = true; });
@@ -415,7 +422,7 @@ TEST_CASE("checker: a watch that misses, repeats, reorders or tells wrong is see
   broken([](Watch* w) { w->steps[3].changes.push_back({"/a", Int(11), true, Int(11), false}); });
   broken([](Watch* w) { w->steps[3].id = Id(3); });
   broken([](Watch* w) { w->steps[3].records = {Int(1)}; });
-  broken([](Watch* w) { w->steps[1].entries.pop_back(); });                       // an initial entry missing
+  broken([](Watch* w) { w->steps[1].entries.pop_back(); });  // an initial entry missing
   broken([](Watch* w) { w->steps[0].initial = false; });
   broken([](Watch* w) {  // progress past what was told
     w->steps[5].kind = WatchStep::Kind::kProgress;
@@ -487,7 +494,8 @@ TEST_CASE("checker: an expiry that comes early, or without a TTL, is seen") {
 }
 
 TEST_CASE("checker: carrying writes out follows their order") {
-  const std::vector<Write> writes = {CreateAs("/a", 1), Add("/a", 2), Add("/b", 1), SetTo("/a", 7), Add("/a", 1)};
+  const std::vector<Write> writes = {CreateAs("/a", 1), Add("/a", 2), Add("/b", 1), SetTo("/a", 7),
+                                     Add("/a", 1)};
   const Outcome outcome = Carry(writes, "/a", std::nullopt);
   REQUIRE(outcome.possible);
   REQUIRE(outcome.after == Int(8));

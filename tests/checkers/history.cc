@@ -21,9 +21,13 @@ class Line {
     entries_.emplace_back(Value::Keyword(key), std::move(value));
     return *this;
   }
-  Line& Number(std::string_view key, int64_t value) { return value == 0 ? *this : Put(key, Value::Integer(value)); }
+  Line& Number(std::string_view key, int64_t value) {
+    return value == 0 ? *this : Put(key, Value::Integer(value));
+  }
   Line& Flag(std::string_view key, bool value) { return value ? Put(key, Value::Boolean(true)) : *this; }
-  Line& Optional(std::string_view key, const std::optional<Value>& value) { return value ? Put(key, *value) : *this; }
+  Line& Optional(std::string_view key, const std::optional<Value>& value) {
+    return value ? Put(key, *value) : *this;
+  }
   template <typename T, typename Print>
   Line& Each(std::string_view key, const std::vector<T>& items, Print print) {
     if (items.empty()) return *this;
@@ -41,11 +45,16 @@ Value Text(const std::string& text) { return Value::String(text); }
 Value Same(const Value& value) { return value; }
 
 Value Print(const Entry& entry) {
-  return Line().Put("name", Text(entry.name)).Optional("value", entry.value).Number("version", entry.version).Take();
+  return Line()
+      .Put("name", Text(entry.name))
+      .Optional("value", entry.value)
+      .Number("version", entry.version)
+      .Take();
 }
 
 constexpr std::string_view kChanges[] = {"set", "add", "conj", "delete", "create", "define"};
-constexpr std::string_view kVerdicts[] = {"committed", "conflict", "rejected", "refused", "not-committed", "unknown"};
+constexpr std::string_view kVerdicts[] = {"committed", "conflict",      "rejected",
+                                          "refused",   "not-committed", "unknown"};
 constexpr std::string_view kSteps[] = {"opened", "initial", "synced", "commit", "progress", "gap"};
 constexpr std::string_view kLogChanges[] = {"set", "create", "delete", "expire", "define"};
 
@@ -105,7 +114,8 @@ Value Print(const WatchStep& step) {
 // Reading. The first fault is kept, and named by its key; what follows reads as empty.
 class Fields {
  public:
-  Fields(const Value& value, std::string where, absl::Status* status) : where_(std::move(where)), status_(status) {
+  Fields(const Value& value, std::string where, absl::Status* status)
+      : where_(std::move(where)), status_(status) {
     if (value.is(Type::kMap)) {
       map_ = value.map();
     } else {

@@ -1,5 +1,6 @@
-// A history is what clients saw of one store: every transaction with every answer it got, every read, watch and sleep,
-// with times of one clock. Each is one line of EDN, so that processes in any language can write one. Plain data.
+// A history is what clients saw of one store: every transaction with every answer it got, every read, watch
+// and sleep, with times of one clock. Each is one line of EDN, so that processes in any language can write
+// one. Plain data.
 #ifndef STM_TESTS_CHECKERS_HISTORY_H_
 #define STM_TESTS_CHECKERS_HISTORY_H_
 
@@ -41,10 +42,10 @@ struct Read {
   int64_t client = 0;
   Time invoked = 0;
   Time answered = 0;
-  bool newest = false;     // asked for the newest, so linearizable; else at a snapshot, or stale
-  Version at_least = 0;    // what the client said it had seen
-  Version snapshot = 0;    // what the answer says
-  std::string prefix;      // "": by name
+  bool newest = false;         // asked for the newest, so linearizable; else at a snapshot, or stale
+  Version at_least = 0;        // what the client said it had seen
+  Version snapshot = 0;        // what the answer says
+  std::string prefix;          // "": by name
   std::vector<Write> pending;  // the answer is as seen after these
   std::vector<Entry> entries;
 };
@@ -55,9 +56,9 @@ struct Answer {
     kCommitted,
     kConflict,
     kRejected,
-    kRefused,       // a failure that says "not committed": a bound, no room, a lost fence
+    kRefused,  // a failure that says "not committed": a bound, no room, a lost fence
     kNotCommitted,
-    kUnknown,       // too old, or a failure that says nothing
+    kUnknown,  // too old, or a failure that says nothing
   };
   struct Cause {
     std::string name;
@@ -98,7 +99,8 @@ struct WatchStep {
   };
   Kind kind = Kind::kOpened;
   Time at = 0;
-  Version version = 0;  // kOpened: after this, 0 from now. kSynced, kCommit, kProgress. kGap: where to begin again
+  Version version =
+      0;  // kOpened: after this, 0 from now. kSynced, kCommit, kProgress. kGap: where to begin again
   bool initial = false;         // of kOpened
   std::vector<Entry> entries;   // of kInitial
   std::optional<Uuid> id;       // of kCommit

@@ -1,0 +1,813 @@
+#include "tests/simulation/client.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "engine/values/vector.h"
+
+namespace stm::sim {
+namespace {
+
+using check::Write;
+
+constexpr int kSetSize = 5;
+constexpr int kReadTimeoutMs = 12;
+
+Value Int(int64_t i) { return Value::Integer(i); }
+Write CreateAs(std::string name, Value value, int64_t ttl_ms = 0) {
+  return Write{std::move(name), Write::Change::kCreate, std::move(value), ttl_ms};
+}
+Write SetTo(std::string name, Value value) {
+  return Write{std::move(name), Write::Change::kSet, std::move(value)};
+}
+Write AddTo(std::string name, int64_t by) { return Write{std::move(name), Write::Change::kAdd, Int(by)}; }
+Write DeleteOf(std::string name) { return Write{std::move(name), Write::Change::kDelete, Value()}; }
+
+int64_t Number(const std::optional<Value>& value) {
+  return value && value->is(Type::kInteger) ? value->integer() : 0;
+}
+
+bool IsAtom(std::string_view name) { return name.substr(0, 6) == "/atom/"; }
+bool IsChecked(std::string_view name) { return name.substr(0, 3) == "/v/"; }
+
+// Entries under "/v/" hold integers of at least 0.
+std::shared_ptr<const engine::Definition> DefinitionOf(const Write& write) {
+  if (write.ttl_ms == 0 && !IsChecked(write.name)) return nullptr;
+  auto definition = std::make_shared<engine::Definition>();
+  definition->ttl = absl::Milliseconds(write.ttl_ms);
+  if (IsChecked(write.name)) {
+    const Value min = Value::OfVector(std::vector<Value>{Value::Keyword("min"), Int(0)});
+    auto validator = engine::Validator::Parse(
+        Value::OfVector(std::vector<Value>{Value::Keyword("and"), Value::Keyword("int"), min}));
+    definition->validator = *validator;
+  }
+  return definition;
+}
+
+engine::Write ToEngine(const Write& from) {
+  engine::Write write;
+  write.name = from.name;
+  write.kind = IsAtom(from.name) ? engine::EntryKind::kAtom : engine::EntryKind::kRef;
+  auto operation = std::make_shared<engine::Operation>();
+  switch (from.change) {
+    case Write::Change::kSet:
+      write.change = engine::Write::Change::kSet;
+      write.value = from.value;
+      write.definition = DefinitionOf(from);
+      break;
+    case Write::Change::kAdd:
+      write.change = engine::Write::Change::kApply;
+      operation->verb = engine::Operation::Verb::kAdd;
+      operation->argument = from.value;
+      write.operation = std::move(operation);
+      break;
+    case Write::Change::kConj:
+      write.change = engine::Write::Change::kApply;
+      operation->verb = engine::Operation::Verb::kConj;
+      operation->arguments = {from.value};
+      write.operation = std::move(operation);
+      break;
+    case Write::Change::kDelete:
+      write.change = engine::Write::Change::kDelete;
+      break;
+    case Write::Change::kCreate:
+      write.change = engine::Write::Change::kCreate;
+      write.value = from.value;
+      write.definition = DefinitionOf(from);
+      break;
+    case Write::Change::kDefine:
+      write.change = engine::Write::Change::kDefine;
+      write.definition = DefinitionOf(from);
+      break;
+  }
+  return write;
+}
+
+std::vector<engine::Write> ToEngine(const std::vector<Write>& from) {
+  std::vector<engine::Write> writes;
+  for (const Write& write : from) writes.push_back(ToEngine(write));
+  return writes;
+}
+
+std::vector<check::Entry> ToEntries(const std::vector<engine::EntryState>& from) {
+  std::vector<check::Entry> entries;
+  for (const engine::EntryState& entry : from) {
+    if (!entry.value_omitted) entries.push_back(check::Entry{entry.name, entry.value, entry.version});
+  }
+  return entries;
+}
+
+check::Answer ToAnswer(const engine::Verdict& verdict, check::Time at) {
+  check::Answer answer;
+  answer.at = at;
+  using Verdict = check::Answer::Verdict;
+  if (const auto* committed = std::get_if<engine::Committed>(&verdict.outcome)) {
+    answer.verdict = Verdict::kCommitted;
+    answer.version = committed->version;
+    answer.results = committed->results;
+    answer.results_dropped = committed->results_dropped;
+  } else if (const auto* conflict = std::get_if<engine::Conflict>(&verdict.outcome)) {
+    answer.verdict = Verdict::kConflict;
+    for (const engine::ConflictCause& cause : conflict->causes) {
+      answer.causes.push_back(check::Answer::Cause{cause.name, cause.version});
+    }
+    answer.snapshot = conflict->snapshot;
+    answer.fresh = ToEntries(conflict->fresh);
+  } else if (std::holds_alternative<engine::Rejected>(verdict.outcome)) {
+    answer.verdict = Verdict::kRejected;
+  } else if (std::holds_alternative<engine::NotCommitted>(verdict.outcome)) {
+    answer.verdict = Verdict::kNotCommitted;
+  } else if (std::holds_alternative<engine::IdTooOld>(verdict.outcome)) {
+    answer.verdict = Verdict::kUnknown;
+  } else if (const auto* status = std::get_if<absl::Status>(&verdict.outcome)) {
+    // A daemon that is not ready has looked at nothing.
+    answer.verdict = status->code() == absl::StatusCode::kUnavailable ? Verdict::kUnknown : Verdict::kRefused;
+  } else {
+    answer.verdict = Verdict::kRefused;
+  }
+  return answer;
+}
+
+}  // namespace
+
+Client::Client(int64_t number, Scene scene, int64_t operations, ClientTotals* totals)
+    : number_(number),
+      scene_(scene),
+      world_(*scene.world),
+      chance_(scene.world->chance()),
+      totals_(totals),
+      left_(operations) {}
+
+void Client::Begin() {
+  idle_ = false;
+  NextOperation();
+}
+
+std::string Client::Describe() const {
+  return absl::StrCat("client ", number_, ": ", doing_, " (", plan_.label, ", run ", runs_, ", ", left_,
+                      " left, knows ", known_.version, ", snapshot ", snapshot_, ")");
+}
+
+std::string Client::Name(std::string_view directory) {
+  return absl::StrCat(std::string(directory), chance_.Below(static_cast<uint64_t>(scene_.names)));
+}
+
+std::vector<std::string> Client::Names(std::string_view directory, int64_t count) {
+  std::vector<std::string> names;
+  for (int64_t i = 0; i < count; ++i) {
+    std::string name = Name(directory);
+    if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(std::move(name));
+  }
+  return names;
+}
+
+Client::Plan Client::Draw() {
+  Plan plan;
+  plan.serializable = chance_.In1000(750);
+  plan.stale = chance_.In1000(100);
+  if (chance_.In1000(100)) {
+    plan.records = {Value::Tagged("sim.Did", Int(number_)), Int(static_cast<int64_t>(chance_.Below(1000)))};
+  }
+  using Seen = std::map<std::string, std::optional<Value>>;
+  switch (chance_.Below(15)) {
+    case 0:
+    case 1: {
+      plan.label = "alter";
+      plan.names = Names("/n/", chance_.Between(1, 3));
+      const std::string target = plan.names[0];
+      plan.body = [target](const Seen& seen) {
+        int64_t sum = 1;
+        for (const auto& [name, value] : seen) sum += Number(value) % 1000003;
+        return std::vector<Write>{SetTo(target, Int(sum))};
+      };
+      break;
+    }
+    case 2: {
+      plan.label = "transfer";
+      plan.names = Names("/account/", 2);
+      if (!plan.serializable) plan.ensures = {plan.names[0]};
+      if (chance_.In1000(500) && plan.names.size() > 1) {
+        plan.later = {plan.names.back()};
+        plan.names.pop_back();
+      }
+      const int64_t amount = chance_.Between(1, 9);
+      plan.body = [amount](const Seen& seen) {
+        std::vector<Write> writes;
+        int64_t sign = 1;
+        for (const auto& [name, value] : seen) {
+          writes.push_back(SetTo(name, Int(Number(value) + sign * amount)));
+          sign = -sign;
+        }
+        return writes;
+      };
+      break;
+    }
+    case 3: {
+      // Reads two, writes one: write skew, were reads not checked.
+      plan.label = "skew";
+      plan.names = {"/skew/a", "/skew/b"};
+      const std::string target = plan.names[chance_.Below(2)];
+      plan.body = [target](const Seen& seen) {
+        int64_t sum = 1;
+        for (const auto& [name, value] : seen) sum += Number(value) % 1000003;
+        return std::vector<Write>{SetTo(target, Int(sum))};
+      };
+      break;
+    }
+    case 4:
+    case 5: {
+      plan.label = "commute";
+      std::vector<Write> writes;
+      for (const std::string& name : Names("/counter/", chance_.Between(1, 3))) {
+        writes.push_back(CreateAs(name, Int(0)));
+        writes.push_back(AddTo(name, chance_.Between(1, 9)));
+      }
+      plan.body = [writes](const Seen&) { return writes; };
+      break;
+    }
+    case 6: {
+      plan.label = "blind set";
+      const std::string name = Name("/n/");
+      const int64_t value = static_cast<int64_t>(chance_.Below(1000000));
+      const std::string padding(static_cast<size_t>(scene_.value_bytes), 'x');
+      plan.body = [name, value, padding](const Seen&) {
+        std::vector<Write> writes = {SetTo(name, Int(value))};
+        if (!padding.empty()) writes.push_back(SetTo("/wide" + name, Value::String(padding)));
+        return writes;
+      };
+      break;
+    }
+    case 7: {
+      // As many as kSetSize, or one fewer: a phantom would make more.
+      plan.label = "listing";
+      plan.prefix = "/set/";
+      const std::string fresh = absl::StrCat("/set/", chance_.Below(20));
+      const int64_t ttl_ms = chance_.In1000(400) ? chance_.Between(5, scene_.ttl_ms_max) : 0;
+      plan.body = [fresh, ttl_ms](const Seen& seen) {
+        std::vector<std::string> there;
+        for (const auto& [name, value] : seen) {
+          if (value) there.push_back(name);
+        }
+        if (there.size() >= kSetSize) return std::vector<Write>{DeleteOf(there[0])};
+        return std::vector<Write>{CreateAs(fresh, Int(1), ttl_ms), SetTo("/set-size", Int(1 + there.size()))};
+      };
+      break;
+    }
+    case 8: {
+      plan.label = "come and go";
+      const std::string name = absl::StrCat("/set/", chance_.Below(20));
+      const int64_t ttl_ms = chance_.In1000(600) ? chance_.Between(5, scene_.ttl_ms_max) : 0;
+      std::vector<Write> writes;
+      switch (chance_.Below(5)) {
+        case 0:
+          writes = {DeleteOf(name)};
+          break;
+        case 1:
+          writes = {DeleteOf(name), CreateAs(name, Int(2), ttl_ms)};
+          break;
+        case 2:
+          writes = {CreateAs(name, Int(3), ttl_ms), Write{name, Write::Change::kDefine, Value(), ttl_ms}};
+          break;
+        case 3:
+          writes = {Write{name, Write::Change::kDefine, Value(), ttl_ms}};
+          break;
+        default:
+          writes = {CreateAs(name, Int(4), ttl_ms), CreateAs(name + "/below", Int(5), ttl_ms)};
+          break;
+      }
+      plan.body = [writes](const Seen&) { return writes; };
+      break;
+    }
+    case 9: {
+      plan.label = "queue";
+      const Write conj{"/queue", Write::Change::kConj, Int(number_ * 100000 + left_)};
+      const bool start_over = chance_.In1000(60);
+      plan.body = [conj, start_over](const Seen&) {
+        std::vector<Write> writes;
+        if (start_over) writes.push_back(DeleteOf("/queue"));
+        writes.push_back(CreateAs("/queue", Value::OfVector(std::vector<Value>{})));
+        writes.push_back(conj);
+        return writes;
+      };
+      break;
+    }
+    case 10: {
+      plan.label = "checked";
+      const std::string name = Name("/v/");
+      const int64_t value = chance_.Between(-5, 20);
+      const bool create = chance_.In1000(500);
+      plan.body = [name, value, create](const Seen&) {
+        if (create) return std::vector<Write>{CreateAs(name, Int(0)), AddTo(name, value)};
+        return std::vector<Write>{SetTo(name, Int(value))};
+      };
+      break;
+    }
+    case 11:
+      plan.label = "look";
+      plan.commits = false;
+      plan.names = Names(chance_.In1000(500) ? "/n/" : "/account/", 3);
+      plan.later = Names("/counter/", 2);
+      if (chance_.In1000(300)) plan.prefix = chance_.In1000(500) ? "/" : "/set/";
+      break;
+    case 12: {
+      plan.label = "sleep";
+      plan.commits = false;
+      plan.sleeps = true;
+      plan.stale = false;
+      if (chance_.In1000(700)) plan.names = Names("/n/", 2);
+      if (plan.names.empty() || chance_.In1000(300)) plan.prefix = "/set/";
+      break;
+    }
+    case 13: {
+      // Atoms change alone: swap by what was read, or by an operation.
+      plan.label = "atom";
+      const std::string name = Name("/atom/");
+      const int64_t by = chance_.Between(1, 9);
+      if (chance_.In1000(500)) {
+        plan.body = [name, by](const Seen&) {
+          return std::vector<Write>{CreateAs(name, Int(0)), AddTo(name, by)};
+        };
+        break;
+      }
+      plan.names = {name};
+      plan.body = [name, by](const Seen& seen) {
+        return std::vector<Write>{SetTo(name, Int(Number(seen.at(name)) % 1000003 * 2 + by))};
+      };
+      break;
+    }
+    default: {
+      plan.label = "ensure";
+      plan.serializable = false;
+      plan.names = {"/n/0", "/account/0"};
+      plan.ensures = {"/account/0"};
+      const std::string name = Name("/n/");
+      plan.body = [name](const Seen& seen) {
+        return std::vector<Write>{SetTo(name, Int(Number(seen.at("/account/0")) + 7)), AddTo(name, 1)};
+      };
+      break;
+    }
+  }
+  return plan;
+}
+
+void Client::NextOperation() {
+  ++wait_;
+  if (left_ == 0) {
+    idle_ = true;
+    doing_ = "idle";
+    return;
+  }
+  --left_;
+  ++totals_->operations;
+  doing_ = "thinking";
+  Retry(absl::Microseconds(chance_.Between(1, 500)), [this] {
+    plan_ = Draw();
+    runs_ = 0;
+    reservation_ = 0;
+    first_run_ = world_.Now();
+    StartRun();
+  });
+}
+
+void Client::StartRun() {
+  ++runs_;
+  seen_.clear();
+  has_snapshot_ = listed_ = false;
+  snapshot_ = 0;
+  if (known_.writer == 0) {
+    // Connecting: whose versions, which writer.
+    doing_ = "connecting";
+    const uint64_t wait = ++wait_;
+    Timeout(absl::Milliseconds(5), [this] {
+      --runs_;
+      StartRun();
+    });
+    scene_.network->Request([this, wait] {
+      if (!scene_.daemon->ready()) return;
+      const Header header = MakeHeader();
+      scene_.network->Answer([this, wait, header] {
+        Learn(header);
+        if (wait != wait_) return;
+        --runs_;
+        StartRun();
+      });
+    });
+    return;
+  }
+  ReadOn();
+}
+
+// Reads what the plan still lacks, then goes on.
+void Client::ReadOn() {
+  for (const std::vector<std::string>* names : {&plan_.names, &plan_.later}) {
+    std::vector<std::string> missing;
+    for (const std::string& name : *names) {
+      if (seen_.count(name) == 0) missing.push_back(name);
+    }
+    if (missing.empty()) continue;
+    Get(std::move(missing), [this] { ReadOn(); });
+    return;
+  }
+  if (!plan_.prefix.empty() && !listed_) {
+    List([this] { ReadOn(); });
+    return;
+  }
+  if (plan_.commits) {
+    CommitRun();
+  } else if (plan_.sleeps) {
+    SleepOn();
+  } else {
+    NextOperation();
+  }
+}
+
+void Client::Get(std::vector<std::string> names, std::function<void()> then) {
+  doing_ = "reading";
+  const uint64_t wait = ++wait_;
+  check::Read read;
+  read.client = number_;
+  read.invoked = world_.nanos();
+  engine::GetRequest request;
+  request.names = names;
+  request.seen = engine::Seen{known_.version, known_.store};
+  if (has_snapshot_) {
+    request.at.at = engine::ReadPoint::At::kVersion;
+    request.at.version = snapshot_;
+    // A look at the second names as they would be after a commute.
+    if (!plan_.commits && names == plan_.later && chance_.In1000(500)) {
+      for (const std::string& name : names) {
+        read.pending.push_back(CreateAs(name, Int(0)));
+        read.pending.push_back(AddTo(name, 5));
+      }
+      request.pending = ToEngine(read.pending);
+    }
+  } else {
+    request.at.at = plan_.stale ? engine::ReadPoint::At::kStale : engine::ReadPoint::At::kNewest;
+    read.newest = !plan_.stale;
+    read.at_least = known_.version;
+  }
+  auto again = [this, names, then] { Get(names, then); };
+  Timeout(absl::Milliseconds(kReadTimeoutMs), again);
+  scene_.network->Request([this, wait, request, read, names, then, again] {
+    engine::GetRequest copy = request;
+    copy.deadline = world_.Now() + absl::Milliseconds(10);
+    scene_.daemon->engine().Get(
+        std::move(copy), [this, wait, read, then, again](absl::StatusOr<engine::GetResult> result) {
+          const Header header = MakeHeader();
+          scene_.network->Answer([this, wait, read, then, again, header, result = std::move(result)] {
+            Learn(header);
+            if (result.ok()) {
+              check::Read answered = read;
+              answered.answered = world_.nanos();
+              answered.snapshot = result->snapshot;
+              answered.entries = ToEntries(result->entries);
+              scene_.history->reads.push_back(answered);
+            }
+            if (wait != wait_) return;
+            if (!result.ok()) return ReadFailed(result.status(), again);
+            world_.Trace(static_cast<uint64_t>(result->snapshot));
+            snapshot_ = result->snapshot;
+            has_snapshot_ = true;
+            for (const engine::EntryState& entry : result->entries) seen_[entry.name] = entry.value;
+            then();
+          });
+        });
+  });
+}
+
+void Client::List(std::function<void()> then) {
+  auto read = std::make_shared<check::Read>();
+  read->client = number_;
+  read->prefix = plan_.prefix;
+  ListPage(std::move(read), "", std::move(then));
+}
+
+void Client::ListPage(std::shared_ptr<check::Read> read, std::string after, std::function<void()> then) {
+  doing_ = "listing";
+  const uint64_t wait = ++wait_;
+  engine::ListRequest request;
+  request.prefix = plan_.prefix;
+  request.seen = engine::Seen{known_.version, known_.store};
+  request.page_size = 3;
+  request.after_name = after;
+  if (has_snapshot_) {
+    request.at.at = engine::ReadPoint::At::kVersion;
+    request.at.version = snapshot_;
+  } else {
+    read->newest = true;
+    read->invoked = world_.nanos();
+    read->at_least = known_.version;
+  }
+  auto again = [this, read, after, then] { ListPage(read, after, then); };
+  Timeout(absl::Milliseconds(kReadTimeoutMs), again);
+  scene_.network->Request([this, wait, request, read, then, again] {
+    engine::ListRequest copy = request;
+    copy.deadline = world_.Now() + absl::Milliseconds(10);
+    scene_.daemon->engine().List(
+        std::move(copy), [this, wait, read, then, again](absl::StatusOr<engine::ListResult> result) {
+          const Header header = MakeHeader();
+          scene_.network->Answer([this, wait, read, then, again, header, result = std::move(result)] {
+            Learn(header);
+            if (wait != wait_) return;
+            if (!result.ok()) return ReadFailed(result.status(), again);
+            snapshot_ = read->snapshot = result->snapshot;
+            has_snapshot_ = true;
+            for (check::Entry& entry : ToEntries(result->entries)) {
+              seen_[entry.name] = entry.value;
+              read->entries.push_back(std::move(entry));
+            }
+            if (result->more) return ListPage(read, result->entries.back().name, then);
+            read->answered = world_.nanos();
+            scene_.history->reads.push_back(*read);
+            listed_ = true;
+            then();
+          });
+        });
+  });
+}
+
+void Client::ReadFailed(const absl::Status& status, std::function<void()> again) {
+  world_.Trace(static_cast<uint64_t>(status.code()));
+  if (status.code() == absl::StatusCode::kOutOfRange) {
+    ++totals_->snapshots_too_old;
+    Retry(absl::Microseconds(10), [this] { StartRun(); });
+    return;
+  }
+  Retry(absl::Microseconds(chance_.Between(500, 4000)), std::move(again));
+}
+
+void Client::CommitRun() {
+  check::Transaction t;
+  t.client = number_;
+  t.id = Uuid{chance_.Bits(), chance_.Bits()};
+  t.invoked = world_.nanos();
+  t.snapshot = snapshot_;
+  t.serializable = plan_.serializable;
+  for (const auto& [name, value] : seen_) t.reads.push_back(name);
+  if (!plan_.prefix.empty()) t.lists = {plan_.prefix};
+  t.ensures = plan_.ensures;
+  t.writes = plan_.body(seen_);
+  t.records = plan_.records;
+  transaction_ = scene_.history->transactions.size();
+  scene_.history->transactions.push_back(std::move(t));
+  id_ = MakeId(false);
+  mine_.emplace_back(transaction_, id_);
+  resent_ = false;
+  SendCommit(false);
+}
+
+engine::CommitId Client::MakeId(bool resend) const {
+  engine::CommitId id;
+  id.transaction_id = scene_.history->transactions[transaction_].id;
+  id.writer = known_.writer;
+  id.seen = known_.version;
+  id.store = known_.store;
+  id.resend = resend;
+  return id;
+}
+
+std::unique_ptr<engine::Transaction> Client::MakeTransaction(size_t transaction, bool resend) const {
+  const check::Transaction& t = scene_.history->transactions[transaction];
+  auto out = std::make_unique<engine::Transaction>();
+  out->id = id_;
+  out->id->resend = resend;
+  out->snapshot = t.snapshot;
+  out->isolation = t.serializable ? engine::Isolation::kSerializable : engine::Isolation::kSnapshot;
+  out->reads = t.reads;
+  out->lists = t.lists;
+  out->ensures = t.ensures;
+  out->writes = ToEngine(t.writes);
+  out->records = t.records;
+  out->since_first_run = world_.Now() - first_run_;
+  out->runs = runs_;
+  out->reservation = reservation_;
+  return out;
+}
+
+void Client::SendCommit(bool resend) {
+  doing_ = resend ? "resending" : "committing";
+  const uint64_t wait = ++wait_;
+  if (resend) {
+    ++totals_->resends;
+    resent_ = true;
+  }
+  const absl::Duration patience = absl::Milliseconds(chance_.Between(2, 40));
+  Timeout(patience, [this] {
+    if (chance_.In1000(200)) {
+      AskOutcome();
+    } else {
+      SendCommit(true);
+    }
+  });
+  const bool hurried = chance_.In1000(50);
+  // Every copy is the same message.
+  std::shared_ptr<engine::Transaction> message = MakeTransaction(transaction_, resend);
+  scene_.network->Request([this, wait, resend, hurried, message, transaction = transaction_] {
+    auto request = std::make_unique<engine::Transaction>(*message);
+    if (hurried) request->deadline = world_.Now() + absl::Microseconds(300);
+    scene_.daemon->engine().Commit(
+        std::move(request), [this, wait, resend, transaction](std::shared_ptr<const engine::Verdict> verdict,
+                                                              engine::Version installed) {
+          Header header = MakeHeader();
+          header.installed = installed;
+          scene_.network->Answer([this, wait, resend, transaction, verdict, header] {
+            OnVerdict(transaction, resend, wait, *verdict, header);
+          });
+        });
+  });
+}
+
+void Client::AskOutcome() {
+  doing_ = "asking for the outcome";
+  ++totals_->outcomes_asked;
+  resent_ = true;
+  const uint64_t wait = ++wait_;
+  Timeout(absl::Milliseconds(kReadTimeoutMs), [this] { SendCommit(true); });
+  engine::CommitId id = id_;
+  id.resend = true;
+  scene_.network->Request([this, wait, id, transaction = transaction_] {
+    scene_.daemon->engine().GetOutcome(
+        id,
+        [this, wait, transaction](std::shared_ptr<const engine::Verdict> verdict, engine::Version installed) {
+          Header header = MakeHeader();
+          header.installed = installed;
+          scene_.network->Answer([this, wait, transaction, verdict, header] {
+            OnVerdict(transaction, true, wait, *verdict, header);
+          });
+        });
+  });
+}
+
+void Client::OnVerdict(size_t transaction, bool resend, uint64_t wait, const engine::Verdict& verdict,
+                       Header header) {
+  Learn(header);
+  const check::Answer answer = ToAnswer(verdict, world_.nanos());
+  world_.Trace(static_cast<uint64_t>(answer.verdict) * 1000003 + static_cast<uint64_t>(answer.version));
+  scene_.history->transactions[transaction].answers.push_back(answer);
+  known_.version = std::max({known_.version, answer.version, answer.snapshot});
+  if (wait != wait_) return;
+  const bool too_old = std::holds_alternative<engine::IdTooOld>(verdict.outcome);
+  using Verdict = check::Answer::Verdict;
+  switch (answer.verdict) {
+    case Verdict::kCommitted:
+      ++totals_->committed;
+      if (resend) ++totals_->resends_committed;
+      if (chance_.In1000(50)) {
+        // An outcome known long ago must be the same when asked for again.
+        auto [old, id] = mine_[chance_.Below(mine_.size())];
+        id.resend = true;
+        scene_.network->Request([this, id = id, old = old] {
+          scene_.daemon->engine().GetOutcome(
+              id, [this, old](std::shared_ptr<const engine::Verdict> verdict, engine::Version installed) {
+                scene_.network->Answer([this, old, verdict] {
+                  scene_.history->transactions[old].answers.push_back(ToAnswer(*verdict, world_.nanos()));
+                });
+              });
+        });
+      }
+      return NextOperation();
+    case Verdict::kConflict: {
+      ++totals_->conflicts;
+      if (resend) ++totals_->resends_refused;
+      const auto& conflict = std::get<engine::Conflict>(verdict.outcome);
+      reservation_ = conflict.reservation;
+      if (runs_ >= 40) {
+        if (reservation_ != 0) {
+          scene_.network->Request([this, reservation = reservation_] {
+            scene_.daemon->engine().ReleaseReservation(reservation);
+          });
+        }
+        return NextOperation();
+      }
+      // With all that the body reads at hand no read is needed.
+      std::map<std::string, std::optional<Value>> fresh;
+      for (const check::Entry& entry : answer.fresh) fresh[entry.name] = entry.value;
+      bool all = plan_.prefix.empty() && (plan_.names.empty() || chance_.In1000(800));
+      for (const auto* names : {&plan_.names, &plan_.later}) {
+        for (const std::string& name : *names) all = all && fresh.count(name) > 0;
+      }
+      const absl::Duration pause = conflict.reservation != 0 || runs_ < 3
+                                       ? absl::ZeroDuration()
+                                       : absl::Microseconds(chance_.Between(100, 1000));
+      return Retry(pause, [this, all, fresh = std::move(fresh), snapshot = answer.snapshot] {
+        if (!all) return StartRun();
+        ++runs_;
+        seen_ = fresh;
+        snapshot_ = snapshot;
+        has_snapshot_ = true;
+        ReadOn();
+      });
+    }
+    case Verdict::kRejected:
+      ++totals_->rejected;
+      if (resend) ++totals_->resends_refused;
+      return NextOperation();
+    case Verdict::kRefused: {
+      ++totals_->refused;
+      if (resend) ++totals_->resends_refused;
+      const auto* status = std::get_if<absl::Status>(&verdict.outcome);
+      if (status != nullptr && status->code() == absl::StatusCode::kOutOfRange) {
+        ++totals_->snapshots_too_old;
+        return Retry(absl::ZeroDuration(), [this] { StartRun(); });
+      }
+      return Retry(absl::Milliseconds(3), [this] { NextOperation(); });
+    }
+    case Verdict::kNotCommitted:
+      if (resend) ++totals_->resends_not_committed;
+      // The same content under a new id with the header's writer.
+      return Retry(absl::ZeroDuration(), [this] { CommitRun(); });
+    case Verdict::kUnknown:
+      if (!too_old)
+        return Retry(absl::Microseconds(chance_.Between(500, 6000)), [this] { SendCommit(true); });
+      // A first send that is too old was never executed; a resend's outcome stays unknown.
+      if (!resent_) return Retry(absl::ZeroDuration(), [this] { CommitRun(); });
+      ++totals_->unknown;
+      return NextOperation();
+  }
+}
+
+void Client::SleepOn() {
+  doing_ = "sleeping";
+  ++totals_->slept;
+  const uint64_t wait = ++wait_;
+  auto asleep = std::make_shared<Asleep>();
+  asleep->sleep = scene_.history->sleeps.size();
+  check::Sleep sleep;
+  sleep.client = number_;
+  sleep.invoked = world_.nanos();
+  sleep.snapshot = snapshot_;
+  for (const auto& [name, value] : seen_) sleep.reads.push_back(name);
+  if (!plan_.prefix.empty()) sleep.lists = {plan_.prefix};
+  scene_.history->sleeps.push_back(sleep);
+  // Some wait for long, some give up soon; of those some say so.
+  const bool patient = chance_.In1000(300);
+  const bool cancels = chance_.In1000(500);
+  auto handle = std::make_shared<uint64_t>(0);
+  Timeout(absl::Milliseconds(chance_.Between(3, 30)), [this, asleep, patient, cancels, handle] {
+    if (!patient && cancels && asleep->life == scene_.daemon->life()) {
+      scene_.network->Request([this, handle] { scene_.daemon->engine().CancelAwait(*handle); },
+                              Network::Copies::kOne);
+    }
+    NextOperation();
+  });
+  engine::AwaitRequest request;
+  request.snapshot = snapshot_;
+  request.reads = sleep.reads;
+  request.lists = sleep.lists;
+  request.seen = engine::Seen{known_.version, known_.store};
+  asleep_.push_back(asleep);
+  scene_.network->Request(
+      [this, request, asleep, wait, patient, handle] {
+        engine::AwaitRequest copy = request;
+        if (!patient) copy.deadline = world_.Now() + absl::Milliseconds(20);
+        asleep->life = scene_.daemon->life();
+        *handle = scene_.daemon->engine().AwaitChange(
+            std::move(copy), [this, asleep, wait](absl::StatusOr<engine::AwaitResult> result) {
+              asleep->answered = true;
+              const Header header = MakeHeader();
+              scene_.network->Answer([this, asleep, wait, header, result = std::move(result)] {
+                Learn(header);
+                if (result.ok()) {
+                  ++totals_->woken;
+                  check::Sleep& sleep = scene_.history->sleeps[asleep->sleep];
+                  sleep.answered = world_.nanos();
+                  sleep.woken_at = result->snapshot;
+                  sleep.fresh = ToEntries(result->fresh);
+                }
+                if (wait == wait_) NextOperation();
+              });
+            });
+      },
+      Network::Copies::kOne);
+}
+
+void Client::ClaimSleepers() {
+  for (const std::shared_ptr<Asleep>& asleep : asleep_) {
+    if (asleep->answered || asleep->life != scene_.daemon->life()) continue;
+    scene_.history->sleeps[asleep->sleep].asleep_at = scene_.daemon->installed();
+  }
+}
+
+void Client::Timeout(absl::Duration after, std::function<void()> again) {
+  world_.After(after, [this, wait = wait_, again = std::move(again)] {
+    if (wait == wait_) again();
+  });
+}
+
+void Client::Retry(absl::Duration after, std::function<void()> again) {
+  ++wait_;
+  Timeout(after, std::move(again));
+}
+
+void Client::Learn(const Header& header) {
+  known_.store = header.store;
+  known_.writer = header.writer;
+  known_.version = std::max(known_.version, header.installed);
+}
+
+Client::Header Client::MakeHeader() const {
+  return Header{scene_.daemon->store(), scene_.daemon->writer(), scene_.daemon->installed()};
+}
+
+}  // namespace stm::sim

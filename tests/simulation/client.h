@@ -1,0 +1,155 @@
+// Client is one program in a simulation: it runs transactions of many shapes over few names, one after
+// another, as a client library would (reads, commit, rerun on conflict, resend on an unknown outcome), and
+// writes down all it sees. Outside the daemon; one thread.
+#ifndef STM_TESTS_SIMULATION_CLIENT_H_
+#define STM_TESTS_SIMULATION_CLIENT_H_
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "tests/checkers/history.h"
+#include "tests/simulation/daemon.h"
+#include "tests/simulation/network.h"
+#include "tests/simulation/world.h"
+
+namespace stm::sim {
+
+// What all clients of a run share.
+struct Scene {
+  World* world = nullptr;
+  Daemon* daemon = nullptr;
+  Network* network = nullptr;
+  check::History* history = nullptr;
+  int64_t names = 3;  // of each sort
+  int64_t ttl_ms_max = 100;
+  int64_t value_bytes = 0;  // of padding in blind sets
+};
+
+// Sums over all clients.
+struct ClientTotals {
+  int64_t operations = 0;
+  int64_t committed = 0;
+  int64_t conflicts = 0;
+  int64_t rejected = 0;
+  int64_t refused = 0;
+  int64_t resends = 0;
+  int64_t resends_committed = 0;
+  int64_t resends_not_committed = 0;
+  int64_t resends_refused = 0;  // conflict, rejected, no room
+  int64_t outcomes_asked = 0;
+  int64_t unknown = 0;  // too old on a resend: never found out
+  int64_t snapshots_too_old = 0;
+  int64_t slept = 0;
+  int64_t woken = 0;
+};
+
+class Client {
+ public:
+  // Does `operations` of them from Begin on.
+  Client(int64_t number, Scene scene, int64_t operations, ClientTotals* totals);
+
+  void Begin();
+  bool idle() const { return idle_; }
+  // Says of sleepers that the present daemon still holds that they sleep at its installed version.
+  void ClaimSleepers();
+  // For a report of a run that got stuck.
+  std::string Describe() const;
+
+ private:
+  // The shape of one transaction. `body` gives the writes from what was read.
+  struct Plan {
+    std::string label;
+    std::vector<std::string> names;  // read at the run's snapshot, the first of it linearizable
+    std::vector<std::string> later;  // read by a second request at the same snapshot
+    std::string prefix;              // listed
+    bool serializable = true;
+    bool stale = false;  // begin at what the daemon has in memory
+    bool commits = true;
+    bool sleeps = false;
+    std::vector<std::string> ensures;
+    std::vector<Value> records;
+    std::function<std::vector<check::Write>(const std::map<std::string, std::optional<Value>>&)> body;
+  };
+  struct Known {
+    uint64_t store = 0;
+    uint64_t writer = 0;
+    check::Version version = 0;
+  };
+  struct Header {
+    uint64_t store = 0;
+    uint64_t writer = 0;
+    check::Version installed = 0;
+  };
+  struct Asleep {
+    size_t sleep = 0;  // in the history
+    uint64_t life = 0;
+    bool answered = false;
+  };
+
+  Plan Draw();
+  std::string Name(std::string_view directory);
+  std::vector<std::string> Names(std::string_view directory, int64_t count);
+
+  void NextOperation();
+  void StartRun();
+  void ReadOn();
+  void Get(std::vector<std::string> names, std::function<void()> then);
+  void List(std::function<void()> then);
+  void ListPage(std::shared_ptr<check::Read> read, std::string after, std::function<void()> then);
+  void CommitRun();
+  void SendCommit(bool resend);
+  void AskOutcome();
+  void SleepOn();
+  // The connection is gone or the answer late: `again` after a while, unless something else came.
+  void Timeout(absl::Duration after, std::function<void()> again);
+  void Retry(absl::Duration after, std::function<void()> again);
+  void ReadFailed(const absl::Status& status, std::function<void()> again);
+
+  void OnVerdict(size_t transaction, bool resend, uint64_t wait, const engine::Verdict& verdict,
+                 Header header);
+  void Learn(const Header& header);
+  Header MakeHeader() const;
+  engine::CommitId MakeId(bool resend) const;
+  std::unique_ptr<engine::Transaction> MakeTransaction(size_t transaction, bool resend) const;
+
+  check::Transaction& transaction() { return scene_.history->transactions[transaction_]; }
+
+  const int64_t number_;
+  const Scene scene_;
+  World& world_;
+  Chance& chance_;
+  ClientTotals* const totals_;
+  int64_t left_;
+  bool idle_ = true;
+  Known known_;
+  std::string doing_;
+
+  Plan plan_;
+  uint32_t runs_ = 0;
+  absl::Duration first_run_;
+  uint64_t reservation_ = 0;
+  // Of this run.
+  check::Version snapshot_ = 0;
+  bool has_snapshot_ = false;
+  std::map<std::string, std::optional<Value>> seen_;
+  bool listed_ = false;
+  size_t transaction_ = 0;  // in the history
+  engine::CommitId id_;
+  bool resent_ = false;
+  // Answers carry the wait that they are for; others come too late to matter to what is done next.
+  uint64_t wait_ = 0;
+  std::vector<std::shared_ptr<Asleep>> asleep_;
+  // Transactions and the ids they were sent under, for questions about old outcomes.
+  std::vector<std::pair<size_t, engine::CommitId>> mine_;
+};
+
+}  // namespace stm::sim
+
+#endif  // STM_TESTS_SIMULATION_CLIENT_H_

@@ -1,0 +1,170 @@
+#include "tests/simulation/daemon.h"
+
+#include <utility>
+
+namespace stm::sim {
+namespace {
+
+constexpr size_t kLogBytesAtOnce = 1 << 20;
+
+check::LogCommit ToLogCommit(const engine::LogCursor::Item& item) {
+  check::LogCommit commit;
+  commit.version = item.commit->version;
+  commit.id = item.commit->transaction_id;
+  commit.records = item.commit->records;
+  for (size_t i = 0; i < item.commit->changes.size(); ++i) {
+    const engine::EntryChange& from = item.commit->changes[i];
+    check::LogChange change;
+    change.name = from.name;
+    switch (from.kind) {
+      case engine::EntryChange::Kind::kSet:
+        change.kind = check::LogChange::Kind::kSet;
+        break;
+      case engine::EntryChange::Kind::kCreate:
+        change.kind = check::LogChange::Kind::kCreate;
+        break;
+      case engine::EntryChange::Kind::kDelete:
+        change.kind = check::LogChange::Kind::kDelete;
+        break;
+      case engine::EntryChange::Kind::kExpire:
+        change.kind = check::LogChange::Kind::kExpire;
+        break;
+      case engine::EntryChange::Kind::kDefine:
+        change.kind = check::LogChange::Kind::kDefine;
+        break;
+    }
+    change.value = from.value;
+    if (from.definition != nullptr) change.ttl_ms = absl::ToInt64Milliseconds(from.definition->ttl);
+    change.before = item.before[i];
+    change.before_known = item.before_known[i];
+    commit.changes.push_back(std::move(change));
+  }
+  return commit;
+}
+
+}  // namespace
+
+// Notes when each version was installed: a watch of everything, inside the daemon.
+class Daemon::Observer : public engine::WatchSink {
+ public:
+  Observer(World* world, check::History* history) : world_(world), history_(history) {}
+  void OnInitial(std::vector<engine::EntryState>) override {}
+  void OnSynced(engine::Version) override {}
+  bool OnCommit(std::shared_ptr<const engine::WatchEvent> event) override {
+    history_->installed[event->commit->version] = world_->nanos();
+    return true;
+  }
+  size_t Room() const override { return 1000; }
+  void OnProgress(engine::Version) override {}
+  void OnGap(engine::Version, std::string) override {}
+  void OnDrain() override {}
+
+ private:
+  World* const world_;
+  check::History* const history_;
+};
+
+Daemon::Daemon(World* world, SimDrive* drive, engine::Options options, engine::Canaries canaries,
+               local::LocalOptions local_options, check::History* history)
+    : world_(world),
+      drive_(drive),
+      options_(std::move(options)),
+      canaries_(canaries),
+      local_options_(std::move(local_options)),
+      history_(history) {}
+
+Daemon::~Daemon() { Teardown(); }
+
+void Daemon::Start() {
+  ++life_;
+  disk_ = drive_->Plug();
+  local::LocalOptions local_options = local_options_;
+  local_options.fatal = [this](absl::Status status) { fatal_ = std::move(status); };
+  coordinator_ =
+      std::make_unique<local::LocalCoordinator>(world_, world_, disk_.get(), std::move(local_options));
+  engine_ = std::make_unique<engine::Engine>(world_, world_, coordinator_.get(), coordinator_.get(), options_,
+                                             canaries_);
+  world_->Post([this] {
+    engine_->Start([this, life = life_](absl::Status status) {
+      if (life != life_ || engine_ == nullptr) return;
+      if (!status.ok()) {
+        start_failed_ = std::move(status);
+        return;
+      }
+      world_->Post([this] {
+        auto watch = engine_->Watch(engine::WatchRequest(), std::make_shared<Observer>(world_, history_));
+        ready_ = true;
+      });
+    });
+  });
+}
+
+void Daemon::Crash(End end) {
+  if (drive_->sync_failed()) ++totals_.sync_failures;
+  Teardown();
+  if (end == End::kKill) {
+    ++totals_.kills;
+    drive_->ProcessDies();
+  } else {
+    ++totals_.power_losses;
+    drive_->PowerLoss();
+  }
+}
+
+void Daemon::Stop() {
+  ++totals_.stops;
+  world_->Post([this] {
+    engine_->Drain(
+        [this] { world_->Post([this] { coordinator_->Stop([this](absl::Status) { stopped_ = true; }); }); });
+  });
+}
+
+void Daemon::AddStats() {
+  if (engine_ == nullptr) return;
+  totals_.torn_tails += coordinator_->stats().torn_tails;
+  totals_.snapshots += coordinator_->stats().snapshots;
+  const engine::Stats stats = engine_->GetStatus().stats;
+  engine::Stats& sum = totals_.engine;
+  sum.commits += stats.commits;
+  sum.conflicts += stats.conflicts;
+  sum.rejections += stats.rejections;
+  sum.batches += stats.batches;
+  sum.no_space += stats.no_space;
+  sum.resends_answered += stats.resends_answered;
+  sum.ids_too_old += stats.ids_too_old;
+  sum.not_committed += stats.not_committed;
+  sum.reservations += stats.reservations;
+  sum.gets += stats.gets;
+  sum.watch_events += stats.watch_events;
+  sum.watches_cut += stats.watches_cut;
+  sum.expired += stats.expired;
+}
+
+Daemon::Totals Daemon::totals() const { return totals_; }
+
+void Daemon::Teardown() {
+  AddStats();
+  ready_ = stopped_ = false;
+  start_failed_ = std::nullopt;
+  fatal_ = std::nullopt;
+  world_->DropDaemon();
+  // The coordinator may hold an image of the engine, which goes first.
+  coordinator_.reset();
+  engine_.reset();
+  world_->DropDaemon();
+  disk_.reset();
+}
+
+absl::StatusOr<check::Log> Daemon::ReadLog() {
+  check::Log log;
+  absl::StatusOr<std::unique_ptr<engine::LogCursor>> cursor = coordinator_->Open(0);
+  if (!cursor.ok()) return cursor.status();
+  for (;;) {
+    absl::StatusOr<std::vector<engine::LogCursor::Item>> items = (*cursor)->Next(kLogBytesAtOnce);
+    if (!items.ok()) return items.status();
+    if (items->empty()) return log;
+    for (const engine::LogCursor::Item& item : *items) log.push_back(ToLogCommit(item));
+  }
+}
+
+}  // namespace stm::sim

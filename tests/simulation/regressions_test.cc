@@ -1,0 +1,178 @@
+// Bugs that the simulation found, each as the shortest scenario that shows it.
+#include <catch2/catch.hpp>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "engine/reservations.h"
+#include "tests/simulation/daemon.h"
+#include "tests/simulation/sim_disk.h"
+#include "tests/simulation/world.h"
+
+namespace stm::sim {
+namespace {
+
+struct Machine {
+  explicit Machine(uint64_t seed, local::LocalOptions local = {})
+      : world(seed), drive(&world.chance()), daemon(&world, &drive, {}, {}, std::move(local), &history) {}
+
+  // False: the daemon died first.
+  template <typename Done>
+  bool Until(Done done) {
+    while (!done()) {
+      if (drive.dead() || daemon.failed() || daemon.start_failed() || !world.Step()) return false;
+    }
+    return true;
+  }
+  void Start() {
+    daemon.Start();
+    REQUIRE(Until([&] { return daemon.ready(); }));
+  }
+  // nullptr: the daemon died first.
+  std::shared_ptr<const engine::Verdict> Commit(engine::Transaction transaction) {
+    std::shared_ptr<const engine::Verdict> verdict;
+    auto message = std::make_shared<engine::Transaction>(std::move(transaction));
+    world.Post([&verdict, message, this] {
+      daemon.engine().Commit(
+          std::make_unique<engine::Transaction>(*message),
+          [&verdict](std::shared_ptr<const engine::Verdict> v, engine::Version) { verdict = v; });
+    });
+    Until([&] { return verdict != nullptr; });
+    return verdict;
+  }
+  // The version; nullopt: no answer.
+  std::optional<engine::Version> Set(const std::string& name) {
+    engine::Transaction transaction;
+    transaction.writes.resize(1);
+    transaction.writes[0].name = name;
+    transaction.writes[0].value = Value::Integer(1);
+    const auto verdict = Commit(std::move(transaction));
+    if (verdict == nullptr || !std::holds_alternative<engine::Committed>(verdict->outcome))
+      return std::nullopt;
+    return std::get<engine::Committed>(verdict->outcome).version;
+  }
+
+  World world;
+  SimDrive drive;
+  check::History history;
+  Daemon daemon;
+};
+
+// A kill between a file's creation and the directory's sync left a file that the next start appended to:
+// commits were answered, and a power loss took them with the file.
+TEST_CASE("regression: killed at any change, started again, cut off: what was answered is there") {
+  for (uint64_t change = 1; change <= 40; ++change) {
+    for (uint64_t seed = 1; seed <= 5; ++seed) {
+      local::LocalOptions local;
+      local.segment_bytes = 1;  // a file a batch
+      local.prefill_bytes = 0;
+      local.ballast_bytes = 0;
+      Machine machine(seed, local);
+      machine.Start();
+      std::set<engine::Version> answered;
+      machine.drive.DieAfter(change);
+      while (auto version = machine.Set("/a")) answered.insert(*version);
+      machine.daemon.Crash(End::kKill);
+      machine.Start();
+      const auto version = machine.Set("/a");
+      REQUIRE(version);
+      answered.insert(*version);
+      machine.daemon.Crash(End::kPowerLoss);
+      machine.Start();
+      const auto log = machine.daemon.ReadLog();
+      REQUIRE(log.ok());
+      std::set<engine::Version> kept;
+      for (const check::LogCommit& commit : *log) kept.insert(commit.version);
+      for (engine::Version version : answered) {
+        INFO("killed at change " << change << ", seed " << seed << ", version " << version);
+        REQUIRE(kept.count(version) == 1);
+      }
+    }
+  }
+}
+
+// Versions read from the page cache were told before the start had synced them; a failed sync and a power
+// loss later clients waited for versions that never were.
+TEST_CASE("regression: while a daemon recovers it tells no version") {
+  local::LocalOptions local;
+  local.recover_commits_per_task = 1;
+  Machine machine(1, local);
+  machine.Start();
+  for (int i = 0; i < 20; ++i) REQUIRE(machine.Set("/a"));
+  machine.daemon.Crash(End::kKill);
+  machine.daemon.Start();
+  std::vector<engine::Version> told;
+  bool asked = false;
+  while (!machine.daemon.ready()) {
+    REQUIRE(machine.world.Step());
+    if (!machine.daemon.engine().GetStatus().ready) REQUIRE(machine.daemon.installed() == 0);
+    if (asked) continue;
+    asked = true;
+    machine.world.Post([&] {
+      auto done = [&](std::shared_ptr<const engine::Verdict> verdict, engine::Version installed) {
+        asked = false;
+        const auto* status = std::get_if<absl::Status>(&verdict->outcome);
+        if (status != nullptr && status->code() == absl::StatusCode::kUnavailable) told.push_back(installed);
+      };
+      machine.daemon.engine().Commit(std::make_unique<engine::Transaction>(), done);
+    });
+  }
+  machine.daemon.Crash(End::kKill);
+  REQUIRE(!told.empty());
+  for (engine::Version version : told) REQUIRE(version == 0);
+}
+
+// After a start listings are only known to be no newer than what was recovered; that floor was told as a
+// conflict's cause.
+TEST_CASE("regression: a conflict with a listing names the commit that changed it, or none") {
+  Machine machine(1);
+  machine.Start();
+  for (const char* name : {"/list/a", "/other", "/other"}) REQUIRE(machine.Set(name));
+  engine::Transaction transaction;
+  transaction.snapshot = 1;
+  transaction.lists = {"/list/"};
+  transaction.writes.resize(1);
+  transaction.writes[0].name = "/b";
+  REQUIRE(std::holds_alternative<engine::Committed>(machine.Commit(transaction)->outcome));
+  machine.daemon.Crash(End::kKill);
+  machine.Start();
+  const auto verdict = machine.Commit(transaction);
+  if (const auto* conflict = std::get_if<engine::Conflict>(&verdict->outcome)) {
+    REQUIRE(conflict->causes.size() == 1);
+    REQUIRE(conflict->causes[0].version == 0);
+  }
+}
+
+// One who waited on a prefix and was let go reserved only the names it writes; whoever stood behind it in the
+// prefix's line was never looked at again.
+TEST_CASE("regression: nobody waits in a line whose name nobody holds") {
+  engine::Reservations reservations;
+  const auto pending = [](uint64_t sequence, std::string name, std::string read) {
+    auto pending = std::make_unique<engine::Pending>();
+    pending->transaction = std::make_unique<engine::Transaction>();
+    pending->transaction->writes.resize(1);
+    pending->transaction->writes[0].name = std::move(name);
+    if (!read.empty()) pending->transaction->reads = {std::move(read)};
+    pending->sequence = sequence;
+    pending->born = absl::Seconds(static_cast<int64_t>(sequence));
+    return pending;
+  };
+  engine::Pending holder;
+  holder.transaction = std::make_unique<engine::Transaction>();
+  holder.transaction->lists = {"/set/"};
+  const uint64_t number = reservations.Reserve(holder, 1, absl::Seconds(100));
+  auto first = pending(2, "/set/1", "/else");
+  auto second = pending(3, "/set/2", "");
+  REQUIRE(reservations.StandInLine(first));
+  REQUIRE(reservations.StandInLine(second));
+  uint64_t next_number = 2;
+  std::vector<std::unique_ptr<engine::Pending>> ready;
+  reservations.Release(number, absl::Seconds(100), &next_number, &ready);
+  REQUIRE(ready.size() == 2);
+}
+
+}  // namespace
+}  // namespace stm::sim

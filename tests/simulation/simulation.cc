@@ -1,0 +1,413 @@
+#include "tests/simulation/simulation.h"
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "tests/simulation/network.h"
+#include "tests/simulation/sim_disk.h"
+#include "tests/simulation/watcher.h"
+#include "tests/simulation/world.h"
+
+namespace stm::sim {
+namespace {
+
+// A run that goes nowhere for so long is stuck. Runs take some tens of thousands of steps.
+constexpr uint64_t kStepsMax = 1000000;
+constexpr absl::Duration kStuckAfter = absl::Seconds(30);
+constexpr int64_t kTtlMsMax = 100;
+
+struct Settings {
+  engine::Options engine;
+  local::LocalOptions local;
+  Weather weather;
+  int64_t clients = 4;
+  int64_t names = 3;
+  int64_t value_bytes = 0;
+  int64_t watchers = 2;
+  absl::Duration write_delay_max;
+  absl::Duration calm_max;    // between disasters; infinite: none
+  uint64_t power_loss = 500;  // in 1000 ends
+  uint64_t full_disk = 0;     // in 1000 disasters
+  uint64_t sync_failure = 0;
+  uint64_t stop = 0;
+  uint64_t wall_jump = 0;
+
+  std::string ToString() const {
+    return absl::StrCat(
+        "clients=", clients, " names=", names, " segment=", local.segment_bytes,
+        " snapshot=", local.snapshot_bytes, " prefill=", local.prefill_bytes,
+        " ballast=", local.ballast_bytes, " history_ms=", absl::ToInt64Milliseconds(engine.history_age_max),
+        " history_bytes=", engine.history_bytes_max, " ids_bytes=", engine.id_table_bytes_max,
+        " batch=", engine.batch_transactions_max, " in_flight=", engine.batches_in_flight_max,
+        " lost=", weather.request_lost, "/", weather.answer_lost, " twice=", weather.request_twice,
+        " slow=", weather.slow,
+        " calm_ms=", calm_max == absl::InfiniteDuration() ? -1 : absl::ToInt64Milliseconds(calm_max),
+        " full=", full_disk, " sync_failure=", sync_failure);
+  }
+};
+
+Settings DrawSettings(Chance* chance, const Planted& planted) {
+  Settings s;
+  s.clients = chance->Between(2, 10);
+  s.names = chance->Between(1, 6);
+  s.watchers = chance->Between(1, 4);
+  s.value_bytes = chance->OneOf<int64_t>({0, 0, 50, 3000});
+  s.write_delay_max = absl::Microseconds(chance->OneOf<int64_t>({100, 1000, 5000}));
+
+  s.engine.batch_transactions_max = chance->OneOf<int64_t>({1, 3, 256});
+  s.engine.batches_in_flight_max = chance->OneOf<int64_t>({1, 1, 2, 4});
+  s.engine.history_age_max = absl::Milliseconds(chance->OneOf<int64_t>({10, 50, 60000, 60000}));
+  s.engine.history_bytes_max = chance->OneOf<int64_t>({4 << 10, 64 << 10, 4 << 20});
+  s.engine.id_table_bytes_max = chance->OneOf<int64_t>({8 << 10, 64 << 10, 1 << 20, 1 << 20});
+  s.engine.id_age_max = absl::Milliseconds(chance->OneOf<int64_t>({200, 600000}));
+  s.engine.sleepers_woken_at_once = chance->OneOf<int64_t>({1, 2, 16});
+  s.engine.list_page_max = chance->OneOf<int64_t>({2, 1000});
+  s.engine.fresh_bytes_max = chance->OneOf<int64_t>({20, 64 << 10});
+  s.engine.reservation_from_run = static_cast<uint32_t>(chance->OneOf<int64_t>({2, 3, 3, 1000}));
+  s.engine.heavy_value_bytes = chance->OneOf<int64_t>({s.engine.heavy_value_bytes, 30});
+  s.engine.commit_queue_max =
+      chance->OneOf<int64_t>({s.engine.commit_queue_max, s.engine.commit_queue_max, 3});
+  s.engine.batch_bytes_max = chance->OneOf<int64_t>({s.engine.batch_bytes_max, 700});
+  s.engine.id_result_bytes_max = chance->OneOf<int64_t>({s.engine.id_result_bytes_max, 8});
+  s.engine.reservation_min = absl::Milliseconds(chance->OneOf<int64_t>({1, 20}));
+
+  s.local.segment_bytes = chance->OneOf<int64_t>({4 << 10, 32 << 10, 64 << 20});
+  s.local.snapshot_bytes = chance->OneOf<int64_t>({0, 4 << 10, 32 << 10, 256 << 20});
+  s.local.prefill_bytes = chance->OneOf<int64_t>({0, 8 << 10, 64 << 10});
+  s.local.ballast_bytes = chance->OneOf<int64_t>({0, 16 << 10});
+  s.local.image_items_per_task = static_cast<size_t>(chance->OneOf<int64_t>({2, 1000}));
+  s.local.recover_commits_per_task = static_cast<size_t>(chance->OneOf<int64_t>({7, 10000}));
+  s.local.canaries = planted.local;
+
+  s.weather.request_lost = chance->OneOf<uint64_t>({0, 10, 60});
+  s.weather.answer_lost = chance->OneOf<uint64_t>({0, 20, 80});
+  s.weather.request_twice = chance->OneOf<uint64_t>({0, 30, 150});
+  s.weather.slow = chance->OneOf<uint64_t>({0, 20, 100});
+  s.calm_max = chance->In1000(150) ? absl::InfiniteDuration()
+                                   : absl::Milliseconds(chance->OneOf<int64_t>({20, 50, 150, 400}));
+  s.power_loss = chance->OneOf<uint64_t>({0, 500, 800, 1000});
+  s.full_disk = chance->OneOf<uint64_t>({0, 0, 150});
+  s.sync_failure = chance->OneOf<uint64_t>({0, 0, 100});
+  s.stop = chance->OneOf<uint64_t>({0, 100});
+  s.wall_jump = chance->OneOf<uint64_t>({0, 200});
+  return s;
+}
+
+class Simulation {
+ public:
+  Simulation(uint64_t seed, const Planted& planted, int64_t operations)
+      : world_(seed),
+        settings_(DrawSettings(&world_.chance(), planted)),
+        drive_(&world_.chance()),
+        daemon_(&world_, &drive_, settings_.engine, planted.engine, settings_.local, &result_.history),
+        network_(&world_, &daemon_) {
+    result_.seed = seed;
+    result_.settings = settings_.ToString();
+    world_.SetWriteDelayMax(settings_.write_delay_max);
+    network_.SetWeather(settings_.weather);
+    Scene scene{
+        &world_, &daemon_, &network_, &result_.history, settings_.names, kTtlMsMax, settings_.value_bytes};
+    for (int64_t i = 0; i < settings_.clients; ++i) {
+      const int64_t share = operations / settings_.clients + (i < operations % settings_.clients ? 1 : 0);
+      clients_.push_back(std::make_unique<Client>(i, scene, share, &result_.clients));
+    }
+    for (int64_t i = 0; i < settings_.watchers; ++i) {
+      engine::Selector selector;
+      if (i == 1) selector.prefixes = {"/set/", "/n/"};
+      if (i == 2) selector.names = {"/n/0", "/counter/0", "/queue"};
+      if (i == 3) selector = engine::Selector{{"/queue"}, {"/account/"}};
+      watchers_.push_back(std::make_unique<Watcher>(1000 + i, scene, selector));
+    }
+  }
+
+  Result Run() {
+    Storm();
+    if (ok()) Calm();
+    if (ok()) LastPowerLoss();
+    if (ok()) Judge();
+    daemon_.Crash(End::kKill);
+    Count();
+    return std::move(result_);
+  }
+
+ private:
+  bool ok() const { return result_.failures.empty(); }
+  void Fail(std::string what) { result_.failures.push_back(std::move(what)); }
+
+  // Steps until `done`, keeping a daemon up meanwhile.
+  template <typename Done>
+  bool RunUntil(Done done, std::string_view what) {
+    const uint64_t steps_max = world_.steps() + kStepsMax;
+    const absl::Duration until = world_.Now() + kStuckAfter;
+    while (!done()) {
+      if (!ok()) return false;
+      if (world_.steps() >= steps_max || world_.Now() >= until || !world_.Step()) {
+        std::string who;
+        for (const auto& client : clients_) {
+          if (!client->idle()) absl::StrAppend(&who, "; ", client->Describe());
+        }
+        if (daemon_.up()) {
+          const engine::Stats stats = daemon_.engine().GetStatus().stats;
+          absl::StrAppend(&who, "; queued ", stats.queued, ", in line ", stats.in_line, ", in flight ",
+                          stats.in_flight, ", installed ", daemon_.installed(),
+                          daemon_.ready() ? "" : ", not ready", drive_.full() ? ", disk full" : "");
+        }
+        Fail(absl::StrCat("stuck: ", std::string(what), " never happened", who));
+        return false;
+      }
+      Tend();
+    }
+    return true;
+  }
+
+  // What a supervisor does: a daemon that died is started again.
+  void Tend() {
+    if (drive_.dead() || daemon_.failed() || (daemon_.start_failed() && drive_.sync_failed())) {
+      Crash();
+    } else if (daemon_.stopped()) {
+      // A clean stop loses nothing, whatever comes.
+      stopping_ = false;
+      Crash();
+    } else if (daemon_.start_failed()) {
+      const absl::Status status = *daemon_.start_failed();
+      if (drive_.full()) {
+        drive_.SetRoomy();
+        Crash();
+      } else {
+        Fail(absl::StrCat("the daemon does not start: ", status.ToString()));
+      }
+    }
+  }
+
+  void Crash() {
+    stopping_ = false;
+    if (!daemon_.up()) return;
+    const bool power = drive_.sync_failed() || world_.chance().In1000(settings_.power_loss);
+    daemon_.Crash(power ? End::kPowerLoss : End::kKill);
+    for (const auto& watcher : watchers_) watcher->DaemonDied();
+    world_.After(absl::Microseconds(world_.chance().Between(10, 10000)), [this] { daemon_.Start(); });
+  }
+
+  void Disaster() {
+    if (calm_) return;
+    Chance& chance = world_.chance();
+    const uint64_t draw = chance.Below(1000);
+    uint64_t sum = 0;
+    if (draw < (sum += settings_.full_disk)) {
+      drive_.SetFull(chance.Below(20000));
+      world_.After(absl::Milliseconds(chance.Between(1, 40)), [this] { drive_.SetRoomy(); });
+    } else if (draw < (sum += settings_.sync_failure)) {
+      drive_.FailNextSync();
+    } else if (draw < (sum += settings_.wall_jump)) {
+      world_.JumpWall(absl::Milliseconds(chance.Between(-5000, 5000)));
+    } else if (draw < (sum += settings_.stop)) {
+      if (daemon_.ready() && !stopping_) {
+        stopping_ = true;
+        daemon_.Stop();
+      }
+    } else if (chance.In1000(600)) {
+      // In the middle of a change of the disk.
+      drive_.DieAfter(chance.Below(12) + 1);
+    } else if (daemon_.up()) {
+      Crash();
+    }
+    Brew();
+  }
+
+  void Brew() {
+    if (settings_.calm_max == absl::InfiniteDuration()) return;
+    world_.After(
+        absl::Microseconds(world_.chance().Between(100, absl::ToInt64Microseconds(settings_.calm_max))),
+        [this] { Disaster(); });
+  }
+
+  bool AllIdle() const {
+    return std::all_of(clients_.begin(), clients_.end(), [](const auto& client) { return client->idle(); });
+  }
+
+  void Storm() {
+    daemon_.Start();
+    for (const auto& client : clients_) {
+      world_.After(absl::Microseconds(world_.chance().Between(0, 2000)), [&client] { client->Begin(); });
+    }
+    for (const auto& watcher : watchers_) {
+      world_.After(absl::Microseconds(world_.chance().Between(0, 5000)), [&watcher] { watcher->Begin(); });
+    }
+    Brew();
+    begun_ = world_.Now() + absl::Milliseconds(3);
+    // The worst is over after a while, so that every client comes to an end.
+    const absl::Duration end = world_.Now() + absl::Seconds(4);
+    RunUntil([&] { return (AllIdle() && world_.Now() > begun_) || world_.Now() > end; },
+             "the end of the storm");
+  }
+
+  void Calm() {
+    calm_ = true;
+    drive_.DieAfter(0);
+    drive_.SetRoomy();
+    Weather fair;
+    network_.SetWeather(fair);
+    if (!RunUntil([&] { return AllIdle() && daemon_.ready() && !stopping_; }, "the last answer")) return;
+    for (const auto& watcher : watchers_) watcher->BeSteady();
+    // All TTLs run out, all watchers catch up, all sleepers wake.
+    const absl::Duration settled = world_.Now() + absl::Milliseconds(kTtlMsMax) + absl::Seconds(1);
+    if (!RunUntil([&] { return world_.Now() > settled; }, "calm")) return;
+    for (const auto& watcher : watchers_) watcher->ClaimComplete();
+    for (const auto& client : clients_) client->ClaimSleepers();
+  }
+
+  // Whatever was acknowledged must be there after this.
+  void LastPowerLoss() {
+    daemon_.Crash(End::kPowerLoss);
+    daemon_.Start();
+    if (!RunUntil([&] { return daemon_.ready(); }, "the last start")) return;
+    const absl::Duration settled = world_.Now() + absl::Milliseconds(2 * kTtlMsMax) + absl::Seconds(1);
+    RunUntil([&] { return world_.Now() > settled; }, "calm after the last start");
+  }
+
+  void Judge() {
+    // The state in memory, all of it, as a read that the checkers compare with the log.
+    check::Read all;
+    all.client = -1;
+    all.invoked = world_.nanos();
+    all.newest = true;
+    all.prefix = "/";
+    bool read = false;
+    std::function<void(std::string, check::Version)> page = [&](std::string after, check::Version snapshot) {
+      engine::ListRequest request;
+      request.prefix = "/";
+      request.after_name = after;
+      if (snapshot != 0) request.at = engine::ReadPoint{engine::ReadPoint::At::kVersion, snapshot, {}};
+      daemon_.engine().List(std::move(request), [&](absl::StatusOr<engine::ListResult> result) {
+        if (!result.ok()) return Fail(absl::StrCat("the last listing: ", result.status().ToString()));
+        all.snapshot = result->snapshot;
+        for (const engine::EntryState& entry : result->entries) {
+          all.entries.push_back(check::Entry{entry.name, entry.value, entry.version});
+          if (entry.definition != nullptr && entry.definition->ttl > absl::ZeroDuration()) {
+            Fail(absl::StrCat(entry.name, " outlived its TTL"));
+          }
+        }
+        if (!result->more) {
+          read = true;
+          return;
+        }
+        world_.Post([&page, after = result->entries.back().name, snapshot = result->snapshot] {
+          page(after, snapshot);
+        });
+      });
+    };
+    world_.Post([&page] { page("", 0); });
+    if (!RunUntil([&] { return read; }, "the last listing")) return;
+    all.answered = world_.nanos();
+    result_.history.reads.push_back(std::move(all));
+
+    absl::StatusOr<check::Log> log = daemon_.ReadLog();
+    if (!log.ok()) return Fail(absl::StrCat("the log can't be read: ", log.status().ToString()));
+    result_.log = *std::move(log);
+    result_.violations = check::Check(result_.history, result_.log);
+    for (const check::LogCommit& commit : result_.log) {
+      for (const check::LogChange& change : commit.changes) {
+        if (change.name.substr(0, 3) == "/v/" && change.value && change.value->integer() < 0) {
+          Fail(absl::StrCat(change.name, " broke its validator at ", commit.version));
+        }
+      }
+    }
+  }
+
+  void Count() {
+    result_.trace = world_.trace();
+    result_.steps = world_.steps();
+    result_.virtual_ms = world_.nanos() / 1000000 - 1000000;
+    result_.daemon = daemon_.totals();
+    result_.log_commits = static_cast<int64_t>(result_.log.size());
+    for (const auto& [name, content] : drive_.Contents()) {
+      if (name.substr(0, 4) == "log-") ++result_.segments;
+    }
+    for (const auto& watcher : watchers_) {
+      result_.watch_events += watcher->events();
+      result_.watches_resumed += watcher->resumed();
+      result_.watches_cut += watcher->cut();
+      result_.watch_gaps += watcher->gaps();
+    }
+  }
+
+  Result result_;
+  World world_;
+  const Settings settings_;
+  SimDrive drive_;
+  Daemon daemon_;
+  Network network_;
+  std::vector<std::unique_ptr<Client>> clients_;
+  std::vector<std::unique_ptr<Watcher>> watchers_;
+  absl::Duration begun_;
+  bool calm_ = false;
+  bool stopping_ = false;
+};
+
+}  // namespace
+
+Result Simulate(uint64_t seed, const Planted& planted, int64_t operations) {
+  return Simulation(seed, planted, operations).Run();
+}
+
+void Result::Add(const Result& other) {
+  steps += other.steps;
+  virtual_ms += other.virtual_ms;
+  segments += other.segments;
+  watch_events += other.watch_events;
+  watches_resumed += other.watches_resumed;
+  watches_cut += other.watches_cut;
+  watch_gaps += other.watch_gaps;
+  log_commits += other.log_commits;
+  clients.operations += other.clients.operations;
+  clients.committed += other.clients.committed;
+  clients.conflicts += other.clients.conflicts;
+  clients.rejected += other.clients.rejected;
+  clients.refused += other.clients.refused;
+  clients.resends += other.clients.resends;
+  clients.resends_committed += other.clients.resends_committed;
+  clients.resends_not_committed += other.clients.resends_not_committed;
+  clients.resends_refused += other.clients.resends_refused;
+  clients.outcomes_asked += other.clients.outcomes_asked;
+  clients.unknown += other.clients.unknown;
+  clients.snapshots_too_old += other.clients.snapshots_too_old;
+  clients.slept += other.clients.slept;
+  clients.woken += other.clients.woken;
+  daemon.kills += other.daemon.kills;
+  daemon.power_losses += other.daemon.power_losses;
+  daemon.stops += other.daemon.stops;
+  daemon.sync_failures += other.daemon.sync_failures;
+  daemon.torn_tails += other.daemon.torn_tails;
+  daemon.snapshots += other.daemon.snapshots;
+  daemon.engine.no_space += other.daemon.engine.no_space;
+  daemon.engine.ids_too_old += other.daemon.engine.ids_too_old;
+  daemon.engine.reservations += other.daemon.engine.reservations;
+  daemon.engine.expired += other.daemon.engine.expired;
+  daemon.engine.batches += other.daemon.engine.batches;
+}
+
+std::string Result::Figures() const {
+  return absl::StrCat(
+      clients.operations, " operations, ", log_commits, " commits in the log, ", clients.committed,
+      " acknowledged, ", clients.conflicts, " conflicts, ", clients.rejected, " rejected, ", clients.refused,
+      " refused, ", daemon.engine.expired, " expired; ", daemon.kills, " kills, ", daemon.power_losses,
+      " power losses, ", daemon.sync_failures, " failed syncs, ", daemon.stops, " stops, ",
+      daemon.engine.no_space, " without room, ", daemon.torn_tails, " torn tails; resends ", clients.resends,
+      ": ", clients.resends_committed, " committed, ", clients.resends_not_committed, " not committed, ",
+      clients.resends_refused, " refused, ", clients.unknown, " too old; ", clients.outcomes_asked,
+      " outcomes asked; ", segments, " segments, ", daemon.snapshots, " snapshots; ", watch_events,
+      " watch events, ", watches_resumed, " resumed, ", watches_cut, " cut, ", watch_gaps, " gaps; ",
+      clients.slept, " sleeps, ", clients.woken, " woken; ", clients.snapshots_too_old,
+      " snapshots too old; ", daemon.engine.reservations, " reservations; ", steps, " steps, ", virtual_ms,
+      " ms");
+}
+
+std::string Result::Faults() const {
+  std::string text;
+  for (const std::string& failure : failures) absl::StrAppend(&text, failure, "\n");
+  return absl::StrCat(text, check::ToString(violations));
+}
+
+}  // namespace stm::sim
