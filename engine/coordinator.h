@@ -12,6 +12,7 @@
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "engine/transaction.h"
 
 namespace stm::engine {
@@ -130,6 +131,43 @@ class Writers {
   virtual uint64_t self() const = 0;
   // After `done`, nothing of `writer` is ever committed any more and the sink holds all that was.
   virtual void Close(uint64_t writer, absl::AnyInvocable<void(absl::Status)> done) = 0;
+  // Was `writer` seen running when last looked? Alone, only self() is. A hint: Close alone makes it certain.
+  virtual bool Alive(uint64_t writer) = 0;
+  // The moment, on Loop::Now()'s clock, at which this daemon was last sure that it may commit: what leases of its
+  // sessions may lean on. Alone that is now.
+  virtual absl::Duration ConfirmedAt() = 0;
+};
+
+// EntryStore: entries that are in the store and not in memory. A coordinator that feeds every entry to the sink when it
+// recovers, as a log of one's own does, needs none; one that loads them on first use has it beside Coordinator.
+class EntryStore {
+ public:
+  virtual ~EntryStore() = default;
+  // The newest of each name, tombstones included; of an entry that the store does not hold nothing. Before `done` the
+  // sink holds every commit up to the newest version among them.
+  virtual void Load(std::vector<std::string> names, absl::AnyInvocable<void(absl::StatusOr<std::vector<ImageEntry>>)> done) = 0;
+  // Up to `limit` names under `prefix` in byte order, beginning after `after` ("": from the first).
+  virtual void List(std::string prefix, std::string after, size_t limit,
+                    absl::AnyInvocable<void(absl::StatusOr<std::vector<std::string>>)> done) = 0;
+};
+
+// Intents: stamps under which values are about to be staged, or to be erased, in stores of their own (DESIGN section
+// 11). Durable before the value is written, so that what no commit settles can be found and erased, also after a crash.
+class Intents {
+ public:
+  virtual ~Intents() = default;
+  struct Intent {
+    std::string container;
+    std::string name;   // of the entry
+    std::string stamp;  // used once: (writer, attempt)
+    bool erase = false;  // superseded: to be erased once nobody can read it; else staged, waiting for its commit
+  };
+  // Durable when `done` says so.
+  virtual void Add(std::vector<Intent> intents, absl::AnyInvocable<void(absl::Status)> done) = 0;
+  // Forgets intents: their values are committed, or erased. A commit settles those it names by itself.
+  virtual void Settle(std::vector<std::string> stamps, absl::AnyInvocable<void(absl::Status)> done) = 0;
+  // All that are not settled, in order of their adding.
+  virtual void Pending(absl::AnyInvocable<void(absl::StatusOr<std::vector<Intent>>)> done) = 0;
 };
 
 // LogReader serves commits from as far back as the log is kept. Blocking, off the Loop, any thread.

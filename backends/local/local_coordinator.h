@@ -64,6 +64,8 @@ class LocalCoordinator : public engine::Coordinator, public engine::Writers, pub
   uint64_t store() const override { return store_; }
   uint64_t self() const override { return writer_id_; }
   void Close(uint64_t writer, absl::AnyInvocable<void(absl::Status)> done) override;
+  bool Alive(uint64_t writer) override { return writer == self(); }
+  absl::Duration ConfirmedAt() override { return loop_->Now(); }
 
   // LogReader.
   engine::Version FirstVersion() override { return reader_.FirstVersion(); }

@@ -41,6 +41,8 @@ class MemoryCoordinator : public engine::Coordinator, public engine::Writers, pu
   uint64_t store() const override { return store_; }
   uint64_t self() const override { return writer_; }
   void Close(uint64_t writer, absl::AnyInvocable<void(absl::Status)> done) override;
+  bool Alive(uint64_t writer) override { return writer == self(); }
+  absl::Duration ConfirmedAt() override { return loop_->Now(); }
 
   engine::Version FirstVersion() override;
   absl::StatusOr<std::unique_ptr<engine::LogCursor>> Open(engine::Version from) override;

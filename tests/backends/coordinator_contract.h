@@ -118,6 +118,8 @@ inline void TestCoordinator(const MakeCoordinator& make) {
 
   SECTION("an empty store has a store, a writer and no commits") {
     CHECK(run.under_test->writers().store() != 0);
+    CHECK(run.under_test->writers().Alive(run.under_test->writers().self()));
+    CHECK(run.under_test->writers().ConfirmedAt() > -absl::InfiniteDuration());
     CHECK(run.under_test->writers().self() != 0);
     CHECK(run.replica->version == 0);
     CHECK(run.under_test->reader().FirstVersion() == 0);

@@ -68,6 +68,8 @@ class FakeCoordinator : public Coordinator, public Writers {
   uint64_t store() const override { return 77; }
   uint64_t self() const override { return 5; }
   void Close(uint64_t, absl::AnyInvocable<void(absl::Status)> done) override { done(absl::OkStatus()); }
+  bool Alive(uint64_t writer) override { return writer == self(); }
+  absl::Duration ConfirmedAt() override { return loop_->Now(); }
 
   // Decides the oldest batch.
   void Decide(AppendResult::Outcome outcome) {
