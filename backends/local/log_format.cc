@@ -1,7 +1,6 @@
 #include "backends/local/log_format.h"
 
 #include <charconv>
-#include <cstring>
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
@@ -694,14 +693,20 @@ class LineParser::Scanner {
     return Take("\"");
   }
 
-  // A quoted string without escapes.
+  // A quoted string: printable ASCII at once, others by their reader.
   bool Name(std::string* name) {
     if (at_ == end_ || *at_ != '"') return false;
     const char* begin = at_ + 1;
-    const char* quote = static_cast<const char*>(memchr(begin, '"', static_cast<size_t>(end_ - begin)));
-    if (quote == nullptr || memchr(begin, '\\', static_cast<size_t>(quote - begin)) != nullptr) return false;
-    name->assign(begin, static_cast<size_t>(quote - begin));
-    at_ = quote + 1;
+    const char* end = begin;
+    while (end != end_ && *end >= ' ' && *end <= '~' && *end != '"' && *end != '\\') ++end;
+    if (end != end_ && *end == '"') {
+      name->assign(begin, static_cast<size_t>(end - begin));
+      at_ = end + 1;
+      return true;
+    }
+    Value value;
+    if (!Edn(&value) || !value.is(Type::kString)) return false;
+    *name = value.text();
     return true;
   }
 
