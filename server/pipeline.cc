@@ -97,10 +97,13 @@ class Pipeline final : public grpc::ServerBidiReactor<v1::PipelineRequest, v1::P
   }
 
   void OnCancel() override {
-    absl::ReleasableMutexLock lock(&mutex_);
-    Break();
-    ++holds_;
-    lock.Release();
+    {
+      absl::MutexLock lock(&mutex_);
+      // Finished: no hold keeps it any more, and it has no awaits.
+      if (finished_) return;
+      Break();
+      ++holds_;
+    }
     node_->loop->Post([this] { EndAwaits(); });
   }
 
@@ -362,6 +365,7 @@ class Pipeline final : public grpc::ServerBidiReactor<v1::PipelineRequest, v1::P
   void Answer(uint64_t call, absl::Duration arrived, Method method, Fill fill) {
     absl::StatusCode code;
     bool flush = false;
+    Node* const node = node_;  // once the call is no longer in flight, the stream may be gone
     {
       absl::MutexLock lock(&mutex_);
       --in_flight_;
@@ -402,8 +406,8 @@ class Pipeline final : public grpc::ServerBidiReactor<v1::PipelineRequest, v1::P
         flush = true;
       }
     }
-    node_->metrics.Called(method, code, node_->loop->Now() - arrived);
-    if (flush) node_->executor->Run(engine::Work::kAnswer, [this] { Flush(Held::kYes); });
+    node->metrics.Called(method, code, node->loop->Now() - arrived);
+    if (flush) node->executor->Run(engine::Work::kAnswer, [this] { Flush(Held::kYes); });
   }
 
   // Sends what is ready, or finishes. kYes: gives up one hold. The stream may be gone when this returns.
