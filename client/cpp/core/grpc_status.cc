@@ -34,8 +34,12 @@ std::optional<v1::ErrorDetail> DetailOf(const grpc::Status& status) {
 absl::Status FromGrpc(const grpc::Status& status) {
   if (status.ok()) return absl::OkStatus();
   std::optional<v1::ErrorDetail> detail = DetailOf(status);
-  return FromWire(static_cast<int>(status.error_code()), status.error_message(),
-                  detail.has_value() ? &*detail : nullptr);
+  std::string message = status.error_message();
+  // gRPC's own answer for a call that the daemon does not have.
+  if (status.error_code() == grpc::StatusCode::UNIMPLEMENTED && !detail.has_value()) {
+    message = "the daemon is older than this client and lacks the call (" + message + "): run a newer stmd";
+  }
+  return FromWire(static_cast<int>(status.error_code()), message, detail.has_value() ? &*detail : nullptr);
 }
 
 }  // namespace stm::internal

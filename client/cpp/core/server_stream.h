@@ -27,14 +27,14 @@ class ServerStream {
   template <typename Start>
   explicit ServerStream(Start&& start) : reader_(std::make_shared<Reader>()) {
     reader_->self = reader_;
-    start(&reader_->context, reader_.get());
+    start(reader_->context.get(), reader_.get());
     reader_->StartRead(&reader_->incoming);
     reader_->AddHold();  // reads are started from outside of reactions, too
     reader_->StartCall();
   }
   ~ServerStream() {
-    reader_->context.TryCancel();
-    reader_->LetGo();
+    reader_->context->TryCancel();
+    reader_->End();
   }
   ServerStream(const ServerStream&) = delete;
   ServerStream& operator=(const ServerStream&) = delete;
@@ -102,17 +102,22 @@ class ServerStream {
       }
       return Next::kMessage;
     }
-    void LetGo() {
-      absl::MutexLock lock(&mutex);
-      let_go = true;
-      if (!reading) ReleaseHold();
+    // Waits for OnDone, and lets go of the channel: gRPC's own threads must not be the last to.
+    void End() {
+      {
+        absl::MutexLock lock(&mutex);
+        let_go = true;
+        if (!reading) ReleaseHold();
+        while (!done) changed.Wait(&mutex);
+      }
+      context.reset();
     }
     void ReleaseHold() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
       ended_reading = true;
       if (std::exchange(held, false)) this->RemoveHold();
     }
 
-    grpc::ClientContext context;
+    std::unique_ptr<grpc::ClientContext> context = std::make_unique<grpc::ClientContext>();
     Response incoming;  // of the read that is under way
     std::shared_ptr<Reader> self;
     absl::Mutex mutex;

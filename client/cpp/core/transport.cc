@@ -59,12 +59,11 @@ struct Pending {
 class Stream : public grpc::ClientBidiReactor<v1::PipelineRequest, v1::PipelineResponse>,
                public std::enable_shared_from_this<Stream> {
  public:
-  Stream(const std::shared_ptr<grpc::Channel>& channel, std::shared_ptr<Position> position)
-      : stub_(v1::TransactionService::NewStub(channel)), position_(std::move(position)) {}
+  explicit Stream(std::shared_ptr<Position> position) : position_(std::move(position)) {}
 
-  void Start() {
+  void Start(v1::TransactionService::Stub* stub) {
     self_ = shared_from_this();
-    stub_->async()->Pipeline(&context_, this);
+    stub->async()->Pipeline(context_.get(), this);
     StartRead(&response_);
     // Writes start outside of reactions: OnDone must wait for us.
     AddHold();
@@ -126,7 +125,7 @@ class Stream : public grpc::ClientBidiReactor<v1::PipelineRequest, v1::PipelineR
       if (cause_.ok()) cause_ = cause;
     }
     Die();
-    context_.TryCancel();
+    context_->TryCancel();
   }
 
   absl::Duration silence() const {
@@ -134,9 +133,14 @@ class Stream : public grpc::ClientBidiReactor<v1::PipelineRequest, v1::PipelineR
   }
   void Heard() { heard_.store(Now(), std::memory_order_relaxed); }
 
-  void AwaitDone() {
-    absl::MutexLock lock(&mutex_);
-    while (!done_) done_changed_.Wait(&mutex_);
+  // Waits for OnDone, and lets go of the channel. gRPC's own threads must not be the last to: they would wait for
+  // themselves to end.
+  void End() {
+    {
+      absl::MutexLock lock(&mutex_);
+      while (!done_) done_changed_.Wait(&mutex_);
+    }
+    context_.reset();
   }
 
   void OnReadDone(bool ok) override {
@@ -258,9 +262,8 @@ class Stream : public grpc::ClientBidiReactor<v1::PipelineRequest, v1::PipelineR
     RemoveHold();
   }
 
-  const std::unique_ptr<v1::TransactionService::Stub> stub_;
   const std::shared_ptr<Position> position_;
-  grpc::ClientContext context_;
+  std::unique_ptr<grpc::ClientContext> context_ = std::make_unique<grpc::ClientContext>();
   v1::PipelineResponse response_;
   v1::PipelineRequest request_;      // whoever sets writing_ owns it, until OnWriteDone
   std::shared_ptr<Stream> self_;     // until OnDone
@@ -279,7 +282,7 @@ class Stream : public grpc::ClientBidiReactor<v1::PipelineRequest, v1::PipelineR
 
 Link::~Link() {
   stream_->Break(absl::CancelledError("the client is closed"));
-  stream_->AwaitDone();
+  stream_->End();
 }
 
 bool Link::alive() const { return stream_->alive(); }
@@ -450,8 +453,8 @@ absl::StatusOr<std::shared_ptr<Link>> Transport::Try(const std::string& address,
     return absl::UnavailableError(absl::StrCat(address, " is not ready: ", response.not_ready_because()));
   }
   position_->Adopt(response.header());
-  auto stream = std::make_shared<Stream>(channel, position_);
-  stream->Start();
+  auto stream = std::make_shared<Stream>(position_);
+  stream->Start(v1::TransactionService::NewStub(channel).get());
   return std::make_shared<Link>(address, std::move(channel), std::move(stream));
 }
 

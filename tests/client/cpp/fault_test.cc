@@ -299,7 +299,7 @@ TEST_CASE("unavailable: calls wait for a daemon that comes back, and say what wa
   Proxy proxy(daemon.address());
   stm::ConnectOptions options;
   options.address = proxy.address();
-  options.unavailable_timeout = absl::Milliseconds(300);
+  options.unavailable_timeout = absl::Seconds(1);
   Client client = Must(stm::Connect(options));
   auto r = client.Ref<int64_t>("/r", 0);
   OK(client.Transact([&](Tx& tx) { (void)tx.Get(r); }));

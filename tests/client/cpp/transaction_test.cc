@@ -9,6 +9,7 @@
 #include <thread>
 #include <vector>
 
+#include "stm/recipes.h"
 #include "tests/client/cpp/fixture.h"
 
 namespace blog {
@@ -1023,6 +1024,46 @@ TEST_CASE("memory: a ref that lives in the daemon's memory takes part in transac
     tx.Alter(r, [](int64_t n) { return n + 1; });
   }));
   CHECK(Must(local.Get()) == 1);
+}
+
+TEST_CASE("recipes: a queue, a barrier, a fold") {
+  stm::testing::Daemon daemon = Must(stm::testing::Daemon::Start());
+  Client client = stm::testing::Connected(daemon.address());
+  stm::Queue<std::string> queue(client, "/queue");
+  CHECK_FALSE(Must(queue.TryTake()).has_value());
+  OK(queue.Put("a"));
+  OK(queue.Put("b"));
+  CHECK(Must(queue.Take()) == "a");
+  CHECK(Must(queue.TryTake()) == "b");
+
+  stm::Barrier barrier(client, "/barrier", 3);
+  std::atomic<int> through{0};
+  for (int round = 1; round <= 2; ++round) {
+    std::vector<std::thread> parties;
+    for (int i = 0; i < 2; ++i) {
+      parties.emplace_back([&] {
+        if (barrier.Await().ok()) ++through;
+      });
+    }
+    CHECK(through == 2 * (round - 1));
+    OK(barrier.Await());
+    for (auto& party : parties) party.join();
+    CHECK(through == 2 * round);
+  }
+
+  stm::Fold<int64_t, blog::CreateUser, blog::DeleteUser> users(client, 0, [](int64_t n, const auto& event) {
+    return n + (std::holds_alternative<blog::CreateUser>(event) ? 1 : -1);
+  });
+  OK(users.Update());
+  CHECK(users.state() == 0);
+  OK(client.Transact([](Tx& tx) { tx.Record(blog::CreateUser{"a", "a", {}}); }));
+  OK(client.Transact([](Tx& tx) { tx.Record(blog::CreateUser{"b", "b", {}}); }));
+  OK(users.Update());
+  CHECK(users.state() == 2);
+  OK(users.Update());  // nothing new
+  OK(client.Transact([](Tx& tx) { tx.Record(blog::DeleteUser{"b", {}}); }));
+  OK(users.Update());
+  CHECK(users.state() == 1);
 }
 
 TEST_CASE("async: many at once, more than there are threads") {
