@@ -24,10 +24,12 @@ absl::Status Ballast::Keep() {
   absl::Status status;
   const uint64_t whole_bytes = static_cast<uint64_t>(bytes_);
   if (*size < whole_bytes) {
-    // Written, not merely sized: only written blocks are surely there. Not zeros: some file systems keep those for free.
+    // Written, not merely sized: only written blocks are surely there. Not zeros: some file systems keep
+    // those for free.
     const std::string block(kBlockBytes, '.');
     for (uint64_t at = *size; status.ok() && at < whole_bytes; at += block.size()) {
-      status = (*file)->Write(at, std::string_view(block).substr(0, std::min<uint64_t>(block.size(), whole_bytes - at)));
+      status = (*file)->Write(
+          at, std::string_view(block).substr(0, std::min<uint64_t>(block.size(), whole_bytes - at)));
     }
     if (status.ok()) status = (*file)->Sync();
     if (status.ok()) status = disk_->SyncDirectory();

@@ -1,5 +1,5 @@
-// CRC-32C (Castagnoli), as iSCSI and the log's lines have it: by the processor's own instruction where there is one.
-// Pure; any thread.
+// CRC-32C (Castagnoli), as iSCSI and the log's lines have it: by the processor's own instruction where there
+// is one. Pure; any thread.
 #ifndef STM_BACKENDS_LOCAL_CRC32C_H_
 #define STM_BACKENDS_LOCAL_CRC32C_H_
 

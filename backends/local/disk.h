@@ -1,5 +1,6 @@
-// Disk is the directory that the local coordinator keeps its files in. Thread-safe; blocking; a simulation implements
-// it too, and there an unsynced write may be lost, torn, or leave zeros, and an unsynced rename or create undone.
+// Disk is the directory that the local coordinator keeps its files in. Thread-safe; blocking; a simulation
+// implements it too, and there an unsynced write may be lost, torn, or leave zeros, and an unsynced rename or
+// create undone.
 #ifndef STM_BACKENDS_LOCAL_DISK_H_
 #define STM_BACKENDS_LOCAL_DISK_H_
 

@@ -9,8 +9,7 @@ namespace stm::local {
 absl::StatusOr<bool> LineReader::Next(Line* line) {
   for (;;) {
     const char* from = buffer_.data() + searched_;
-    const char* newline =
-        static_cast<const char*>(std::memchr(from, '\n', buffer_.size() - searched_));
+    const char* newline = static_cast<const char*>(std::memchr(from, '\n', buffer_.size() - searched_));
     if (newline != nullptr || (exhausted_ && at_ < buffer_.size())) {
       size_t end = newline != nullptr ? static_cast<size_t>(newline - buffer_.data()) : buffer_.size();
       line->text = std::string_view(buffer_).substr(at_, end - at_);

@@ -40,8 +40,8 @@ class LineReader {
   const uint64_t end_;
   uint64_t offset_;
   std::string buffer_;
-  size_t at_ = 0;       // in buffer_: where the next line begins
-  size_t searched_ = 0; // in buffer_: no newline from at_ to here
+  size_t at_ = 0;        // in buffer_: where the next line begins
+  size_t searched_ = 0;  // in buffer_: no newline from at_ to here
   bool exhausted_ = false;
 };
 

@@ -43,7 +43,8 @@ absl::StatusOr<std::optional<Instant>> FirstCommitAt(Disk* disk, const Segment& 
 
 }  // namespace
 
-LocalCoordinator::LocalCoordinator(engine::Loop* loop, engine::Executor* executor, Disk* disk, LocalOptions options)
+LocalCoordinator::LocalCoordinator(engine::Loop* loop, engine::Executor* executor, Disk* disk,
+                                   LocalOptions options)
     : loop_(loop),
       executor_(executor),
       disk_(disk),
@@ -62,8 +63,10 @@ void LocalCoordinator::Recover(engine::Sink* sink, absl::AnyInvocable<void(absl:
   recovered_ = std::move(recovered);
   recovery_began_ = loop_->Now();
   // Of a new store; and of this start. 0 means none on the wire.
-  do store_ = loop_->Random(); while (store_ == 0);
-  do writer_id_ = loop_->Random(); while (writer_id_ == 0);
+  do store_ = loop_->Random();
+  while (store_ == 0);
+  do writer_id_ = loop_->Random();
+  while (writer_id_ == 0);
   recovery_ = std::make_unique<Recovery>(disk_, &options_);
   executor_->Run(Work::kHeavy, [this] {
     absl::Status locked = disk_->Lock();
@@ -84,7 +87,8 @@ void LocalCoordinator::InstallChunk(absl::StatusOr<RecoveryChunk> chunk) {
   if (chunk->end) return EndRecovery();
   executor_->Run(Work::kHeavy, [this] { ReadChunk(); });
 
-  if (!chunk->image.entries.empty() || !chunk->image.ids.empty()) sink_->InstallImage(std::move(chunk->image));
+  if (!chunk->image.entries.empty() || !chunk->image.ids.empty())
+    sink_->InstallImage(std::move(chunk->image));
   if (chunk->image_end) {
     id_floor_ = chunk->image_end->id_floor;
     sink_->EndImage(chunk->image_end->version, chunk->image_end->at, chunk->image_end->id_floor);
@@ -92,10 +96,10 @@ void LocalCoordinator::InstallChunk(absl::StatusOr<RecoveryChunk> chunk) {
   for (RecoveredCommit& recovered : chunk->commits) {
     absl::Status installed = sink_->Install(std::move(recovered.commit));
     if (!installed.ok()) {
-      recovery_status_ =
-          absl::Status(installed.code(), absl::StrCat(chunk->path, ":", recovered.line, ": ", installed.message(),
-                                                      ": mend the line and run `stmctl log seal ", chunk->path,
-                                                      "`, or restore a backup"));
+      recovery_status_ = absl::Status(
+          installed.code(),
+          absl::StrCat(chunk->path, ":", recovered.line, ": ", installed.message(),
+                       ": mend the line and run `stmctl log seal ", chunk->path, "`, or restore a backup"));
       return;
     }
   }
@@ -126,10 +130,10 @@ void LocalCoordinator::EndRecovery() {
       snapshot_after_bytes_ = static_cast<uint64_t>(options_.snapshot_bytes);
       stats_.commits_recovered = found.commits;
       stats_.torn_tails = found.torn_line != 0 ? 1 : 0;
-      spdlog::info("log_recovered store={} writer={} version={} commits={} snapshot={} fresh={} seconds={:.3f}",
-                   Hex(store_), Hex(writer_id_), found.last, found.commits,
-                   snapshots_.empty() ? 0 : snapshots_.back(), fresh,
-                   absl::ToDoubleSeconds(loop_->Now() - recovery_began_));
+      spdlog::info(
+          "log_recovered store={} writer={} version={} commits={} snapshot={} fresh={} seconds={:.3f}",
+          Hex(store_), Hex(writer_id_), found.last, found.commits, snapshots_.empty() ? 0 : snapshots_.back(),
+          fresh, absl::ToDoubleSeconds(loop_->Now() - recovery_began_));
       auto recovered = std::move(recovered_);
       recovered(absl::OkStatus());
       KeepBallast();
@@ -231,8 +235,8 @@ void LocalCoordinator::Barrier(absl::AnyInvocable<void(absl::StatusOr<Version>)>
 void LocalCoordinator::Close(uint64_t writer, absl::AnyInvocable<void(absl::Status)> done) {
   absl::Status status;
   if (writer == writer_id_) {
-    status = absl::FailedPreconditionError(
-        absl::StrCat("log: writer ", Hex(writer), " is this daemon's own: its commits are known without closing it"));
+    status = absl::FailedPreconditionError(absl::StrCat(
+        "log: writer ", Hex(writer), " is this daemon's own: its commits are known without closing it"));
   }
   loop_->Post([done = std::move(done), status = std::move(status)]() mutable { done(std::move(status)); });
 }
@@ -254,7 +258,9 @@ void LocalCoordinator::StartPrefill() {
 
 void LocalCoordinator::KeepBallast() {
   // A snapshot may be spending it.
-  if (keeping_ballast_ || snapshot_ != nullptr || stopping_ || broken_ || !ballast_.wanted() || ballast_.whole()) return;
+  if (keeping_ballast_ || snapshot_ != nullptr || stopping_ || broken_ || !ballast_.wanted() ||
+      ballast_.whole())
+    return;
   keeping_ballast_ = true;
   executor_->Run(Work::kHeavy, [this] {
     absl::Status status = ballast_.Keep();
@@ -270,7 +276,8 @@ void LocalCoordinator::KeepBallast() {
 void LocalCoordinator::Snapshot(absl::AnyInvocable<void(absl::StatusOr<Version>)> done) {
   if (broken_) return;
   if (stopping_) {
-    loop_->Post([done = std::move(done)]() mutable { done(absl::UnavailableError("snapshot: the daemon stops")); });
+    loop_->Post(
+        [done = std::move(done)]() mutable { done(absl::UnavailableError("snapshot: the daemon stops")); });
     return;
   }
   StartSnapshot();

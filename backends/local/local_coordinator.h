@@ -1,9 +1,9 @@
-// LocalCoordinator orders the commits of one daemon that runs alone and keeps them in a directory: a log that people can
-// read, and snapshots of what it comes to (DESIGN section 6). Coordinator's and Writers' methods on the Loop;
-// LogReader's off it, from any thread.
-// Always: a batch is answered only when all of it is durable; batches are decided in the order they are given; one
-// write task at most is under way. After an error that leaves the log's state unknown nothing is answered any more.
-// It goes after Stop's `done`, or after its Loop and Executor have ended.
+// LocalCoordinator orders the commits of one daemon that runs alone and keeps them in a directory: a log that
+// people can read, and snapshots of what it comes to (DESIGN section 6). Coordinator's and Writers' methods
+// on the Loop; LogReader's off it, from any thread. Always: a batch is answered only when all of it is
+// durable; batches are decided in the order they are given; one write task at most is under way. After an
+// error that leaves the log's state unknown nothing is answered any more. It goes after Stop's `done`, or
+// after its Loop and Executor have ended; and before its Sink, of which it may hold an image.
 #ifndef STM_BACKENDS_LOCAL_LOCAL_COORDINATOR_H_
 #define STM_BACKENDS_LOCAL_LOCAL_COORDINATOR_H_
 
@@ -31,19 +31,19 @@ namespace stm::local {
 
 // Counters since the start, and gauges.
 struct LocalStats {
-  int64_t batches = 0;      // durable
+  int64_t batches = 0;  // durable
   int64_t commits = 0;
-  int64_t bytes = 0;        // of log written
-  int64_t no_space = 0;     // batches that found no room
-  int64_t snapshots = 0;    // written
+  int64_t bytes = 0;                     // of log written
+  int64_t no_space = 0;                  // batches that found no room
+  int64_t snapshots = 0;                 // written
   engine::Version snapshot_version = 0;  // of the newest; 0: none
-  int64_t segments = 0;     // kept
-  int64_t log_bytes = 0;    // of all of them
+  int64_t segments = 0;                  // kept
+  int64_t log_bytes = 0;                 // of all of them
   int64_t segments_dropped = 0;
   int64_t commits_recovered = 0;
-  int64_t torn_tails = 0;   // cut at this start
+  int64_t torn_tails = 0;  // cut at this start
   bool ballast_whole = false;
-  bool no_room = false;     // the last batch found none
+  bool no_room = false;  // the last batch found none
 };
 
 class LocalCoordinator : public engine::Coordinator, public engine::Writers, public engine::LogReader {
@@ -52,9 +52,9 @@ class LocalCoordinator : public engine::Coordinator, public engine::Writers, pub
   LocalCoordinator(engine::Loop* loop, engine::Executor* executor, Disk* disk, LocalOptions options);
   ~LocalCoordinator() override;
 
-  // Coordinator. Recover takes the directory's lock. FAILED_PRECONDITION: another process has it. DATA_LOSS and
-  // UNIMPLEMENTED name file and line. Barrier answers at once, before it returns: installed state is never behind an
-  // answered commit.
+  // Coordinator. Recover takes the directory's lock. FAILED_PRECONDITION: another process has it. DATA_LOSS
+  // and UNIMPLEMENTED name file and line. Barrier answers at once, before it returns: installed state is
+  // never behind an answered commit.
   void Recover(engine::Sink* sink, absl::AnyInvocable<void(absl::Status)> recovered) override;
   void Append(engine::Batch batch, absl::AnyInvocable<void(engine::AppendResult)> done) override;
   void Barrier(absl::AnyInvocable<void(absl::StatusOr<engine::Version>)> done) override;
@@ -72,16 +72,17 @@ class LocalCoordinator : public engine::Coordinator, public engine::Writers, pub
   absl::StatusOr<std::unique_ptr<engine::LogCursor>> Open(engine::Version from) override {
     return reader_.Open(from);
   }
-  absl::StatusOr<std::vector<engine::LogCursor::Item>> History(const std::string& name, engine::Version before,
-                                                              size_t limit) override {
+  absl::StatusOr<std::vector<engine::LogCursor::Item>> History(const std::string& name,
+                                                               engine::Version before,
+                                                               size_t limit) override {
     return reader_.History(name, before, limit);
   }
 
-  // Writes a snapshot of what is installed now, or joins one that has begun; its version. RESOURCE_EXHAUSTED: no room,
-  // not even with the ballast. On the Loop.
+  // Writes a snapshot of what is installed now, or joins one that has begun; its version. RESOURCE_EXHAUSTED:
+  // no room, not even with the ballast. On the Loop.
   void Snapshot(absl::AnyInvocable<void(absl::StatusOr<engine::Version>)> done);
-  // Waits for what is under way, writes the :stop line; then the directory may be opened again. No Append after it. On
-  // the Loop.
+  // Waits for what is under way, writes the :stop line; then the directory may be opened again. No Append
+  // after it. On the Loop.
   void Stop(absl::AnyInvocable<void(absl::Status)> done);
   // On the Loop.
   LocalStats stats() const;
@@ -133,10 +134,10 @@ class LocalCoordinator : public engine::Coordinator, public engine::Writers, pub
 
   uint64_t store_ = 0;
   uint64_t writer_id_ = 0;
-  engine::Version next_ = 1;       // the version to give next
-  engine::Version used_ = 0;       // when recovered: not to be given again
-  engine::Version durable_ = 0;    // the newest durable one, as the Loop knows
-  engine::Version answered_ = 0;   // and told
+  engine::Version next_ = 1;      // the version to give next
+  engine::Version used_ = 0;      // when recovered: not to be given again
+  engine::Version durable_ = 0;   // the newest durable one, as the Loop knows
+  engine::Version answered_ = 0;  // and told
   bool writing_ = false;
   std::deque<Pending> queue_;
   uint64_t bytes_since_snapshot_ = 0;

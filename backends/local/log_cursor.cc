@@ -97,7 +97,8 @@ class Cursor : public LogCursor {
   absl::Status Read(const LineReader::Line& line, std::vector<Item>* items) {
     if (IsBlank(line.text)) return absl::OkStatus();
     std::optional<Trailer> trailer = ReadTrailer(line.text);
-    if (!trailer) return absl::DataLossError("the line's sum is wrong: it was changed while the daemon ran: stop it");
+    if (!trailer)
+      return absl::DataLossError("the line's sum is wrong: it was changed while the daemon ran: stop it");
     absl::StatusOr<LogLine> read = parser_.Parse(line.text.substr(0, trailer->body_size), trailer->hashes);
     if (!read.ok()) return read.status();
     if (read->kind != LogLine::Kind::kCommit) return absl::OkStatus();
@@ -139,8 +140,9 @@ absl::StatusOr<LogCursor::Item> ReplayedValues::Replay(std::shared_ptr<CommitRec
     if (change.kind == Kind::kDefine) continue;
     if (change.expected_hash) {
       if (!item.before_known[i]) {
-        return absl::DataLossError(absl::StrCat("version ", commit->version, ": ", change.name,
-                                                ": no line before it in this file sets the value that :apply changes"));
+        return absl::DataLossError(
+            absl::StrCat("version ", commit->version, ": ", change.name,
+                         ": no line before it in this file sets the value that :apply changes"));
       }
       auto applied = engine::Apply(*change.operation, item.before[i]);
       auto* done = std::get_if<engine::Applied>(&applied);
@@ -184,7 +186,8 @@ absl::StatusOr<std::unique_ptr<LogCursor>> SegmentReader::Open(Version from) {
     }
     absl::StatusOr<std::unique_ptr<File>> file = OpenSegment(disk_, *segment);
     // Dropped in between: the extent says so now.
-    if (absl::IsOutOfRange(file.status()) && extent_->Get().segments.front().first != state.segments.front().first) {
+    if (absl::IsOutOfRange(file.status()) &&
+        extent_->Get().segments.front().first != state.segments.front().first) {
       continue;
     }
     if (!file.ok()) return file.status();
@@ -193,7 +196,8 @@ absl::StatusOr<std::unique_ptr<LogCursor>> SegmentReader::Open(Version from) {
 }
 
 absl::StatusOr<std::vector<LogCursor::Item>> SegmentReader::HistoryOfSegment(const Segment& segment,
-                                                                            const std::string& name, Version before) {
+                                                                             const std::string& name,
+                                                                             Version before) {
   absl::StatusOr<std::unique_ptr<File>> file = OpenSegment(disk_, segment);
   if (!file.ok()) return file.status();
   std::string quoted;

@@ -1,6 +1,7 @@
-// SegmentReader serves the log's commits out of its files while the writer appends to them: never past what the extent
-// says is durable. Thread-safe; blocking; off the Loop. A cursor serves one thread at a time.
-// An operation's value needs the lines before it in the same segment, so a cursor reads each segment from its start.
+// SegmentReader serves the log's commits out of its files while the writer appends to them: never past what
+// the extent says is durable. Thread-safe; blocking; off the Loop. A cursor serves one thread at a time. An
+// operation's value needs the lines before it in the same segment, so a cursor reads each segment from its
+// start.
 #ifndef STM_BACKENDS_LOCAL_LOG_CURSOR_H_
 #define STM_BACKENDS_LOCAL_LOG_CURSOR_H_
 
@@ -31,14 +32,14 @@ class SegmentReader : public engine::LogReader {
   engine::Version FirstVersion() override;
   absl::StatusOr<std::unique_ptr<engine::LogCursor>> Open(engine::Version from) override;
   // Each commit is shown with the change of `name` alone.
-  absl::StatusOr<std::vector<engine::LogCursor::Item>> History(const std::string& name, engine::Version before,
-                                                              size_t limit) override;
+  absl::StatusOr<std::vector<engine::LogCursor::Item>> History(const std::string& name,
+                                                               engine::Version before, size_t limit) override;
 
  private:
   // The commits of one segment that changed `name`, oldest first; the first one's `before` may be unknown.
   absl::StatusOr<std::vector<engine::LogCursor::Item>> HistoryOfSegment(const Segment& segment,
-                                                                       const std::string& name,
-                                                                       engine::Version before);
+                                                                        const std::string& name,
+                                                                        engine::Version before);
 
   Disk* const disk_;
   const LogExtent* const extent_;
@@ -50,7 +51,8 @@ class ReplayedValues {
   // `from_beginning`: no commit was before those that are replayed, so what is not known is absent.
   explicit ReplayedValues(bool from_beginning) : complete_(from_beginning) {}
 
-  // Fills in the values of operations, and kinds where they are known; checks their hashes, and tells the values before. DATA_LOSS names the entry.
+  // Fills in the values of operations, and kinds where they are known; checks their hashes, and tells the
+  // values before. DATA_LOSS names the entry.
   absl::StatusOr<engine::LogCursor::Item> Replay(std::shared_ptr<engine::CommitRecord> commit);
   // Between segments: forgets, if there is too much.
   void Bound();

@@ -1,5 +1,5 @@
-// LogExtent is what of the log may be read now: its segments, oldest first, and how far the newest is durable. The
-// writer moves it on after each sync; readers ask it and never look past it. Thread-safe.
+// LogExtent is what of the log may be read now: its segments, oldest first, and how far the newest is
+// durable. The writer moves it on after each sync; readers ask it and never look past it. Thread-safe.
 // Always: segments ascend by `first`; only the last one grows; none is named before its header is durable.
 #ifndef STM_BACKENDS_LOCAL_LOG_EXTENT_H_
 #define STM_BACKENDS_LOCAL_LOG_EXTENT_H_
@@ -18,10 +18,10 @@
 namespace stm::local {
 
 struct Segment {
-  std::string name;           // of the file
-  engine::Version first = 0;  // every version in it is at or above
-  engine::Version before = 0; // the last version before this segment; 0: none
-  uint64_t end = 0;           // bytes that may be read
+  std::string name;            // of the file
+  engine::Version first = 0;   // every version in it is at or above
+  engine::Version before = 0;  // the last version before this segment; 0: none
+  uint64_t end = 0;            // bytes that may be read
 };
 
 class LogExtent {

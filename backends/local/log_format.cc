@@ -12,7 +12,8 @@
 namespace stm::local {
 namespace {
 
-// A line holds values of up to kValueDepthMax inside its maps, and inside operations: (at [path] (assoc key value)).
+// A line holds values of up to kValueDepthMax inside its maps, and inside operations: (at [path] (assoc key
+// value)).
 constexpr int kLineDepthMax = kValueDepthMax + 8;
 
 using engine::CommitRecord;
@@ -90,9 +91,8 @@ std::optional<int64_t> ReadInteger(std::string_view text) {
 
 bool IsDefault(EntryKind kind, const Definition* definition) {
   if (kind == EntryKind::kAtom) return false;
-  return definition == nullptr ||
-         (definition->container.empty() && definition->validator == nullptr && definition->session_id.empty() &&
-          definition->ttl == absl::ZeroDuration());
+  return definition == nullptr || (definition->container.empty() && definition->validator == nullptr &&
+                                   definition->session_id.empty() && definition->ttl == absl::ZeroDuration());
 }
 
 // Pairs of a map, one after another.
@@ -177,8 +177,8 @@ std::string FileName(std::string_view prefix, Version version) {
 }
 
 std::optional<Version> ParseFileName(std::string_view prefix, std::string_view name) {
-  if (name.size() != prefix.size() + kVersionDigits + kSuffix.size() || name.substr(0, prefix.size()) != prefix ||
-      name.substr(name.size() - kSuffix.size()) != kSuffix) {
+  if (name.size() != prefix.size() + kVersionDigits + kSuffix.size() ||
+      name.substr(0, prefix.size()) != prefix || name.substr(name.size() - kSuffix.size()) != kSuffix) {
     return std::nullopt;
   }
   std::string_view digits = name.substr(prefix.size(), kVersionDigits);
@@ -193,7 +193,9 @@ std::optional<Version> ParseFileName(std::string_view prefix, std::string_view n
 std::string LogName(Version first) { return FileName(kLogPrefix, first); }
 std::string SnapshotName(Version version) { return FileName(kSnapshotPrefix, version); }
 std::optional<Version> ParseLogName(std::string_view name) { return ParseFileName(kLogPrefix, name); }
-std::optional<Version> ParseSnapshotName(std::string_view name) { return ParseFileName(kSnapshotPrefix, name); }
+std::optional<Version> ParseSnapshotName(std::string_view name) {
+  return ParseFileName(kSnapshotPrefix, name);
+}
 
 std::string Hex(uint64_t number) {
   std::string text;
@@ -203,7 +205,8 @@ std::string Hex(uint64_t number) {
 
 // --- Writing ---
 
-void AppendTrailer(size_t line_begin, Version durable, const std::vector<uint32_t>& hashes, std::string* out) {
+void AppendTrailer(size_t line_begin, Version durable, const std::vector<uint32_t>& hashes,
+                   std::string* out) {
   Put(" ;", out);
   PutInteger(durable, out);
   out->push_back(' ');
@@ -427,7 +430,8 @@ void LinePrinter::Id(const engine::ImageId& id, std::string* out) {
   Put("}\n", out);
 }
 
-void LinePrinter::SnapshotEnd(Version id_floor, int64_t entries, int64_t ids, uint32_t crc, std::string* out) {
+void LinePrinter::SnapshotEnd(Version id_floor, int64_t entries, int64_t ids, uint32_t crc,
+                              std::string* out) {
   Put("{:floor ", out);
   PutInteger(id_floor, out);
   Put(" :entries ", out);
@@ -450,7 +454,8 @@ std::optional<Trailer> ReadTrailer(std::string_view line) {
   if (!crc || line[crc_at - 1] != ' ' || Crc32c(line.substr(0, crc_at)) != *crc) return std::nullopt;
   // Back over the hashes and the version to the last ';'.
   size_t semicolon = line.rfind(';', crc_at - 1);
-  if (semicolon == std::string_view::npos || semicolon == 0 || line[semicolon - 1] != ' ') return std::nullopt;
+  if (semicolon == std::string_view::npos || semicolon == 0 || line[semicolon - 1] != ' ')
+    return std::nullopt;
   std::string_view fields = line.substr(semicolon + 1, crc_at - 1 - (semicolon + 1));
   size_t space = fields.find(' ');
   std::optional<int64_t> durable = ReadInteger(fields.substr(0, space));
@@ -492,8 +497,8 @@ namespace {
 absl::Status Malformed(absl::string_view what) { return absl::DataLossError(what); }
 
 absl::Status Unknown(absl::string_view what) {
-  return absl::UnimplementedError(
-      absl::StrCat(what, " is not known to this build (format ", kFormat, "): start the version of stmd that wrote it"));
+  return absl::UnimplementedError(absl::StrCat(what, " is not known to this build (format ", kFormat,
+                                               "): start the version of stmd that wrote it"));
 }
 
 absl::Status Wanted(absl::string_view key, absl::string_view type, const Value& found) {
@@ -563,7 +568,8 @@ absl::StatusOr<ReadDefinition> DefinitionOf(std::string_view name, const Value& 
     const std::string printed = ToEdn(key);
     if (printed == ":kind") {
       if (!item.is(Type::kKeyword)) return Wanted(where(printed), ":ref or :atom", item);
-      if (item.text() != "ref" && item.text() != "atom") return Unknown(where(absl::StrCat(":kind ", ToEdn(item))));
+      if (item.text() != "ref" && item.text() != "atom")
+        return Unknown(where(absl::StrCat(":kind ", ToEdn(item))));
       read.kind = item.text() == "atom" ? EntryKind::kAtom : EntryKind::kRef;
     } else if (printed == ":container") {
       absl::StatusOr<std::string> text = TextOf(where(printed), item);
@@ -625,7 +631,8 @@ class Changes {
   bool indexed_ = false;
 };
 
-absl::Status AddOperation(Changes* changes, std::string name, const Value& form, std::optional<uint32_t> hash) {
+absl::Status AddOperation(Changes* changes, std::string name, const Value& form,
+                          std::optional<uint32_t> hash) {
   absl::StatusOr<engine::Operation> operation = engine::OperationFromEdnForm(form);
   if (!operation.ok()) return Blame(absl::StrCat(":apply ", name), operation.status());
   EntryChange& change = changes->Add(std::move(name), Kind::kSet);
@@ -636,8 +643,8 @@ absl::Status AddOperation(Changes* changes, std::string name, const Value& form,
 
 }  // namespace
 
-// Reads what LinePrinter prints, left to right. Every method returns false when the text goes on otherwise; the line is
-// then read the slow way, which also says what is wrong with it.
+// Reads what LinePrinter prints, left to right. Every method returns false when the text goes on otherwise;
+// the line is then read the slow way, which also says what is wrong with it.
 class LineParser::Scanner {
  public:
   explicit Scanner(std::string_view text) : at_(text.data()), end_(text.data() + text.size()) {}
@@ -822,7 +829,8 @@ bool LineParser::ParseCommitFast(std::string_view body, const std::vector<uint32
   return scan.Take("}") && scan.AtEnd();
 }
 
-absl::StatusOr<LogLine> LineParser::Parse(std::string_view body, const std::vector<uint32_t>& hashes, Hashes mode) {
+absl::StatusOr<LogLine> LineParser::Parse(std::string_view body, const std::vector<uint32_t>& hashes,
+                                          Hashes mode) {
   LogLine line;
   if (mode == Hashes::kRequired) {
     line.commit = std::make_shared<CommitRecord>();
@@ -969,7 +977,8 @@ absl::StatusOr<LogLine> LineParser::ParseSlowly(std::string_view body, const std
     });
   }
   if (status.ok() && mode == Hashes::kRequired && applied != hashes.size()) {
-    status = Malformed(absl::StrCat(":apply has ", applied, " entries, the trailer ", hashes.size(), " hashes"));
+    status =
+        Malformed(absl::StrCat(":apply has ", applied, " entries, the trailer ", hashes.size(), " hashes"));
   }
   if (status.ok()) status = named_map("create", add_value(Kind::kCreate));
   if (status.ok()) {
@@ -1108,7 +1117,8 @@ absl::StatusOr<SnapshotLine> LineParser::ParseSnapshot(std::string_view body) {
     }
     if (!status.ok()) return status;
   }
-  if (needed != (line.kind == SnapshotLine::Kind::kHeader ? 4u : 3u)) return Malformed("the line lacks a key");
+  if (needed != (line.kind == SnapshotLine::Kind::kHeader ? 4u : 3u))
+    return Malformed("the line lacks a key");
   return line;
 }
 

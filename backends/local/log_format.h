@@ -1,9 +1,9 @@
 // The text of log and snapshot files, one commit a line, as DESIGN section 6 shows it. A line of the log:
 //   {:version 42 :at #inst "..." :tx #uuid "..." :by {..} :set {..} ...} ;41 9c2e11d0 1a2b3c4d
-// Behind the ';': the newest version known durable when the line was written, eight hex digits of the hash of each
-// value that :apply made, in order, and the crc32c of all before it in the line.
-// What is printed here is read by the fast way; what a person wrote by hand (other order, spaces) by the slow one, to
-// the same result. Pure; a LinePrinter or LineParser serves one thread at a time.
+// Behind the ';': the newest version known durable when the line was written, eight hex digits of the hash of
+// each value that :apply made, in order, and the crc32c of all before it in the line. What is printed here is
+// read by the fast way; what a person wrote by hand (other order, spaces) by the slow one, to the same
+// result. Pure; a LinePrinter or LineParser serves one thread at a time.
 #ifndef STM_BACKENDS_LOCAL_LOG_FORMAT_H_
 #define STM_BACKENDS_LOCAL_LOG_FORMAT_H_
 
@@ -29,8 +29,8 @@ inline constexpr size_t kOperationValueBytesMin = 64;
 
 // --- Names of files ---
 
-std::string LogName(engine::Version first);           // log-0000000000000000042.edn
-std::string SnapshotName(engine::Version version);    // snapshot-0000000000000000042.edn
+std::string LogName(engine::Version first);         // log-0000000000000000042.edn
+std::string SnapshotName(engine::Version version);  // snapshot-0000000000000000042.edn
 std::optional<engine::Version> ParseLogName(std::string_view name);
 std::optional<engine::Version> ParseSnapshotName(std::string_view name);
 // 16 hex digits.
@@ -38,14 +38,15 @@ std::string Hex(uint64_t number);
 
 // --- Writing ---
 
-// Names whose whole value an earlier line of this segment holds as the newest but for operations, so that an operation
-// may stand for the next. Only names that ever could be written as an operation are in it.
+// Names whose whole value an earlier line of this segment holds as the newest but for operations, so that an
+// operation may stand for the next. Only names that ever could be written as an operation are in it.
 using RootedNames = absl::flat_hash_set<std::string>;
 
 class LinePrinter {
  public:
   // Appends the line and its newline. `rooted`: null: no operations. Updated.
-  void Commit(const engine::CommitRecord& commit, engine::Version durable, RootedNames* rooted, std::string* out);
+  void Commit(const engine::CommitRecord& commit, engine::Version durable, RootedNames* rooted,
+              std::string* out);
   void LogHeader(uint64_t store, engine::Version first, engine::Version durable, std::string* out);
   void Start(engine::Version version, Instant at, uint64_t writer, engine::Version durable, std::string* out);
   void Stop(engine::Version version, Instant at, engine::Version durable, std::string* out);
@@ -63,13 +64,15 @@ class LinePrinter {
   int64_t second_ = INT64_MIN;  // whose text this is
   std::string second_text_;     // "2026-11-22T03:00:00"
   // Of the commit being printed.
-  std::vector<std::optional<Value>> forms_;  // one a change, or none at all: the operation that stands for the value
+  std::vector<std::optional<Value>>
+      forms_;  // one a change, or none at all: the operation that stands for the value
   std::vector<uint32_t> hashes_;
 };
 
-// Appends the trailer of a line that begins at `line_begin` in *out, and its newline: what a seal puts behind a line
-// that a person wrote.
-void AppendTrailer(size_t line_begin, engine::Version durable, const std::vector<uint32_t>& hashes, std::string* out);
+// Appends the trailer of a line that begins at `line_begin` in *out, and its newline: what a seal puts behind
+// a line that a person wrote.
+void AppendTrailer(size_t line_begin, engine::Version durable, const std::vector<uint32_t>& hashes,
+                   std::string* out);
 
 // --- Reading ---
 
@@ -87,7 +90,8 @@ bool IsBlank(std::string_view line);
 struct LogLine {
   enum class Kind : uint8_t { kHeader, kCommit, kStart, kStop };
   Kind kind = Kind::kCommit;
-  std::shared_ptr<engine::CommitRecord> commit;  // of kCommit. Changes of :apply: operation and expected_hash, no value
+  std::shared_ptr<engine::CommitRecord>
+      commit;  // of kCommit. Changes of :apply: operation and expected_hash, no value
   // Of the others.
   engine::Version version = 0;  // :first, :start, :stop
   uint64_t store = 0;
@@ -108,7 +112,8 @@ struct SnapshotLine {
   int64_t ids = 0;
 };
 
-// The kind of a line by how it begins, as this build prints it; nullopt: it begins in no such way. Parses nothing.
+// The kind of a line by how it begins, as this build prints it; nullopt: it begins in no such way. Parses
+// nothing.
 std::optional<LogLine::Kind> KindOf(std::string_view line);
 // Of a commit's line that begins as this build prints it: its version, without parsing the rest.
 std::optional<engine::Version> VersionOf(std::string_view line);
@@ -120,8 +125,8 @@ enum class Hashes : uint8_t {
 
 class LineParser {
  public:
-  // `body`: a line without its trailer. UNIMPLEMENTED: a format, key or rule that this build does not know. DATA_LOSS:
-  // not a line of a log. The caller adds where.
+  // `body`: a line without its trailer. UNIMPLEMENTED: a format, key or rule that this build does not know.
+  // DATA_LOSS: not a line of a log. The caller adds where.
   absl::StatusOr<LogLine> Parse(std::string_view body, const std::vector<uint32_t>& hashes,
                                 Hashes mode = Hashes::kRequired);
   absl::StatusOr<SnapshotLine> ParseSnapshot(std::string_view body);
@@ -130,7 +135,8 @@ class LineParser {
   class Scanner;
   bool ParseCommitFast(std::string_view body, const std::vector<uint32_t>& hashes, Hashes mode,
                        engine::CommitRecord* commit);
-  absl::StatusOr<LogLine> ParseSlowly(std::string_view body, const std::vector<uint32_t>& hashes, Hashes mode);
+  absl::StatusOr<LogLine> ParseSlowly(std::string_view body, const std::vector<uint32_t>& hashes,
+                                      Hashes mode);
 
   // What the next line most likely says again.
   std::string by_text_;

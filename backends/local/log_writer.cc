@@ -149,8 +149,9 @@ absl::Status LogWriter::Start(const Recovered& recovered, uint64_t store, uint64
     }
     absl::Status status;
     if (recovered.tail_size > end_) status = file_->Truncate(end_);
-    // The :start line says that all before it is durable: first it is made so, its place in the directory too (a process
-    // killed between a file's creation and the directory's sync leaves a file that a power loss would take).
+    // The :start line says that all before it is durable: first it is made so, its place in the directory too
+    // (a process killed between a file's creation and the directory's sync leaves a file that a power loss
+    // would take).
     if (status.ok()) status = file_->Sync();
     if (status.ok()) status = disk_->SyncDirectory();
     if (!status.ok()) return status;
@@ -258,7 +259,8 @@ absl::Status LogWriter::Prefill() {
     if (prefill_name_ != name) return absl::OkStatus();
     const uint64_t from = std::max(prefill_end_, reserved_end_);
     if (from >= target) break;
-    std::string_view piece = std::string_view(newlines).substr(0, std::min<uint64_t>(newlines.size(), target - from));
+    std::string_view piece =
+        std::string_view(newlines).substr(0, std::min<uint64_t>(newlines.size(), target - from));
     absl::Status status = (*file)->Write(from, piece);
     if (absl::IsResourceExhausted(status)) {
       // Commits need what room there is. Not tried again in this segment.

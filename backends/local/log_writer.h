@@ -1,8 +1,8 @@
-// LogWriter appends batches to the newest segment: one write and one sync a batch, then they are durable and the extent
-// says so. It starts new segments, and writes the active one ahead with newlines (prefill).
-// Start, Append and Stop: off the Loop, one at a time, each seeing what the one before left. Prefill: off the Loop, beside
-// them. Blocking.
-// Always: a batch lies in one segment; what is behind end_ in the file is newlines or a batch that nobody was told of.
+// LogWriter appends batches to the newest segment: one write and one sync a batch, then they are durable and
+// the extent says so. It starts new segments, and writes the active one ahead with newlines (prefill). Start,
+// Append and Stop: off the Loop, one at a time, each seeing what the one before left. Prefill: off the Loop,
+// beside them. Blocking. Always: a batch lies in one segment; what is behind end_ in the file is newlines or
+// a batch that nobody was told of.
 #ifndef STM_BACKENDS_LOCAL_LOG_WRITER_H_
 #define STM_BACKENDS_LOCAL_LOG_WRITER_H_
 
@@ -42,8 +42,8 @@ class LogWriter {
   LogWriter(Disk* disk, const LocalOptions* options, engine::Loop* loop, LogExtent* extent)
       : disk_(disk), options_(options), loop_(loop), extent_(extent) {}
 
-  // Cuts what recovery found torn, makes the first file of a new store, and writes the :start line. `store` is the
-  // recovered one, or a new one's.
+  // Cuts what recovery found torn, makes the first file of a new store, and writes the :start line. `store`
+  // is the recovered one, or a new one's.
   absl::Status Start(const Recovered& recovered, uint64_t store, uint64_t writer);
   // All batches with one write and one sync; their records have their versions.
   Result Append(const std::vector<const engine::Batch*>& batches);
@@ -55,14 +55,16 @@ class LogWriter {
 
  private:
   absl::Status CutTorn(const Recovered& recovered, const std::string& name);
-  // A new file with its header, durable, becomes the active segment. RESOURCE_EXHAUSTED: no room, and nothing of it is left.
+  // A new file with its header, durable, becomes the active segment. RESOURCE_EXHAUSTED: no room, and nothing
+  // of it is left.
   absl::Status CreateSegment(engine::Version first);
   Result StartSegment(engine::Version first);
   Result Undo(const absl::Status& no_space);
   static Result Broken(absl::Status status);
   // From now on the file at and behind `end` is the writer's own; prefill keeps out.
   void Reserve(uint64_t end) ABSL_LOCKS_EXCLUDED(mutex_);
-  // Prefill stops, and what it wrote counts for nothing. From now on it may write ahead in the file `name`; "": in none.
+  // Prefill stops, and what it wrote counts for nothing. From now on it may write ahead in the file `name`;
+  // "": in none.
   void EndPrefill(std::string name, uint64_t end) ABSL_LOCKS_EXCLUDED(mutex_);
 
   Disk* const disk_;
@@ -85,7 +87,8 @@ class LogWriter {
   absl::Mutex mutex_;
   std::string prefill_name_ ABSL_GUARDED_BY(mutex_);   // the file that may be prefilled; "": none
   uint64_t reserved_end_ ABSL_GUARDED_BY(mutex_) = 0;  // of what the writer writes, or wrote
-  uint64_t prefill_end_ ABSL_GUARDED_BY(mutex_) = 0;   // newlines stand from reserved_end_ to here, if it is above
+  uint64_t prefill_end_ ABSL_GUARDED_BY(mutex_) =
+      0;  // newlines stand from reserved_end_ to here, if it is above
 };
 
 }  // namespace stm::local

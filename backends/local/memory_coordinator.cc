@@ -41,7 +41,8 @@ class MemoryCursor : public LogCursor {
     if (next_ == 0) next_ = log_->first_;
     absl::Status kept = log_->CheckKept(next_);
     if (!kept.ok()) return kept;
-    while (next_ < log_->first_ + static_cast<Version>(log_->log_.size()) && (items.empty() || bytes < bytes_max)) {
+    while (next_ < log_->first_ + static_cast<Version>(log_->log_.size()) &&
+           (items.empty() || bytes < bytes_max)) {
       const MemoryCoordinator::Kept& one = log_->log_[static_cast<size_t>(next_ - log_->first_)];
       items.push_back(one.item);
       bytes += one.bytes;
@@ -56,8 +57,10 @@ class MemoryCursor : public LogCursor {
 };
 
 void MemoryCoordinator::Recover(engine::Sink* sink, absl::AnyInvocable<void(absl::Status)> recovered) {
-  do store_ = loop_->Random(); while (store_ == 0);
-  do writer_ = loop_->Random(); while (writer_ == 0);
+  do store_ = loop_->Random();
+  while (store_ == 0);
+  do writer_ = loop_->Random();
+  while (writer_ == 0);
   loop_->Post([recovered = std::move(recovered)]() mutable { recovered(absl::OkStatus()); });
 }
 
@@ -121,9 +124,9 @@ void MemoryCoordinator::Close(uint64_t writer, absl::AnyInvocable<void(absl::Sta
 
 absl::Status MemoryCoordinator::CheckKept(Version from) const {
   if (from >= first_) return absl::OkStatus();
-  return absl::OutOfRangeError(absl::StrCat("log: version ", from, " is no longer kept: the oldest is ", first_,
-                                            ": read from there (--ephemeral keeps log_bytes=", options_.log_bytes,
-                                            ")"));
+  return absl::OutOfRangeError(
+      absl::StrCat("log: version ", from, " is no longer kept: the oldest is ", first_,
+                   ": read from there (--ephemeral keeps log_bytes=", options_.log_bytes, ")"));
 }
 
 Version MemoryCoordinator::FirstVersion() {
@@ -138,8 +141,8 @@ absl::StatusOr<std::unique_ptr<LogCursor>> MemoryCoordinator::Open(Version from)
   return std::make_unique<MemoryCursor>(this, from);
 }
 
-absl::StatusOr<std::vector<LogCursor::Item>> MemoryCoordinator::History(const std::string& name, Version before,
-                                                                        size_t limit) {
+absl::StatusOr<std::vector<LogCursor::Item>> MemoryCoordinator::History(const std::string& name,
+                                                                        Version before, size_t limit) {
   absl::MutexLock hold(&mutex_);
   std::vector<LogCursor::Item> items;
   for (auto kept = log_.rbegin(); kept != log_.rend() && items.size() < limit; ++kept) {
@@ -154,7 +157,8 @@ absl::StatusOr<std::vector<LogCursor::Item>> MemoryCoordinator::History(const st
       shown->meta = commit.meta;
       shown->changes.push_back(commit.changes[i]);
       shown->records = commit.records;
-      items.push_back(LogCursor::Item{std::move(shown), {kept->item.before[i]}, {kept->item.before_known[i]}});
+      items.push_back(
+          LogCursor::Item{std::move(shown), {kept->item.before[i]}, {kept->item.before_known[i]}});
     }
   }
   return items;

@@ -1,6 +1,6 @@
-// MemoryCoordinator orders the commits of one daemon that keeps nothing: `stmd --ephemeral`. Its log is in memory, as
-// much of it as its bound allows, and gone with it. Coordinator's and Writers' methods on the Loop; LogReader's from any
-// thread.
+// MemoryCoordinator orders the commits of one daemon that keeps nothing: `stmd --ephemeral`. Its log is in
+// memory, as much of it as its bound allows, and gone with it. Coordinator's and Writers' methods on the
+// Loop; LogReader's from any thread.
 #ifndef STM_BACKENDS_LOCAL_MEMORY_COORDINATOR_H_
 #define STM_BACKENDS_LOCAL_MEMORY_COORDINATOR_H_
 
@@ -47,8 +47,8 @@ class MemoryCoordinator : public engine::Coordinator, public engine::Writers, pu
   engine::Version FirstVersion() override;
   absl::StatusOr<std::unique_ptr<engine::LogCursor>> Open(engine::Version from) override;
   // Each commit is shown with the change of `name` alone.
-  absl::StatusOr<std::vector<engine::LogCursor::Item>> History(const std::string& name, engine::Version before,
-                                                              size_t limit) override;
+  absl::StatusOr<std::vector<engine::LogCursor::Item>> History(const std::string& name,
+                                                               engine::Version before, size_t limit) override;
 
  private:
   friend class MemoryCursor;

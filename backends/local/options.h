@@ -20,15 +20,15 @@ struct LocalCanaries {
 struct LocalOptions {
   int64_t segment_bytes = 64 << 20;    // a log file that reached this is followed by a new one
   int64_t snapshot_bytes = 256 << 20;  // of log between snapshots; 0: only on request
-  // The active file is written ahead with newlines this far, since a sync into blocks that were written before is
-  // about twice as fast; 0: not.
+  // The active file is written ahead with newlines this far, since a sync into blocks that were written
+  // before is about twice as fast; 0: not.
   int64_t prefill_bytes = 1 << 20;
   int64_t ballast_bytes = 16 << 20;  // kept on disk for snapshots when it is full; 0: none
   absl::Duration log_keep_age = absl::InfiniteDuration();  // --log-keep; infinite: all
-  size_t image_items_per_task = 1000;       // of a snapshot, read on the Loop at once
-  size_t recover_commits_per_task = 10000;  // installed on the Loop at once
-  // Called once, on the Loop, after a failed sync or an error that leaves the log's state unknown: nothing is answered
-  // any more, and the process ends.
+  size_t image_items_per_task = 1000;                      // of a snapshot, read on the Loop at once
+  size_t recover_commits_per_task = 10000;                 // installed on the Loop at once
+  // Called once, on the Loop, after a failed sync or an error that leaves the log's state unknown: nothing is
+  // answered any more, and the process ends.
   std::function<void(absl::Status)> fatal;
   // What each sync of a batch took. Off the Loop, one at a time.
   std::function<void(absl::Duration)> sync_observed;

@@ -31,10 +31,12 @@ absl::Status Failed(const char* what, const std::string& path, int error) {
     case EACCES:
     case EPERM:
     case EROFS:
-      return absl::PermissionDeniedError(absl::StrCat(message, ": the directory must be writable by this user"));
+      return absl::PermissionDeniedError(
+          absl::StrCat(message, ": the directory must be writable by this user"));
     case EMFILE:
     case ENFILE:
-      return absl::ResourceExhaustedError(absl::StrCat(message, ": raise the limit of open files (ulimit -n)"));
+      return absl::ResourceExhaustedError(
+          absl::StrCat(message, ": raise the limit of open files (ulimit -n)"));
     default:
       return absl::InternalError(message);
   }
@@ -60,7 +62,8 @@ class PosixFile : public File {
 
   absl::Status Sync() override {
     if (fdatasync(descriptor_) == 0) return absl::OkStatus();
-    // Whatever it was, ENOSPC too: what the file holds is unknown now. Never a bound that a caller may wait out.
+    // Whatever it was, ENOSPC too: what the file holds is unknown now. Never a bound that a caller may wait
+    // out.
     return absl::InternalError(absl::StrCat("fdatasync ", path_, ": ", std::strerror(errno)));
   }
 
@@ -128,7 +131,8 @@ PosixDisk::~PosixDisk() {
 }
 
 std::string PosixDisk::Path(std::string_view name) const {
-  return absl::StrCat(directory_, directory_.back() == '/' ? "" : "/", absl::string_view(name.data(), name.size()));
+  return absl::StrCat(directory_, directory_.back() == '/' ? "" : "/",
+                      absl::string_view(name.data(), name.size()));
 }
 
 absl::Status PosixDisk::Lock() {

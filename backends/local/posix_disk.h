@@ -1,5 +1,6 @@
 // PosixDisk is a directory of a real file system. Thread-safe; blocking.
-// The directory is this process's from Lock on, until the PosixDisk goes or the process ends, however it ends.
+// The directory is this process's from Lock on, until the PosixDisk goes or the process ends, however it
+// ends.
 #ifndef STM_BACKENDS_LOCAL_POSIX_DISK_H_
 #define STM_BACKENDS_LOCAL_POSIX_DISK_H_
 
@@ -34,7 +35,8 @@ class PosixDisk : public Disk {
   absl::Status SyncDirectory() override;
 
  private:
-  PosixDisk(std::string directory, int descriptor) : directory_(std::move(directory)), descriptor_(descriptor) {}
+  PosixDisk(std::string directory, int descriptor)
+      : directory_(std::move(directory)), descriptor_(descriptor) {}
 
   const std::string directory_;
   const int descriptor_;

@@ -63,14 +63,17 @@ absl::StatusOr<LogHeaderLine> ReadLogHeader(Disk* disk, const std::string& name,
     *torn = true;
     return At(path, 1, absl::DataLossError("the file does not begin with a whole {:stm/log 1 ...} line"));
   }
-  absl::StatusOr<LogLine> header = LineParser().Parse(line.text.substr(0, trailer->body_size), trailer->hashes);
+  absl::StatusOr<LogLine> header =
+      LineParser().Parse(line.text.substr(0, trailer->body_size), trailer->hashes);
   if (!header.ok()) return At(path, 1, header.status());
   if (header->kind != LogLine::Kind::kHeader) {
     return At(path, 1, absl::DataLossError("the file does not begin with {:stm/log 1 ...}"));
   }
   if (ParseLogName(name) != header->version) {
-    return At(path, 1, absl::DataLossError(absl::StrCat(
-        ":first is ", header->version, ", which the file's name is not: name it ", LogName(header->version))));
+    return At(path, 1,
+              absl::DataLossError(absl::StrCat(":first is ", header->version,
+                                               ", which the file's name is not: name it ",
+                                               LogName(header->version))));
   }
   return LogHeaderLine{header->store, header->version, trailer->durable};
 }
@@ -114,9 +117,10 @@ absl::Status Recovery::Open() {
     return absl::OkStatus();
   }
   if (firsts.empty()) {
-    return absl::DataLossError(absl::StrCat(disk_->Path(SnapshotName(snapshots.back())),
-                                            ": there is a snapshot but no log file beside it: put the log-*.edn files "
-                                            "back, or restore a backup"));
+    return absl::DataLossError(
+        absl::StrCat(disk_->Path(SnapshotName(snapshots.back())),
+                     ": there is a snapshot but no log file beside it: put the log-*.edn files "
+                     "back, or restore a backup"));
   }
   absl::Status headers = ReadHeaders(firsts);
   if (!headers.ok()) return headers;
@@ -128,13 +132,14 @@ absl::Status Recovery::Open() {
 
   const Version from = snapshot_ ? snapshot_->version : 0;
   if (snapshot_ && snapshot_->store != recovered_.store) {
-    return absl::DataLossError(absl::StrCat(disk_->Path(SnapshotName(from)), ":1: is of store ", Hex(snapshot_->store),
-                                            ", the log of ", Hex(recovered_.store),
+    return absl::DataLossError(absl::StrCat(disk_->Path(SnapshotName(from)), ":1: is of store ",
+                                            Hex(snapshot_->store), ", the log of ", Hex(recovered_.store),
                                             ": remove what does not belong here"));
   }
   // The last segment that may hold from + 1.
   segment_ = 0;
-  while (segment_ + 1 < recovered_.segments.size() && recovered_.segments[segment_ + 1].first <= from + 1) ++segment_;
+  while (segment_ + 1 < recovered_.segments.size() && recovered_.segments[segment_ + 1].first <= from + 1)
+    ++segment_;
   if (recovered_.segments[segment_].before > from) {
     return absl::DataLossError(absl::StrCat(
         path(), ":1: the log begins after version ", recovered_.segments[segment_].before, ", ",
@@ -157,7 +162,8 @@ absl::Status Recovery::ReadHeaders(const std::vector<Version>& firsts) {
     bool torn = false;
     absl::StatusOr<LogHeaderLine> header = ReadLogHeader(disk_, segment.name, &torn);
     if (!header.ok() && torn && i + 1 == firsts.size()) {
-      // The newest file: a crash may have come between its creation and its first sync. Then no good line is in it.
+      // The newest file: a crash may have come between its creation and its first sync. Then no good line is
+      // in it.
       absl::StatusOr<std::unique_ptr<File>> file = disk_->Open(segment.name);
       if (!file.ok()) return file.status();
       LineReader lines(file->get());
@@ -179,9 +185,9 @@ absl::Status Recovery::ReadHeaders(const std::vector<Version>& firsts) {
     segment.first = header->first;
     segment.before = header->before;
     if (recovered_.store != 0 && recovered_.store != header->store) {
-      return absl::DataLossError(absl::StrCat(disk_->Path(segment.name), ":1: is of store ", Hex(header->store),
-                                              ", the files before it of ", Hex(recovered_.store),
-                                              ": remove what does not belong here"));
+      return absl::DataLossError(absl::StrCat(disk_->Path(segment.name), ":1: is of store ",
+                                              Hex(header->store), ", the files before it of ",
+                                              Hex(recovered_.store), ": remove what does not belong here"));
     }
     recovered_.store = header->store;
     absl::StatusOr<std::unique_ptr<File>> file = disk_->Open(segment.name);
@@ -227,7 +233,8 @@ absl::Status Recovery::Judge(int64_t number, uint64_t offset, const std::string&
     std::optional<Version> durable = DurableProvedBy(line.text);
     if (!durable || *durable <= recovered_.last) continue;
     if (*durable == std::numeric_limits<Version>::max()) {
-      return Damaged(number, absl::StrCat(what, ", though a daemon stopped or started behind it (line ", at, ")"));
+      return Damaged(number,
+                     absl::StrCat(what, ", though a daemon stopped or started behind it (line ", at, ")"));
     }
     return Damaged(number, absl::StrCat(what, ", and line ", at, " says that version ", *durable,
                                         " was durable, above ", recovered_.last, ", the last good one"));
@@ -240,9 +247,9 @@ absl::Status Recovery::FinishSegment() {
   Segment& segment = recovered_.segments[segment_];
   segment.end = good_end_;
   if (snapshot_ && segment_ + 1 == recovered_.segments.size() && recovered_.last < snapshot_->version) {
-    return absl::DataLossError(absl::StrCat(path(), ": ends at version ", recovered_.last, ", but snapshot ",
-                                            SnapshotName(snapshot_->version),
-                                            " is newer: put the lines back that are missing, or restore a backup"));
+    return absl::DataLossError(absl::StrCat(
+        path(), ": ends at version ", recovered_.last, ", but snapshot ", SnapshotName(snapshot_->version),
+        " is newer: put the lines back that are missing, or restore a backup"));
   }
   if (segment_ + 1 < recovered_.segments.size()) {
     ++segment_;
@@ -291,8 +298,8 @@ absl::Status Recovery::ReadLog(RecoveryChunk* chunk) {
     // From here on the line is as it was written, by a daemon or a seal.
     if (trailer->durable > recovered_.last) {
       return Damaged(line_, absl::StrCat("the line says that version ", trailer->durable,
-                                         " was durable before it, but the lines before it end at ", recovered_.last,
-                                         ": lines are missing"));
+                                         " was durable before it, but the lines before it end at ",
+                                         recovered_.last, ": lines are missing"));
     }
     std::string_view body = line.text.substr(0, trailer->body_size);
     recovered_.used = std::max(recovered_.used, trailer->durable);

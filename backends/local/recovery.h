@@ -1,12 +1,14 @@
-// Recovery reads a data directory back: the newest whole snapshot, then every commit of the log above it, in chunks.
-// What a crash tore off the log's end, and nobody was ever told of, is left out; what was durable and is damaged
-// is DATA_LOSS with file, line and remedy. It changes nothing but leftovers of files that were never finished: the cut
-// itself is the writer's (log_writer.h). Off the Loop, one thread at a time; blocking.
+// Recovery reads a data directory back: the newest whole snapshot, then every commit of the log above it, in
+// chunks. What a crash tore off the log's end, and nobody was ever told of, is left out; what was durable and
+// is damaged is DATA_LOSS with file, line and remedy. It changes nothing but leftovers of files that were
+// never finished: the cut itself is the writer's (log_writer.h). Off the Loop, one thread at a time;
+// blocking.
 //
-// A bad line is one whose sum is wrong, or a blank one with anything behind it. It is torn, and cut there, only if it is
-// in the newest file and nothing proves that a line from it on was durable: no later good line's trailer names a version
-// above the last good one, no :stop or :start line follows (both are written when all before is whole), no snapshot is newer. The lines of one batch all carry the trailer of
-// before the batch, so a torn batch proves nothing for itself; and it was never answered.
+// A bad line is one whose sum is wrong, or a blank one with anything behind it. It is torn, and cut there,
+// only if it is in the newest file and nothing proves that a line from it on was durable: no later good
+// line's trailer names a version above the last good one, no :stop or :start line follows (both are written
+// when all before is whole), no snapshot is newer. The lines of one batch all carry the trailer of before the
+// batch, so a torn batch proves nothing for itself; and it was never answered.
 #ifndef STM_BACKENDS_LOCAL_RECOVERY_H_
 #define STM_BACKENDS_LOCAL_RECOVERY_H_
 
@@ -30,16 +32,17 @@ namespace stm::local {
 
 // What a directory holds, once all of it is read: what the writer goes on from.
 struct Recovered {
-  uint64_t store = 0;               // 0: an empty directory, or one whose first file was never finished
-  engine::Version last = 0;         // the newest commit
-  engine::Version used = 0;         // no version at or below may be given again
-  std::vector<Segment> segments;    // the last one is appended to
-  uint64_t tail_size = 0;           // bytes of the last file; those behind its segment's end are cut
-  bool tail_terminated = true;      // false: the last line lacks its newline
-  int64_t torn_line = 0;            // 0: nothing was torn. Else the line of the last file that is cut, with all behind it
+  uint64_t store = 0;             // 0: an empty directory, or one whose first file was never finished
+  engine::Version last = 0;       // the newest commit
+  engine::Version used = 0;       // no version at or below may be given again
+  std::vector<Segment> segments;  // the last one is appended to
+  uint64_t tail_size = 0;         // bytes of the last file; those behind its segment's end are cut
+  bool tail_terminated = true;    // false: the last line lacks its newline
+  int64_t torn_line =
+      0;  // 0: nothing was torn. Else the line of the last file that is cut, with all behind it
   std::vector<engine::Version> snapshots;  // whole ones, ascending
-  int64_t commits = 0;              // that were fed
-  uint64_t bytes_since_snapshot = 0;  // of log
+  int64_t commits = 0;                     // that were fed
+  uint64_t bytes_since_snapshot = 0;       // of log
 };
 
 struct RecoveredCommit {
@@ -84,7 +87,8 @@ class Recovery {
   Recovered recovered_;
   std::optional<SnapshotSummary> snapshot_;
   std::unique_ptr<SnapshotReader> image_;
-  bool later_file_unfinished_ = false;  // a file behind the last segment was begun: so all before it was durable
+  bool later_file_unfinished_ =
+      false;  // a file behind the last segment was begun: so all before it was durable
 
   // The segment being read.
   size_t segment_ = 0;
@@ -98,7 +102,8 @@ class Recovery {
   uint64_t blank_offset_ = 0;
 };
 
-// The first line of a log file. DATA_LOSS: it is no whole header (`torn`: a crash may have left it so). UNIMPLEMENTED.
+// The first line of a log file. DATA_LOSS: it is no whole header (`torn`: a crash may have left it so).
+// UNIMPLEMENTED.
 struct LogHeaderLine {
   uint64_t store = 0;
   engine::Version first = 0;
@@ -106,8 +111,8 @@ struct LogHeaderLine {
 };
 absl::StatusOr<LogHeaderLine> ReadLogHeader(Disk* disk, const std::string& name, bool* torn);
 
-// Does the line, or what follows a lost newline or zeros in it, carry a good trailer? Its version; of a :stop or :start: the
-// highest there is.
+// Does the line, or what follows a lost newline or zeros in it, carry a good trailer? Its version; of a :stop
+// or :start: the highest there is.
 std::optional<engine::Version> DurableProvedBy(std::string_view line);
 
 }  // namespace stm::local

@@ -89,10 +89,12 @@ class Sealing {
 
  private:
   absl::Status Bad(int64_t line, absl::string_view what) const {
-    return absl::InvalidArgumentError(absl::StrCat(disk_->Path(name_), ":", line, ": ", what,
-                                                   ": mend the line (or delete it, if it is what a crash left)"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(disk_->Path(name_), ":", line, ": ", what,
+                     ": mend the line (or delete it, if it is what a crash left)"));
   }
-  absl::Status Header(int64_t number, const LogLine& line, const std::optional<Trailer>& old, Version* durable);
+  absl::Status Header(int64_t number, const LogLine& line, const std::optional<Trailer>& old,
+                      Version* durable);
   absl::Status Commit(int64_t number, const LogLine& line, bool edited, std::vector<uint32_t>* hashes);
   absl::Status ReadLines();
   absl::Status CheckLater();
@@ -160,20 +162,21 @@ void Sealing::NoteLater(Version version, absl::string_view where, const engine::
     auto edited = edited_.find(change.name);
     if (edited == edited_.end()) continue;
     if (report_.notes.size() < kNotesMax) {
-      report_.notes.push_back(absl::StrCat(change.name, ": edited in version ", edited->second, ", but version ", version,
-                                           " (", where, ") writes it again"));
+      report_.notes.push_back(absl::StrCat(change.name, ": edited in version ", edited->second,
+                                           ", but version ", version, " (", where, ") writes it again"));
     }
     edited_.erase(edited);
   }
 }
 
-absl::Status Sealing::Commit(int64_t number, const LogLine& line, bool edited, std::vector<uint32_t>* hashes) {
+absl::Status Sealing::Commit(int64_t number, const LogLine& line, bool edited,
+                             std::vector<uint32_t>* hashes) {
   engine::CommitRecord& commit = *line.commit;
   absl::Status checked = CheckCommit(commit);
   if (!checked.ok()) return Bad(number, checked.message());
   if (commit.version <= last_ || commit.version < first_) {
-    return Bad(number, absl::StrCat("version ", commit.version, " stands behind ", std::max(last_, first_ - 1),
-                                    ": versions never go back"));
+    return Bad(number, absl::StrCat("version ", commit.version, " stands behind ",
+                                    std::max(last_, first_ - 1), ": versions never go back"));
   }
   if (place_ + 1 < directory_.logs.size() && commit.version >= directory_.logs[place_ + 1]) {
     return Bad(number, absl::StrCat("version ", commit.version, " belongs into ",
@@ -194,9 +197,11 @@ absl::Status Sealing::Commit(int64_t number, const LogLine& line, bool edited, s
     if (change.operation != nullptr) {
       auto before = values_.find(change.name);
       if (before == values_.end()) {
-        return Bad(number, absl::StrCat(change.name, ": ", ToEdn(ToEdnForm(*change.operation)),
-                                        " needs the value before it, which no earlier line of this file sets: write the "
-                                        "value that comes out under :set"));
+        return Bad(
+            number,
+            absl::StrCat(change.name, ": ", ToEdn(ToEdnForm(*change.operation)),
+                         " needs the value before it, which no earlier line of this file sets: write the "
+                         "value that comes out under :set"));
       }
       auto outcome = engine::Apply(*change.operation, before->second);
       if (auto* rejection = std::get_if<engine::Rejection>(&outcome)) {
@@ -241,7 +246,8 @@ absl::Status Sealing::ReadLines() {
     }
     absl::StatusOr<LogLine> read = parser_.Parse(body, {}, Hashes::kIgnored);
     if (!read.ok()) return Bad(number, read.status().message());
-    if (number == 1 && read->kind != LogLine::Kind::kHeader) return Bad(1, "the file does not begin with {:stm/log 1 ...}");
+    if (number == 1 && read->kind != LogLine::Kind::kHeader)
+      return Bad(1, "the file does not begin with {:stm/log 1 ...}");
 
     Version durable = old ? std::min(old->durable, last_) : last_;
     std::vector<uint32_t> hashes;
@@ -295,7 +301,8 @@ absl::Status Sealing::CheckLater() {
       if (!trailer) continue;  // a seal of its own finds it
       std::string_view body = line.text.substr(0, trailer->body_size);
       if (edited_.empty()) {
-        if (std::optional<Version> version = VersionOf(body)) report_.replay_to = std::max(report_.replay_to, *version);
+        if (std::optional<Version> version = VersionOf(body))
+          report_.replay_to = std::max(report_.replay_to, *version);
         continue;
       }
       absl::StatusOr<LogLine> read = parser_.Parse(body, trailer->hashes);
@@ -332,10 +339,13 @@ absl::Status Sealing::SetAside() {
   }
   if (before > from) {
     return absl::FailedPreconditionError(absl::StrCat(
-        disk_->Path(name_), ": the edit of version ", report_.first_changed, " makes ", SnapshotName(stale.front()),
+        disk_->Path(name_), ": the edit of version ", report_.first_changed, " makes ",
+        SnapshotName(stale.front()),
         " stale, and without it the state can't be rebuilt: the log begins after version ", before,
-        from == 0 ? " and there is no older snapshot" : absl::StrCat(" and the older snapshot ends at ", from),
-        ": put the older log files back, undo the edit, or make the change with stmctl on the running daemon"));
+        from == 0 ? " and there is no older snapshot"
+                  : absl::StrCat(" and the older snapshot ends at ", from),
+        ": put the older log files back, undo the edit, or make the change with stmctl on the running "
+        "daemon"));
   }
   for (Version version : stale) {
     const std::string name = SnapshotName(version);
@@ -357,8 +367,8 @@ absl::StatusOr<SealReport> Sealing::Run() {
   if (!status.ok()) return status;
   std::optional<Version> first = ParseLogName(name_);
   if (!first) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(disk_->Path(name_), ": not a log file's name (", LogName(1), "): only log files are sealed"));
+    return absl::InvalidArgumentError(absl::StrCat(disk_->Path(name_), ": not a log file's name (",
+                                                   LogName(1), "): only log files are sealed"));
   }
   absl::StatusOr<Directory> directory = Look(disk_);
   if (!directory.ok()) return directory.status();
@@ -374,8 +384,8 @@ absl::StatusOr<SealReport> Sealing::Run() {
   if (!status.ok()) return status;
   report_.changed = report_.lines_resealed > 0 || report_.blank_lines_dropped > 0;
 
-  // The new text is made first, and takes the file's name last: whatever comes between, no snapshot that is stale and no
-  // sealed line are there together.
+  // The new text is made first, and takes the file's name last: whatever comes between, no snapshot that is
+  // stale and no sealed line are there together.
   const std::string temporary = name_ + kTemporarySuffix;
   if (report_.changed) {
     absl::StatusOr<std::unique_ptr<File>> file = CreateAnew(disk_, temporary);
@@ -444,15 +454,18 @@ absl::Status VerifyLog(Disk* disk, bool newest, VerifyReport::FileReport* report
     }
     ++report->lines;
     if (trailer->durable > last) {
-      return problem(number, absl::StrCat("version ", trailer->durable, " was durable before this line, but the lines "
-                                          "before it end at ", last, ": lines are missing"));
+      return problem(number, absl::StrCat("version ", trailer->durable,
+                                          " was durable before this line, but the lines "
+                                          "before it end at ",
+                                          last, ": lines are missing"));
     }
     absl::StatusOr<LogLine> read = parser.Parse(line.text.substr(0, trailer->body_size), trailer->hashes);
     if (!read.ok()) return problem(number, read.status().message());
     if (read->kind != LogLine::Kind::kCommit) continue;
     const Version version = read->commit->version;
     if (version <= last || version < header->first) {
-      return problem(number, absl::StrCat("version ", version, " stands behind ", last, ": versions never go back"));
+      return problem(number,
+                     absl::StrCat("version ", version, " stands behind ", last, ": versions never go back"));
     }
     absl::StatusOr<engine::LogCursor::Item> item = values.Replay(std::move(read->commit));
     if (!item.ok()) return problem(number, item.status().message());
@@ -462,8 +475,9 @@ absl::Status VerifyLog(Disk* disk, bool newest, VerifyReport::FileReport* report
     report->last = version;
   }
   if (!why.empty()) {
-    report->note = absl::StrCat("line ", bad, ": ", why, ": the next start cuts it, with what follows, and keeps it in ",
-                                report->name, ".torn");
+    report->note =
+        absl::StrCat("line ", bad, ": ", why, ": the next start cuts it, with what follows, and keeps it in ",
+                     report->name, ".torn");
   }
   return absl::OkStatus();
 }
@@ -503,7 +517,8 @@ absl::StatusOr<VerifyReport> Verify(Disk* disk, std::vector<std::string> names) 
       continue;
     }
     if (!ParseLogName(name)) {
-      file.problem = absl::StrCat("not the name of a log file (", LogName(1), ") or snapshot (", SnapshotName(1), ")");
+      file.problem =
+          absl::StrCat("not the name of a log file (", LogName(1), ") or snapshot (", SnapshotName(1), ")");
       continue;
     }
     absl::Status status = VerifyLog(disk, name == newest, &file);
@@ -511,8 +526,8 @@ absl::StatusOr<VerifyReport> Verify(Disk* disk, std::vector<std::string> names) 
     bool torn = false;
     absl::StatusOr<LogHeaderLine> header = ReadLogHeader(disk, name, &torn);
     if (file.problem.empty() && header.ok() && last_first != 0 && header->before > last) {
-      file.problem = absl::StrCat("line 1: goes on from version ", header->before, ", but the file before it ends at ",
-                                  last);
+      file.problem = absl::StrCat("line 1: goes on from version ", header->before,
+                                  ", but the file before it ends at ", last);
     }
     last_first = *ParseLogName(name);
     last = file.last != 0 ? file.last : header.ok() ? header->before : 0;
@@ -529,22 +544,25 @@ absl::StatusOr<std::vector<std::string>> Drop(Disk* disk, std::vector<std::strin
   names.erase(std::unique(names.begin(), names.end()), names.end());
   for (size_t i = 0; i < names.size(); ++i) {
     std::optional<Version> first = ParseLogName(names[i]);
-    if (!first || std::find(directory->logs.begin(), directory->logs.end(), *first) == directory->logs.end()) {
+    if (!first ||
+        std::find(directory->logs.begin(), directory->logs.end(), *first) == directory->logs.end()) {
       return absl::NotFoundError(absl::StrCat(disk->Path(names[i]), ": there is no such log file"));
     }
     if (*first != directory->logs[i]) {
-      return absl::FailedPreconditionError(absl::StrCat("drop ", names[i], ": ", LogName(directory->logs[i]),
-                                                        " is older and is not named: a log has no holes: name it too"));
+      return absl::FailedPreconditionError(
+          absl::StrCat("drop ", names[i], ": ", LogName(directory->logs[i]),
+                       " is older and is not named: a log has no holes: name it too"));
     }
   }
   if (names.empty()) return names;
   if (names.size() == directory->logs.size()) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("drop ", names.back(), ": it is the newest log file, which the daemon goes on with: leave it"));
+    return absl::FailedPreconditionError(absl::StrCat(
+        "drop ", names.back(), ": it is the newest log file, which the daemon goes on with: leave it"));
   }
   if (directory->snapshots.empty()) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "drop ", names.back(), ": there is no whole snapshot, so all of the log is needed: let the daemon write one"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("drop ", names.back(),
+                     ": there is no whole snapshot, so all of the log is needed: let the daemon write one"));
   }
   const SnapshotSummary& newest = directory->snapshots.back();
   bool torn = false;
@@ -552,10 +570,10 @@ absl::StatusOr<std::vector<std::string>> Drop(Disk* disk, std::vector<std::strin
   if (!next.ok()) return next.status();
   const Version kept_from = std::min(newest.version, newest.id_floor);
   if (next->before > kept_from) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("drop ", names.back(), ": it goes up to version ", next->before, "; needed is all above ", kept_from,
-                     next->before > newest.version ? ", the newest snapshot's version" : ", the floor of ids",
-                     ": name older files only, or wait for a newer snapshot"));
+    return absl::FailedPreconditionError(absl::StrCat(
+        "drop ", names.back(), ": it goes up to version ", next->before, "; needed is all above ", kept_from,
+        next->before > newest.version ? ", the newest snapshot's version" : ", the floor of ids",
+        ": name older files only, or wait for a newer snapshot"));
   }
   for (const std::string& name : names) {
     status = disk->Remove(name);

@@ -110,20 +110,24 @@ absl::StatusOr<SnapshotSummary> CheckSnapshot(Disk* disk, const std::string& nam
     return absl::DataLossError(absl::StrCat(path, ":1: expected {:stm/log 1 ...}"));
   }
   if (ParseSnapshotName(name) != header->version) {
-    return absl::DataLossError(absl::StrCat(path, ":1: holds version ", header->version, ", which its name is not"));
+    return absl::DataLossError(
+        absl::StrCat(path, ":1: holds version ", header->version, ", which its name is not"));
   }
 
   // The last line begins behind the last newline but one.
   absl::StatusOr<std::string> tail =
       (*file)->Read(*size > kEndBytesMax ? *size - kEndBytesMax : 0, kEndBytesMax);
   if (!tail.ok()) return tail.status();
-  if (tail->empty() || tail->back() != '\n') return absl::DataLossError(absl::StrCat(path, ": its end is missing"));
+  if (tail->empty() || tail->back() != '\n')
+    return absl::DataLossError(absl::StrCat(path, ": its end is missing"));
   tail->pop_back();
   size_t newline = tail->rfind('\n');
-  std::string_view end_text = newline == std::string::npos ? std::string_view() : std::string_view(*tail).substr(newline + 1);
+  std::string_view end_text =
+      newline == std::string::npos ? std::string_view() : std::string_view(*tail).substr(newline + 1);
   constexpr size_t kSumBytes = 10;  // " ;12345678"
   absl::StatusOr<SnapshotLine> end = absl::DataLossError("its end is missing");
-  if (end_text.size() > kSumBytes) end = parser.ParseSnapshot(end_text.substr(0, end_text.size() - kSumBytes));
+  if (end_text.size() > kSumBytes)
+    end = parser.ParseSnapshot(end_text.substr(0, end_text.size() - kSumBytes));
   if (!end.ok() || end->kind != SnapshotLine::Kind::kEnd) {
     return absl::DataLossError(absl::StrCat(path, ": its end is missing"));
   }
@@ -141,7 +145,8 @@ absl::StatusOr<SnapshotSummary> CheckSnapshot(Disk* disk, const std::string& nam
   LinePrinter().SnapshotEnd(end->version, end->entries, end->ids, crc, &expected);
   expected.pop_back();
   if (expected != end_text) {
-    return absl::DataLossError(absl::StrCat(path, ": its sum does not fit: it was changed after it was written"));
+    return absl::DataLossError(
+        absl::StrCat(path, ": its sum does not fit: it was changed after it was written"));
   }
   return SnapshotSummary{header->store, header->version, header->at, end->version, end->entries, end->ids};
 }

@@ -1,6 +1,6 @@
-// Snapshots: files that hold what was installed at a version, so that recovery begins there. SnapshotWriter makes one
-// under a temporary name and renames it when all of it is durable; one whose last line does not sum up all before it
-// never counts. Blocking, off the Loop, one thread at a time.
+// Snapshots: files that hold what was installed at a version, so that recovery begins there. SnapshotWriter
+// makes one under a temporary name and renames it when all of it is durable; one whose last line does not sum
+// up all before it never counts. Blocking, off the Loop, one thread at a time.
 #ifndef STM_BACKENDS_LOCAL_SNAPSHOT_H_
 #define STM_BACKENDS_LOCAL_SNAPSHOT_H_
 
@@ -30,8 +30,8 @@ class SnapshotWriter {
 
   // RESOURCE_EXHAUSTED: no room. After an error the snapshot is given up.
   absl::Status Add(const engine::ImagePart& part);
-  // After the last part. When it returns OK the snapshot is durable under its name. sync_failed() tells an error that
-  // leaves the disk's state unknown.
+  // After the last part. When it returns OK the snapshot is durable under its name. sync_failed() tells an
+  // error that leaves the disk's state unknown.
   absl::Status Finish(engine::Version id_floor);
   bool sync_failed() const { return sync_failed_; }
 
@@ -55,8 +55,8 @@ class SnapshotWriter {
   bool finished_ = false;
 };
 
-// The last line of a snapshot, and its first, after a look at every byte: its sum, its store and version. DATA_LOSS: it
-// is not whole. UNIMPLEMENTED: of a newer build.
+// The last line of a snapshot, and its first, after a look at every byte: its sum, its store and version.
+// DATA_LOSS: it is not whole. UNIMPLEMENTED: of a newer build.
 struct SnapshotSummary {
   uint64_t store = 0;
   engine::Version version = 0;

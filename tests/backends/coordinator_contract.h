@@ -1,10 +1,9 @@
-// What every coordinator must do, whatever it keeps commits in. A test of one calls TestCoordinator inside a TEST_CASE
-// with a maker of fresh stores.
+// What every coordinator must do, whatever it keeps commits in. A test of one calls TestCoordinator inside a
+// TEST_CASE with a maker of fresh stores.
 #ifndef STM_TESTS_BACKENDS_COORDINATOR_CONTRACT_H_
 #define STM_TESTS_BACKENDS_COORDINATOR_CONTRACT_H_
 
 #include <catch2/catch.hpp>
-
 #include <functional>
 #include <memory>
 #include <string>
@@ -45,7 +44,8 @@ inline std::shared_ptr<engine::CommitRecord> Set(const std::string& name, Value 
   return commit;
 }
 
-// One store, recovered into a replica; commits that are answered go into the replica too, as an engine installs them.
+// One store, recovered into a replica; commits that are answered go into the replica too, as an engine
+// installs them.
 struct Running {
   explicit Running(std::unique_ptr<CoordinatorUnderTest> made) : under_test(std::move(made)) { Recover(); }
 
@@ -211,7 +211,8 @@ inline void TestCoordinator(const MakeCoordinator& make) {
     bool refused = false;
     run.under_test->writers().Close(run.under_test->writers().self() + 1,
                                     [&](absl::Status s) { closed = s.ok(); });
-    run.under_test->writers().Close(run.under_test->writers().self(), [&](absl::Status s) { refused = !s.ok(); });
+    run.under_test->writers().Close(run.under_test->writers().self(),
+                                    [&](absl::Status s) { refused = !s.ok(); });
     REQUIRE(run.under_test->TurnUntil([&] { return closed && refused; }));
   }
   SECTION("recovery feeds all that was answered, under the same store and a new writer") {

@@ -1,4 +1,5 @@
-// A Loop and an Executor in one, turned by hand: tasks run one at a time, in order of posting, on the caller's thread.
+// A Loop and an Executor in one, turned by hand: tasks run one at a time, in order of posting, on the
+// caller's thread.
 #ifndef STM_TESTS_BACKENDS_INLINE_LOOP_H_
 #define STM_TESTS_BACKENDS_INLINE_LOOP_H_
 

@@ -1,4 +1,5 @@
-// Replica is a Sink that keeps what it is fed, as plainly as can be: what a coordinator's recovery is compared by.
+// Replica is a Sink that keeps what it is fed, as plainly as can be: what a coordinator's recovery is
+// compared by.
 #ifndef STM_TESTS_BACKENDS_REPLICA_H_
 #define STM_TESTS_BACKENDS_REPLICA_H_
 
@@ -27,11 +28,12 @@ class Replica : public engine::Sink {
     absl::Duration ttl;
     std::string container;
     friend bool operator==(const Entry& a, const Entry& b) {
-      return a.value == b.value && a.kind == b.kind && a.version == b.version && a.at == b.at && a.ttl == b.ttl &&
-             a.container == b.container;
+      return a.value == b.value && a.kind == b.kind && a.version == b.version && a.at == b.at &&
+             a.ttl == b.ttl && a.container == b.container;
     }
     friend std::ostream& operator<<(std::ostream& out, const Entry& entry) {
-      return out << entry.value << "@" << entry.version << (entry.kind == engine::EntryKind::kAtom ? " atom" : "");
+      return out << entry.value << "@" << entry.version
+                 << (entry.kind == engine::EntryKind::kAtom ? " atom" : "");
     }
   };
 
@@ -69,7 +71,8 @@ class Replica : public engine::Sink {
       using Kind = engine::EntryChange::Kind;
       if (change.kind == Kind::kCreate) entry = Entry();
       if (change.kind == Kind::kCreate || change.kind == Kind::kDefine) entry.kind = change.entry_kind;
-      if (change.kind == Kind::kCreate || change.definition != nullptr) Define(&entry, change.definition.get());
+      if (change.kind == Kind::kCreate || change.definition != nullptr)
+        Define(&entry, change.definition.get());
       if (change.kind != Kind::kDefine) entry.value = value;
       if (!entry.value) Define(&entry, nullptr);
       entry.version = commit->version;

@@ -1,5 +1,5 @@
-// Any bytes as a line of the log, and as the lines of a log file: read, sealed, recovered. Never more than an error; what
-// a seal took, a start takes; what one start took, the next takes again, to the same state.
+// Any bytes as a line of the log, and as the lines of a log file: read, sealed, recovered. Never more than an
+// error; what a seal took, a start takes; what one start took, the next takes again, to the same state.
 #include <spdlog/spdlog.h>
 
 #include <cassert>

@@ -1,4 +1,5 @@
-// Any bytes as a snapshot, and as the lines between a good snapshot's first and last: parts or an error, never more.
+// Any bytes as a snapshot, and as the lines between a good snapshot's first and last: parts or an error,
+// never more.
 #include <spdlog/spdlog.h>
 
 #include <cassert>
@@ -27,7 +28,8 @@ void Again(const engine::ImagePart& part) {
     std::string line;
     printer.Entry(entry, &line);
     assert(line.find('\n') == line.size() - 1);
-    absl::StatusOr<SnapshotLine> read = parser.ParseSnapshot(std::string_view(line).substr(0, line.size() - 1));
+    absl::StatusOr<SnapshotLine> read =
+        parser.ParseSnapshot(std::string_view(line).substr(0, line.size() - 1));
     assert(read.ok());
     std::string printed;
     printer.Entry(read->entry, &printed);
@@ -36,9 +38,11 @@ void Again(const engine::ImagePart& part) {
   for (const engine::ImageId& id : part.ids) {
     std::string line;
     printer.Id(id, &line);
-    absl::StatusOr<SnapshotLine> read = parser.ParseSnapshot(std::string_view(line).substr(0, line.size() - 1));
+    absl::StatusOr<SnapshotLine> read =
+        parser.ParseSnapshot(std::string_view(line).substr(0, line.size() - 1));
     assert(read.ok());
-    assert(read->id.transaction_id == id.transaction_id && read->id.version == id.version && read->id.at == id.at);
+    assert(read->id.transaction_id == id.transaction_id && read->id.version == id.version &&
+           read->id.at == id.at);
   }
 }
 

@@ -1,10 +1,8 @@
-#include "backends/local/local_coordinator.h"
-
 #include <catch2/catch.hpp>
-
 #include <memory>
 #include <string>
 
+#include "backends/local/local_coordinator.h"
 #include "backends/local/memory_coordinator.h"
 #include "tests/backends/coordinator_contract.h"
 #include "tests/backends/local/local_store.h"
@@ -155,10 +153,12 @@ TEST_CASE("local coordinator: with no room a batch is refused whole, and commits
   LocalStore store;
   store.Reopen();
   store.Put("/a", Value::Integer(1));
-  const std::string before = store.disk.bytes(kFirstLog).substr(0, store.disk.bytes(kFirstLog).find("\n\n") + 1);
+  const std::string before =
+      store.disk.bytes(kFirstLog).substr(0, store.disk.bytes(kFirstLog).find("\n\n") + 1);
 
   store.disk.room = 4000;
-  engine::AppendResult refused = store.Append({Set("/b", Value::Integer(1)), Set("/big", Value::String(std::string(9000, 'x')))});
+  engine::AppendResult refused =
+      store.Append({Set("/b", Value::Integer(1)), Set("/big", Value::String(std::string(9000, 'x')))});
   CHECK(refused.outcome == Outcome::kNoSpace);
   CHECK(refused.status.code() == absl::StatusCode::kResourceExhausted);
   CHECK(store.disk.bytes(kFirstLog) == before);
@@ -396,7 +396,8 @@ TEST_CASE("local coordinator: a snapshot that finds no room spends the ballast, 
   store.Put("/y", Value::Integer(1));
 }
 
-TEST_CASE("local coordinator: old files are dropped by age, below the floor of ids and the older snapshot only") {
+TEST_CASE(
+    "local coordinator: old files are dropped by age, below the floor of ids and the older snapshot only") {
   LocalOptions options = SmallOptions();
   options.segment_bytes = 1000;
   options.log_keep_age = absl::Hours(1);
@@ -409,7 +410,8 @@ TEST_CASE("local coordinator: old files are dropped by age, below the floor of i
   size_t files = store.disk.Names("log-").size();
   store.local->Trim(80);
   store.loop.Turn();
-  CHECK(store.disk.Names("log-").size() == files);  // younger than an hour: contract::Set's moment is 2026, this loop's too
+  CHECK(store.disk.Names("log-").size() ==
+        files);  // younger than an hour: contract::Set's moment is 2026, this loop's too
 
   store.loop.Advance(absl::Hours(2));
   store.local->Trim(10);

@@ -1,10 +1,11 @@
-// A local coordinator over a MemoryDisk and a loop turned by hand, and short ways to say what it is to commit.
+// A local coordinator over a MemoryDisk and a loop turned by hand, and short ways to say what it is to
+// commit.
 #ifndef STM_TESTS_BACKENDS_LOCAL_LOCAL_STORE_H_
 #define STM_TESTS_BACKENDS_LOCAL_LOCAL_STORE_H_
 
-#include <catch2/catch.hpp>
 #include <spdlog/spdlog.h>
 
+#include <catch2/catch.hpp>
 #include <memory>
 #include <string>
 #include <utility>
@@ -17,8 +18,8 @@
 #include "engine/values/edn.h"
 #include "tests/backends/coordinator_contract.h"
 #include "tests/backends/inline_loop.h"
-#include "tests/backends/replica.h"
 #include "tests/backends/local/memory_disk.h"
+#include "tests/backends/replica.h"
 
 namespace stm::local {
 
@@ -80,7 +81,8 @@ class LocalStore {
     local->Append(batch, [&result, this, batch](engine::AppendResult r) {
       result = r;
       if (r.outcome != engine::AppendResult::Outcome::kCommitted) return;
-      for (auto& commit : batch) REQUIRE(replica->Install(std::make_shared<engine::CommitRecord>(*commit)).ok());
+      for (auto& commit : batch)
+        REQUIRE(replica->Install(std::make_shared<engine::CommitRecord>(*commit)).ok());
     });
     loop.Turn();
     return result;

@@ -1,8 +1,8 @@
 #include "backends/local/log_format.h"
 
-#include <catch2/catch.hpp>
 #include <rapidcheck.h>
 
+#include <catch2/catch.hpp>
 #include <memory>
 #include <string>
 
@@ -70,8 +70,10 @@ CommitRecord Whole() {
 
 TEST_CASE("log format: a commit's line is the one that people were promised") {
   CHECK(Print(Whole(), 41) ==
-        "{:version 42 :at #inst \"2026-11-22T03:00:00.123456Z\" :tx #uuid \"0f0e0d0c-0b0a-4908-8706-050403020100\" "
-        ":by {:label \"signup\", :client \"x\\\"y\"} :set {\"/r0\" 1, \"/r1\" [1 2]} :create {\"/a\" 0, \"/plain\" nil} "
+        "{:version 42 :at #inst \"2026-11-22T03:00:00.123456Z\" :tx #uuid "
+        "\"0f0e0d0c-0b0a-4908-8706-050403020100\" "
+        ":by {:label \"signup\", :client \"x\\\"y\"} :set {\"/r0\" 1, \"/r1\" [1 2]} :create {\"/a\" 0, "
+        "\"/plain\" nil} "
         ":define {\"/a\" {:kind :atom, :validator [:and :int [:min 0]], :ttl-ms 5000}, \"/d\" {}} "
         ":delete [\"/b\"] :expire [\"/c\"] :records [#blog.CreateUser{:name \"Bob\"}]} ;41 026ad124");
 }
@@ -110,7 +112,8 @@ void CheckSame(const CommitRecord& a, const CommitRecord& b) {
     const EntryChange& other = *changes[change.name];
     CHECK(change.kind == other.kind);
     CHECK(change.value == other.value);
-    if (change.kind == Kind::kCreate || change.kind == Kind::kDefine) CHECK(change.entry_kind == other.entry_kind);
+    if (change.kind == Kind::kCreate || change.kind == Kind::kDefine)
+      CHECK(change.entry_kind == other.entry_kind);
     const Definition none;
     const Definition& mine = change.definition ? *change.definition : none;
     const Definition& its = other.definition ? *other.definition : none;
@@ -122,14 +125,18 @@ void CheckSame(const CommitRecord& a, const CommitRecord& b) {
   }
 }
 
-TEST_CASE("log format: what is printed reads back as it was") { CheckSame(Whole(), *Read(Print(Whole(), 41)).value().commit); }
+TEST_CASE("log format: what is printed reads back as it was") {
+  CheckSame(Whole(), *Read(Print(Whole(), 41)).value().commit);
+}
 
 TEST_CASE("log format: any commit reads back, the fast way and the slow one") {
   rc::check([] {
     CommitRecord commit;
     commit.version = *rc::gen::inRange<int64_t>(1, int64_t{1} << 60);
-    commit.at = Instant{*rc::gen::inRange<int64_t>(-1000000, 4000000000), *rc::gen::element<int32_t>(0, 5, 120000000, 123456000, 999999999)};
-    if (*rc::gen::arbitrary<bool>()) commit.transaction_id = Uuid{*rc::gen::arbitrary<uint64_t>(), *rc::gen::arbitrary<uint64_t>()};
+    commit.at = Instant{*rc::gen::inRange<int64_t>(-1000000, 4000000000),
+                        *rc::gen::element<int32_t>(0, 5, 120000000, 123456000, 999999999)};
+    if (*rc::gen::arbitrary<bool>())
+      commit.transaction_id = Uuid{*rc::gen::arbitrary<uint64_t>(), *rc::gen::arbitrary<uint64_t>()};
     if (*rc::gen::arbitrary<bool>()) {
       auto meta = std::make_shared<engine::Meta>();
       meta->label = DrawText();
@@ -141,7 +148,8 @@ TEST_CASE("log format: any commit reads back, the fast way and the slow one") {
       Kind kind = *rc::gen::element(Kind::kSet, Kind::kCreate, Kind::kDelete, Kind::kExpire, Kind::kDefine);
       EntryChange change = Change(kind, absl::StrCat("/", i, DrawText()));
       if (kind == Kind::kSet || kind == Kind::kCreate) change.value = *rc::gen::arbitrary<Value>();
-      bool defines = kind == Kind::kDefine || (kind != Kind::kDelete && kind != Kind::kExpire && *rc::gen::arbitrary<bool>());
+      bool defines = kind == Kind::kDefine ||
+                     (kind != Kind::kDelete && kind != Kind::kExpire && *rc::gen::arbitrary<bool>());
       if (defines) {
         auto definition = std::make_shared<Definition>();
         definition->ttl = absl::Milliseconds(*rc::gen::inRange(0, 3));
@@ -221,16 +229,23 @@ TEST_CASE("log format: keys, formats and rules of a newer build are named, never
   };
   const std::string at = ":at #inst \"2026-11-22T03:00:00Z\"";
   using Catch::Contains;
-  CHECK_THAT(refusal("{:version 1 " + at + " :stage [\"x\"]}"), Contains("UNIMPLEMENTED") && Contains(":stage"));
-  CHECK_THAT(refusal("{:version 1 " + at + " :session {}}"), Contains("UNIMPLEMENTED") && Contains(":session"));
-  CHECK_THAT(refusal("{:stm/log 2 :store \"0000000000000001\" :first 1}"), Contains("UNIMPLEMENTED") && Contains(":stm/log 2"));
-  CHECK_THAT(refusal("{:version 1 " + at + " :define {\"/a\" {:validator [:later 1]}}}"), Contains("UNIMPLEMENTED") && Contains(":validator"));
-  CHECK_THAT(refusal("{:version 1 " + at + " :apply {\"/a\" (frobnicate 1)}}"), Contains("UNIMPLEMENTED") && Contains("/a"));
+  CHECK_THAT(refusal("{:version 1 " + at + " :stage [\"x\"]}"),
+             Contains("UNIMPLEMENTED") && Contains(":stage"));
+  CHECK_THAT(refusal("{:version 1 " + at + " :session {}}"),
+             Contains("UNIMPLEMENTED") && Contains(":session"));
+  CHECK_THAT(refusal("{:stm/log 2 :store \"0000000000000001\" :first 1}"),
+             Contains("UNIMPLEMENTED") && Contains(":stm/log 2"));
+  CHECK_THAT(refusal("{:version 1 " + at + " :define {\"/a\" {:validator [:later 1]}}}"),
+             Contains("UNIMPLEMENTED") && Contains(":validator"));
+  CHECK_THAT(refusal("{:version 1 " + at + " :apply {\"/a\" (frobnicate 1)}}"),
+             Contains("UNIMPLEMENTED") && Contains("/a"));
   CHECK_THAT(refusal("{:version 1}"), Contains("DATA_LOSS") && Contains(":at"));
   CHECK_THAT(refusal("{:version \"1\" " + at + "}"), Contains("DATA_LOSS") && Contains(":version"));
   CHECK_THAT(refusal("{:version 1 " + at + " :set {\"/a\" }}"), Contains("DATA_LOSS"));
-  CHECK_THAT(refusal("{:version 1 " + at + " :set [\"/a\"]}"), Contains(":set: found vector, expected a map"));
-  CHECK_THAT(refusal("{:version 1 " + at + " :by {:who \"x\"}}"), Contains("UNIMPLEMENTED") && Contains(":who"));
+  CHECK_THAT(refusal("{:version 1 " + at + " :set [\"/a\"]}"),
+             Contains(":set: found vector, expected a map"));
+  CHECK_THAT(refusal("{:version 1 " + at + " :by {:who \"x\"}}"),
+             Contains("UNIMPLEMENTED") && Contains(":who"));
   CHECK_THAT(refusal("[1]"), Contains("DATA_LOSS"));
 }
 

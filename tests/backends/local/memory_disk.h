@@ -1,4 +1,5 @@
-// MemoryDisk is a Disk whose faults a test plants: no room, failing syncs, crashes that keep only what was synced.
+// MemoryDisk is a Disk whose faults a test plants: no room, failing syncs, crashes that keep only what was
+// synced.
 #ifndef STM_TESTS_BACKENDS_LOCAL_MEMORY_DISK_H_
 #define STM_TESTS_BACKENDS_LOCAL_MEMORY_DISK_H_
 
@@ -22,7 +23,8 @@ class MemoryDisk : public Disk {
 
   std::string Path(std::string_view name) const override { return "/mem/" + std::string(name); }
   absl::Status Lock() override {
-    return locked_elsewhere ? absl::FailedPreconditionError("lock /mem/lock: process 1 has it") : absl::OkStatus();
+    return locked_elsewhere ? absl::FailedPreconditionError("lock /mem/lock: process 1 has it")
+                            : absl::OkStatus();
   }
   absl::StatusOr<std::vector<std::string>> List() override {
     std::vector<std::string> names;
@@ -76,7 +78,8 @@ class MemoryDisk : public Disk {
   }
   // What was not synced is gone.
   void Crash() {
-    for (auto& [name, content] : files) content = std::make_shared<Content>(Content{content->synced, content->synced});
+    for (auto& [name, content] : files)
+      content = std::make_shared<Content>(Content{content->synced, content->synced});
   }
 
   std::map<std::string, std::shared_ptr<Content>> files;
@@ -91,7 +94,8 @@ class MemoryDisk : public Disk {
  private:
   class MemoryFile : public File {
    public:
-    MemoryFile(MemoryDisk* disk, std::shared_ptr<Content> content) : disk_(disk), content_(std::move(content)) {}
+    MemoryFile(MemoryDisk* disk, std::shared_ptr<Content> content)
+        : disk_(disk), content_(std::move(content)) {}
     absl::Status Write(uint64_t offset, std::string_view data) override {
       disk_->write_sizes.push_back(data.size());
       std::string& bytes = content_->bytes;
@@ -105,7 +109,9 @@ class MemoryDisk : public Disk {
       }
       if (disk_->room >= 0) disk_->room -= static_cast<int64_t>(grows);
       if (end > bytes.size()) bytes.resize(end, '\0');
-      if (end > offset) bytes.replace(static_cast<size_t>(offset), end - static_cast<size_t>(offset), data.substr(0, end - static_cast<size_t>(offset)));
+      if (end > offset)
+        bytes.replace(static_cast<size_t>(offset), end - static_cast<size_t>(offset),
+                      data.substr(0, end - static_cast<size_t>(offset)));
       return full ? absl::ResourceExhaustedError("write: no space") : absl::OkStatus();
     }
     absl::Status Sync() override {
@@ -116,7 +122,8 @@ class MemoryDisk : public Disk {
     }
     absl::Status Truncate(uint64_t size) override {
       if (disk_->fail_truncate) return absl::InternalError("truncate: input/output error");
-      if (disk_->room >= 0) disk_->room += static_cast<int64_t>(content_->bytes.size()) - static_cast<int64_t>(size);
+      if (disk_->room >= 0)
+        disk_->room += static_cast<int64_t>(content_->bytes.size()) - static_cast<int64_t>(size);
       content_->bytes.resize(static_cast<size_t>(size), '\0');
       return absl::OkStatus();
     }

@@ -1,7 +1,6 @@
 #include "backends/local/posix_disk.h"
 
 #include <catch2/catch.hpp>
-
 #include <cstdlib>
 #include <memory>
 #include <string>

@@ -1,9 +1,7 @@
-#include "backends/local/log_cursor.h"
-
 #include <catch2/catch.hpp>
-
 #include <string>
 
+#include "backends/local/log_cursor.h"
 #include "tests/backends/local/local_store.h"
 
 namespace stm::local {

@@ -1,7 +1,6 @@
 #include "backends/local/recovery.h"
 
 #include <catch2/catch.hpp>
-
 #include <random>
 #include <string>
 
@@ -35,7 +34,8 @@ TEST_CASE("recovery: twenty random torn tails lose nothing that was answered") {
     auto entries = store.replica->entries;
     // A batch of three that is never answered: any of its 64-byte sectors may be old, zeros or new.
     engine::Batch batch;
-    for (int i = 0; i < 3; ++i) batch.push_back(Set("/t" + std::to_string(i), Value::String(std::string(150, 't'))));
+    for (int i = 0; i < 3; ++i)
+      batch.push_back(Set("/t" + std::to_string(i), Value::String(std::string(150, 't'))));
     store.local->Append(batch, [](engine::AppendResult) {});
     store.loop.Turn();
     const std::string now_last = store.disk.Names("log-").back();
@@ -115,7 +115,8 @@ TEST_CASE("recovery: zeros where a line stood that a later line proves durable a
   // The newline went, too: the proof then stands right behind the zeros.
   for (size_t i = begin; i < end; ++i) text[i] = '\0';
   const std::string failure = store.OpenFailure();
-  CHECK_THAT(failure, Contains("DATA_LOSS") && Contains("/mem/" + kFirstLog + ":7") && Contains("stmctl log seal"));
+  CHECK_THAT(failure,
+             Contains("DATA_LOSS") && Contains("/mem/" + kFirstLog + ":7") && Contains("stmctl log seal"));
 }
 
 TEST_CASE("recovery: a changed line below an acknowledged one is refused by file and line") {
@@ -123,8 +124,8 @@ TEST_CASE("recovery: a changed line below an acknowledged one is refused by file
   TenCommits(&store);
   store.Edit(kFirstLog, "{\"/n4\" 4}", "{\"/n4\" 5}");
   const std::string failure = store.OpenFailure();
-  CHECK_THAT(failure, Contains("DATA_LOSS") && Contains("/mem/" + kFirstLog + ":6") && Contains("version 4") &&
-                          Contains("stmctl log seal"));
+  CHECK_THAT(failure, Contains("DATA_LOSS") && Contains("/mem/" + kFirstLog + ":6") &&
+                          Contains("version 4") && Contains("stmctl log seal"));
 }
 
 TEST_CASE("recovery: the last batch alone can't be told from a torn one, and is kept aside") {
@@ -276,7 +277,8 @@ TEST_CASE("recovery: a newer format is refused by name") {
   LocalStore store;
   TenCommits(&store);
   store.Edit(kFirstLog, "{:stm/log 1 ", "{:stm/log 2 ");
-  CHECK_THAT(store.OpenFailure(), Contains("UNIMPLEMENTED") && Contains(kFirstLog + ":1") && Contains(":stm/log 2"));
+  CHECK_THAT(store.OpenFailure(),
+             Contains("UNIMPLEMENTED") && Contains(kFirstLog + ":1") && Contains(":stm/log 2"));
 }
 
 TEST_CASE("recovery: a key that this build does not know is refused by file and line") {
@@ -285,7 +287,8 @@ TEST_CASE("recovery: a key that this build does not know is refused by file and 
   std::string line = "{:version 11 :at #inst \"2026-11-22T03:00:00Z\" :settle [1]}";
   AppendTrailer(0, 10, {}, &line);
   store.disk.bytes(kFirstLog).replace(LinesEnd(&store), line.size(), line);
-  CHECK_THAT(store.OpenFailure(), Contains("UNIMPLEMENTED") && Contains(kFirstLog + ":13") && Contains(":settle"));
+  CHECK_THAT(store.OpenFailure(),
+             Contains("UNIMPLEMENTED") && Contains(kFirstLog + ":13") && Contains(":settle"));
 }
 
 TEST_CASE("recovery: files of another store are refused") {

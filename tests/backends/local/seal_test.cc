@@ -1,7 +1,6 @@
 #include "backends/local/seal.h"
 
 #include <catch2/catch.hpp>
-
 #include <string>
 
 #include "tests/backends/local/local_store.h"
@@ -110,7 +109,8 @@ TEST_CASE("seal: operations behind an edit are replayed, and their sums made ane
 
   store.Stop();
   store.Edit(kFirstLog, "(conj 99)", "(add 1)");
-  CHECK_THAT(Seal(&store.disk, kFirstLog).status().ToString(), Contains("INVALID_ARGUMENT") && Contains(":5: /v:"));
+  CHECK_THAT(Seal(&store.disk, kFirstLog).status().ToString(),
+             Contains("INVALID_ARGUMENT") && Contains(":5: /v:"));
 }
 
 TEST_CASE("seal: mistakes are named by line, and nothing is changed") {
@@ -134,7 +134,8 @@ TEST_CASE("seal: mistakes are named by line, and nothing is changed") {
   CHECK_THAT(refusal(":first 1", ":first 2"), Contains(":1:"));
   CHECK_THAT(refusal(":set {\"/n3\" 3}", ":set {\"/n3\" 3} :delete [\"/n3\"]"), Contains("twice"));
   CHECK_THAT(refusal(":set {\"/n3\" 3}", ":apply {\"/n9\" (add 1)}"), Contains("/n9") && Contains(":set"));
-  CHECK_THAT(refusal("{:version 3 :at #inst \"2026", "{:version 3 :at #inst \"2025"), Contains("times never go back"));
+  CHECK_THAT(refusal("{:version 3 :at #inst \"2026", "{:version 3 :at #inst \"2025"),
+             Contains("times never go back"));
   CHECK_THAT(Seal(&store.disk, "nonsense").status().ToString(), Contains("only log files"));
   CHECK_THAT(Seal(&store.disk, LogName(77)).status().ToString(), Contains("NOT_FOUND"));
   store.disk.locked_elsewhere = true;

@@ -1,10 +1,9 @@
 // The local coordinator on real threads and a real file system: what TSan looks at.
-#include <catch2/catch.hpp>
-
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <catch2/catch.hpp>
 #include <chrono>
 #include <cstdlib>
 #include <deque>
@@ -148,7 +147,9 @@ TEST_CASE("local coordinator: appends, prefill, snapshots, drops and readers at 
         });
       });
       const absl::Time deadline = absl::Now() + absl::Seconds(120);
-      auto waiting = [&](const std::atomic<bool>& done) { return !done && !broken && absl::Now() < deadline; };
+      auto waiting = [&](const std::atomic<bool>& done) {
+        return !done && !broken && absl::Now() < deadline;
+      };
       while (waiting(recovered)) std::this_thread::yield();
       std::vector<std::thread> readers;
       std::atomic<int64_t> read{0};
