@@ -805,18 +805,22 @@ TEST_CASE("ttl: an entry ends by a commit of its own, which watchers see as expi
   stm::Definition definition;
   definition.ttl = absl::Milliseconds(50);
   auto r = client.Ref<int64_t>(name("r"), 5, definition);
-  int64_t from = 0;
+  // Made by another thread once the watch is set.
+  std::thread making;
+  absl::Status made;
   stm::WatchOptions options;
-  options.on_synced = [&](int64_t version) {
-    from = version;
-    std::thread([&] { OK(client.Transact([&](Tx& tx) { (void)tx.Get(r); })); }).detach();
+  options.on_synced = [&](int64_t) {
+    making = std::thread([&] { made = client.Transact([&](Tx& tx) { (void)tx.Get(r); }); });
   };
   options.timeout = stm::testing::kPatience;
   std::vector<stm::ChangeKind> kinds;
-  OK(client.Watch(name("r"), options, [&](const stm::Commit& commit) {
+  absl::Status watched = client.Watch(name("r"), options, [&](const stm::Commit& commit) {
     for (const stm::Change& change : commit.changes) kinds.push_back(change.kind);
     return kinds.size() < 2;
-  }));
+  });
+  making.join();
+  OK(made);
+  OK(watched);
   CHECK(kinds == std::vector<stm::ChangeKind>{stm::ChangeKind::kSet, stm::ChangeKind::kExpired});
 }
 
