@@ -54,11 +54,14 @@ class Pipeline final : public grpc::ServerBidiReactor<v1::PipelineRequest, v1::P
     const absl::Status refused = Parse(&asked);
     bool read_on;
     bool post = false;
+    bool end_awaits = false;
     {
       absl::MutexLock lock(&mutex_);
-      if (!refused.ok()) {
+      // Not twice: once it is cut it may be finished, and no hold keeps it any more.
+      if (!refused.ok() && !cut_ && !finished_) {
         Cut(refused);
         ++holds_;
+        end_awaits = true;
       }
       if (cut_) asked.clear();
       if (!asked.empty()) {
@@ -74,7 +77,7 @@ class Pipeline final : public grpc::ServerBidiReactor<v1::PipelineRequest, v1::P
     // the order. This is a reaction: the stream lives until it returns.
     if (read_on) StartRead(&request_);
     if (post) node_->loop->Post([this] { Execute(); });
-    if (!refused.ok()) node_->loop->Post([this] { EndAwaits(); });
+    if (end_awaits) node_->loop->Post([this] { EndAwaits(); });
     Flush(Held::kNo);
   }
 
