@@ -109,10 +109,14 @@ class CombiningLoop final : public engine::Loop, public engine::Executor {
   const int heavy_threads_max_;
 
   // Many producers, one consumer (Vyukov): producers swing head_, the Loop's present runner follows tail_.
-  alignas(64) std::atomic<Node*> head_;
-  alignas(64) Node* tail_;
+  // Cache lines apart, by what stands between them: an over-aligned object on a stack is misaligned under gcc's ASan.
+  std::atomic<Node*> head_;
+  char apart_from_head_[64];
+  Node* tail_;
+  char apart_from_tail_[64];
   // Tasks posted and not yet finished. From 0 to 1: the Loop is taken; back to 0: it is free.
-  alignas(64) std::atomic<int64_t> unfinished_{0};
+  std::atomic<int64_t> unfinished_{0};
+  char apart_from_unfinished_[64];
   uint64_t random_[4];  // xoshiro256**
 
   absl::Mutex pool_mutex_;
