@@ -423,6 +423,7 @@ void Engine::State::Accept(std::unique_ptr<Pending> pending, WriteSet writes, Ap
     if (is && item.value_written) change.value = item.value;
 
     Entry* entry = item.before.entry != nullptr ? item.before.entry : &entries_.FindOrAdd(item.name);
+    change.entry = entry;
     if (entry->tentative.batch != batch.number) batch.touched.push_back(entry);
     entry->tentative.batch = batch.number;
     entry->tentative.value = std::move(item.value);
@@ -528,8 +529,9 @@ void Engine::State::InstallCommit(std::shared_ptr<InstalledCommit> commit) {
   std::vector<Sleeper> woken;
   std::vector<std::string> wake_next;
   commit->before.reserve(commit->changes.size());
-  for (const EntryChange& change : commit->changes) {
-    Entry& entry = entries_.FindOrAdd(change.name);
+  for (EntryChange& change : commit->changes) {
+    if (change.entry == nullptr) change.entry = &entries_.FindOrAdd(change.name);
+    Entry& entry = *change.entry;
     const Versioned* newest = entry.newest();
     bool was = entry.live();
     Versioned versioned;

@@ -18,6 +18,8 @@
 namespace stm::engine {
 
 // What one commit did to one entry: its net effect.
+struct Entry;
+
 struct EntryChange {
   enum class Kind : uint8_t {
     kSet,     // value; definition too if it changed in the same commit
@@ -35,6 +37,8 @@ struct EntryChange {
   std::shared_ptr<const Definition> definition;  // null: unchanged; of kCreate: all defaults
   // A replay's: `value` is unset, `operation` is set, and the value that comes out must have this hash (its low 32 bits).
   std::optional<uint32_t> expected_hash;
+  // The engine's own: where the entry is, from the moment it is known on.
+  Entry* entry = nullptr;
 };
 
 struct CommitRecord {

@@ -10,14 +10,16 @@ namespace {
 
 constexpr uint64_t kChunkRecords = 4096;
 constexpr int64_t kAgelessIds = 1024;
+// Slots are touched this many records before they are needed: the table is larger than any cache.
+constexpr uint64_t kFetchAhead = 8;
 constexpr uint64_t kPlaces = 0xFFFFFFFF;  // a place is kept modulo this; far more than can be live at once
 
 // Ids are random UUIDs, but a client may send others: mix (Steele, Lea, Flood: SplitMix64's finalizer).
-uint64_t Mix(Uuid id) {
+uint32_t Hash(Uuid id) {
   uint64_t x = id.high * 0x9E3779B97F4A7C15u ^ id.low;
   x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
   x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
-  return x ^ (x >> 31);
+  return static_cast<uint32_t>(x ^ (x >> 31));
 }
 
 }  // namespace
@@ -43,7 +45,7 @@ struct IdTable::Chunk {
   Record records[kChunkRecords];
 };
 
-void IdTable::Free::operator()(uint32_t* slots) const { std::free(slots); }
+void IdTable::Free::operator()(Slot* slots) const { std::free(slots); }
 
 IdTable::IdTable(int64_t bytes_max, absl::Duration age_max, int64_t result_bytes_max)
     : bytes_max_(bytes_max), age_max_(age_max), result_bytes_max_(result_bytes_max) {
@@ -55,7 +57,8 @@ IdTable::~IdTable() = default;
 void IdTable::MakeSlots(size_t records_max) {
   size_t slots = 1;
   while (slots < 2 * records_max) slots *= 2;  // half empty at most, so that probes stay short
-  slots_.reset(static_cast<uint32_t*>(std::calloc(slots, sizeof(uint32_t))));
+  assert(slots <= kPlaces);
+  slots_.reset(static_cast<Slot*>(std::calloc(slots, sizeof(Slot))));
   assert(slots_ != nullptr);
   slot_mask_ = slots - 1;
 }
@@ -69,20 +72,23 @@ IdTable::Record& IdTable::At(uint64_t place) {
 }
 
 uint64_t IdTable::PlaceIn(size_t slot) const {
-  uint64_t offset = (slots_[slot] - 1 + kPlaces - begin_ % kPlaces) % kPlaces;
+  uint64_t offset = (slots_[slot].place - 1 + kPlaces - begin_ % kPlaces) % kPlaces;
   return begin_ + offset;
 }
 
 size_t IdTable::SlotOf(Uuid id) const {
-  size_t slot = Mix(id) & slot_mask_;
-  while (slots_[slot] != 0 && At(PlaceIn(slot)).id != id) slot = (slot + 1) & slot_mask_;
+  const uint32_t hash = Hash(id);
+  size_t slot = Home(hash);
+  while (slots_[slot].place != 0 && (slots_[slot].hash != hash || At(PlaceIn(slot)).id != id)) {
+    slot = (slot + 1) & slot_mask_;
+  }
   return slot;
 }
 
 IdTable::Found IdTable::Find(Uuid id) const {
   Found found;
   size_t slot = SlotOf(id);
-  if (slots_[slot] == 0) return found;
+  if (slots_[slot].place == 0) return found;
   const Record& record = At(PlaceIn(slot));
   found.state = record.state;
   found.pending = record.pending;
@@ -105,20 +111,21 @@ IdTable::Record& IdTable::Append(Uuid id) {
     // Only when undecided ids hold up what the bytes would have let go.
     MakeSlots(2 * (end_ - begin_));
     for (uint64_t place = begin_; place < end_; ++place) {
-      if (At(place).state != State::kUnknown) slots_[SlotOf(At(place).id)] = place % kPlaces + 1;
+      const Uuid known = At(place).id;
+      slots_[SlotOf(known)] = {static_cast<uint32_t>(place % kPlaces + 1), Hash(known)};
     }
   }
   if (end_ % kChunkRecords == 0 || chunks_.empty()) {
     chunks_.push_back(spare_ != nullptr ? std::move(spare_) : std::make_unique<Chunk>());
   }
   size_t slot = SlotOf(id);
-  assert(slots_[slot] == 0);
+  assert(slots_[slot].place == 0);
   uint64_t place = end_++;
-  slots_[slot] = place % kPlaces + 1;
+  slots_[slot] = {static_cast<uint32_t>(place % kPlaces + 1), Hash(id)};
   Record& record = At(place);
   record = Record();
   record.id = id;
-  record.bytes = sizeof(Record) + 2 * sizeof(uint32_t);
+  record.bytes = sizeof(Record) + 2 * sizeof(Slot);
   bytes_ += record.bytes;
   return record;
 }
@@ -132,7 +139,7 @@ void IdTable::AddUndecided(Uuid id, Pending* pending, absl::Duration now) {
 
 void IdTable::Decide(Uuid id, const Verdict& verdict, Version installed) {
   size_t slot = SlotOf(id);
-  assert(slots_[slot] != 0);
+  assert(slots_[slot].place != 0);
   Record& record = At(PlaceIn(slot));
   assert(record.state == State::kUndecided);
   record.state = State::kDecided;
@@ -172,7 +179,7 @@ void IdTable::Decide(Uuid id, const Verdict& verdict, Version installed) {
 }
 
 void IdTable::AddCommitted(Uuid id, Version version, Instant at, absl::Duration now) {
-  if (slots_[SlotOf(id)] != 0) return;
+  if (slots_[SlotOf(id)].place != 0) return;
   Record& record = Append(id);
   record.state = State::kDecided;
   record.version = version;
@@ -183,15 +190,15 @@ void IdTable::AddCommitted(Uuid id, Version version, Instant at, absl::Duration 
 
 void IdTable::EraseSlot(size_t slot) {
   // Backward shift (Knuth, 6.4, algorithm R): no tombstones, so probes stay short for ever.
-  slots_[slot] = 0;
+  slots_[slot] = Slot();
   size_t next = slot;
   for (;;) {
     next = (next + 1) & slot_mask_;
-    if (slots_[next] == 0) return;
-    size_t home = Mix(At(PlaceIn(next)).id) & slot_mask_;
+    if (slots_[next].place == 0) return;
+    size_t home = Home(slots_[next].hash);
     if (((next - home) & slot_mask_) >= ((next - slot) & slot_mask_)) {
       slots_[slot] = slots_[next];
-      slots_[next] = 0;
+      slots_[next] = Slot();
       slot = next;
     }
   }
@@ -204,6 +211,7 @@ void IdTable::DropFront() {
   // A refused id may come again with seen == version, and must not be taken for a new one.
   RaiseFloor(record.committed() ? record.version : record.version + 1);
   EraseSlot(SlotOf(record.id));
+  if (begin_ + kFetchAhead < end_) __builtin_prefetch(&slots_[Home(Hash(At(begin_ + kFetchAhead).id))]);
   bytes_ -= record.bytes;
   record = Record();
   ++begin_;

@@ -65,6 +65,7 @@ class IdTable {
   Record& At(uint64_t place);
   Record& Append(Uuid id);
   uint64_t PlaceIn(size_t slot) const;
+  size_t Home(uint32_t hash) const { return hash & slot_mask_; }
   void MakeSlots(size_t records_max);
   // The slot that holds the place of `id`, or the empty one where it would go.
   size_t SlotOf(Uuid id) const;
@@ -80,11 +81,16 @@ class IdTable {
   uint64_t end_ = 0;
   Ring<std::unique_ptr<Chunk>> chunks_;  // the first holds begin_
   std::unique_ptr<Chunk> spare_;
-  // A live record's place, modulo 2^32 - 1, plus one; 0: empty. Calloc'ed: pages are touched as ids come.
-  struct Free {
-    void operator()(uint32_t* slots) const;
+  // With the id's hash, so that a probe that meets another id, or moves it, need not look at its record.
+  struct Slot {
+    uint32_t place;  // a live record's, modulo 2^32 - 1, plus one; 0: empty
+    uint32_t hash;
   };
-  std::unique_ptr<uint32_t[], Free> slots_;
+  // Calloc'ed: pages are touched as ids come.
+  struct Free {
+    void operator()(Slot* slots) const;
+  };
+  std::unique_ptr<Slot[], Free> slots_;
   size_t slot_mask_ = 0;
 };
 

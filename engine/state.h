@@ -155,6 +155,7 @@ class Engine::State {
   void QueueExpiry(Entry* entry, absl::Duration when);
   void SetExpiryTimer();
   void ExpireDue();
+  void FetchHistory();
   void TrimHistory();
   void TrimIds();
   void SweepTombstones();

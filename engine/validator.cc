@@ -7,12 +7,17 @@
 #include <cassert>
 #include <cmath>
 #include <limits>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+#include "engine/values/edn.h"
 #include "engine/values/lexical.h"
 #include "engine/values/map.h"
 #include "engine/values/vector.h"
@@ -487,15 +492,57 @@ Validator::Validator(Value form, std::unique_ptr<const Rule> rule)
 
 Validator::~Validator() = default;
 
+// The validators in use, by the text of their forms. A million entries made alike have one between them, which stays in
+// the processor's cache.
+class Validator::InUse {
+ public:
+  static InUse& Get() {
+    static InUse* const in_use = new InUse;  // never destroyed: entries may go after static objects do
+    return *in_use;
+  }
+
+  std::shared_ptr<const Validator> Find(const std::string& text) {
+    absl::MutexLock lock(&mutex_);
+    auto it = by_text_.find(text);
+    return it == by_text_.end() ? nullptr : it->second.lock();
+  }
+
+  // The one that is in use already, if another thread was first.
+  std::shared_ptr<const Validator> Add(std::string text, std::unique_ptr<const Validator> validator) {
+    std::shared_ptr<const Validator> added(validator.release(), [this, text](const Validator* gone) {
+      Forget(text);
+      delete gone;
+    });
+    absl::MutexLock lock(&mutex_);
+    std::weak_ptr<const Validator>& slot = by_text_[text];
+    std::shared_ptr<const Validator> first = slot.lock();
+    if (first != nullptr) return first;  // `added` goes after the lock: it was made before
+    slot = added;
+    return added;
+  }
+
+ private:
+  void Forget(const std::string& text) {
+    absl::MutexLock lock(&mutex_);
+    auto it = by_text_.find(text);
+    if (it != by_text_.end() && it->second.expired()) by_text_.erase(it);
+  }
+
+  absl::Mutex mutex_;
+  absl::flat_hash_map<std::string, std::weak_ptr<const Validator>> by_text_ ABSL_GUARDED_BY(mutex_);
+};
+
 absl::StatusOr<std::shared_ptr<const Validator>> Validator::Parse(const Value& form) {
   if (form.depth() > kValueDepthMax) {
     return absl::InvalidArgumentError(
         absl::StrCat("validator: ", form.depth(), " deep, at most ", kValueDepthMax, " (value_depth_max)"));
   }
+  std::string text = ToEdn(form);
+  if (std::shared_ptr<const Validator> known = InUse::Get().Find(text)) return known;
   int rules = 0;
   absl::StatusOr<std::unique_ptr<Rule>> rule = ParseRule(form, &rules);
   if (!rule.ok()) return rule.status();
-  return std::shared_ptr<const Validator>(new Validator(form, *std::move(rule)));
+  return InUse::Get().Add(std::move(text), std::unique_ptr<const Validator>(new Validator(form, *std::move(rule))));
 }
 
 std::optional<Rejection> Validator::Check(const Value& value) const {

@@ -26,7 +26,7 @@ namespace stm::engine {
 class Validator {
  public:
   // UNIMPLEMENTED: no such rule (never "no rule"). INVALID_ARGUMENT: bad arguments, a bad regular expression,
-  // more than kValidatorRulesMax rules. Both name the rule.
+  // more than kValidatorRulesMax rules. Both name the rule. Forms that print alike share one Validator. Any thread.
   static absl::StatusOr<std::shared_ptr<const Validator>> Parse(const Value& form);
 
   // nullopt: satisfied, and nothing was allocated (but what a regular expression's own cache takes, at most
@@ -39,6 +39,7 @@ class Validator {
   struct Rule;
 
  private:
+  class InUse;
   Validator(Value form, std::unique_ptr<const Rule> rule);
   Value form_;
   std::unique_ptr<const Rule> rule_;
