@@ -16,6 +16,8 @@ namespace {
 // What history costs beside the values themselves, a commit and a change.
 constexpr int64_t kCommitOverheadBytes = 256;
 constexpr int64_t kChangeOverheadBytes = 384;
+// A batch this small is never halved.
+constexpr int64_t kHalvedFrom = 32;
 // A transaction on large values that move is worked on off the Loop this often, then on it.
 constexpr int kParkedMax = 3;
 
@@ -42,6 +44,15 @@ absl::Status TooLate() {
 
 void Engine::State::Commit(std::unique_ptr<Transaction> transaction, CommitDone done) {
   Arrive(std::move(transaction), std::move(done));
+  Arrived();
+}
+
+void Engine::State::Commit(std::vector<Submission> submissions) {
+  for (Submission& submission : submissions) Arrive(std::move(submission.transaction), std::move(submission.done));
+  Arrived();
+}
+
+void Engine::State::Arrived() {
   // Refusals fill the table without an install to trim it.
   if (ids_.bytes() > options_.id_table_bytes_max) TrimIds();
   CloseBatches();
@@ -194,7 +205,11 @@ void Engine::State::CloseBatch() {
   Appending batch;
   batch.number = next_batch_++;
   batch.now = loop_->Now();
-  while (!queue_.empty() && static_cast<int64_t>(batch.members.size()) < options_.batch_transactions_max &&
+  // Callers who were just answered are about to come again: with them all in one batch nobody would have anything to do
+  // while the disk syncs it. Half at most, so that one half is prepared while the other is made durable.
+  const int64_t around = static_cast<int64_t>(queue_.size()) + last_batch_;
+  const int64_t members_max = std::min(options_.batch_transactions_max, std::max(kHalvedFrom, around + 1) / 2);
+  while (!queue_.empty() && static_cast<int64_t>(batch.members.size()) < members_max &&
          batch.bytes < options_.batch_bytes_max) {
     std::unique_ptr<Pending> pending = std::move(queue_.front());
     queue_.pop_front();
@@ -496,6 +511,7 @@ void Engine::State::Requeue(std::vector<std::unique_ptr<Pending>> pendings) {
 }
 
 void Engine::State::InstallBatch(Appending batch) {
+  last_batch_ = static_cast<int64_t>(batch.members.size());
   for (Entry* entry : batch.touched) {
     if (entry->tentative.batch == batch.number) entry->tentative = Tentative();
   }

@@ -86,6 +86,7 @@ void Engine::Start(absl::AnyInvocable<void(absl::Status)> done) { state_->Start(
 void Engine::Commit(std::unique_ptr<Transaction> transaction, CommitDone done) {
   state_->Commit(std::move(transaction), std::move(done));
 }
+void Engine::Commit(std::vector<Submission> submissions) { state_->Commit(std::move(submissions)); }
 void Engine::GetOutcome(const CommitId& id, CommitDone done) { state_->GetOutcome(id, std::move(done)); }
 void Engine::Get(GetRequest request, Done<GetResult> done) { state_->Get(std::move(request), std::move(done)); }
 void Engine::List(ListRequest request, Done<ListResult> done) { state_->List(std::move(request), std::move(done)); }

@@ -177,6 +177,10 @@ struct Status {
 };
 
 using CommitDone = absl::AnyInvocable<void(std::shared_ptr<const Verdict>, Version installed)>;
+struct Submission {
+  std::unique_ptr<Transaction> transaction;
+  CommitDone done;
+};
 template <typename T>
 using Done = absl::AnyInvocable<void(absl::StatusOr<T>)>;
 
@@ -193,6 +197,8 @@ class Engine : public Sink {
   // Decides one transaction, exactly once for one id. The transaction's names are legal and its values within bounds of
   // depth; what only the engine can know it checks itself.
   void Commit(std::unique_ptr<Transaction> transaction, CommitDone done);
+  // Several that came together: the first does not go into a batch of its own.
+  void Commit(std::vector<Submission> submissions);
   // The verdict of an id; makes "not committed" certain where it is not known.
   void GetOutcome(const CommitId& id, CommitDone done);
 

@@ -40,6 +40,7 @@ class Engine::State {
 
   // commit.cc
   void Commit(std::unique_ptr<Transaction> transaction, CommitDone done);
+  void Commit(std::vector<Submission> submissions);
   void GetOutcome(const CommitId& id, CommitDone done);
   void ReleaseReservation(uint64_t reservation);
 
@@ -102,6 +103,7 @@ class Engine::State {
 
   // commit.cc, in the order in which a commit meets them.
   void Arrive(std::unique_ptr<Transaction> transaction, CommitDone done);
+  void Arrived();
   bool AnswerKnown(const CommitId& id, CommitDone& done, bool poison);
   void AnswerFromOrder(const CommitId& id, CommitDone done);
   void Admit(std::unique_ptr<Pending> pending);
@@ -191,6 +193,7 @@ class Engine::State {
   std::deque<Appending> appending_;
   int64_t parked_ = 0;
   uint64_t next_batch_ = 1;
+  int64_t last_batch_ = 0;  // transactions in the batch that was installed last
   uint64_t next_sequence_ = 1;
   std::vector<Answer> answers_;
   bool floor_commit_queued_ = false;

@@ -15,7 +15,7 @@ class AtomService final : public v1::AtomService::CallbackService {
   grpc::ServerUnaryReactor* ApplyAtom(grpc::CallbackServerContext* context, const v1::ApplyAtomRequest* request,
                                       v1::ApplyAtomResponse* response) override {
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-    UnaryCall call(node_, Method::kApplyAtom, reactor);
+    UnaryCall call(node_, Method::kApplyAtom, reactor, node_->connections->Find(context->peer()));
     auto transaction = TransactionOf(const_cast<v1::ApplyAtomRequest*>(request), node_->config.engine);
     if (!transaction.ok()) {
       call.Finish(transaction.status());

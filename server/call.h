@@ -2,6 +2,7 @@
 #ifndef STM_SERVER_CALL_H_
 #define STM_SERVER_CALL_H_
 
+#include <memory>
 #include <utility>
 
 #include <grpc/support/time.h>
@@ -11,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "engine/error.h"
+#include "server/connections.h"
 #include "server/convert.h"
 #include "server/node.h"
 
@@ -33,11 +35,18 @@ inline absl::Duration DeadlineOf(const grpc::CallbackServerContext& context, eng
 // A unary call until it is answered, once. One that is dropped unanswered, as a stop does, answers UNAVAILABLE.
 class UnaryCall {
  public:
-  UnaryCall(Node* node, Method method, grpc::ServerUnaryReactor* reactor)
-      : node_(node), reactor_(reactor), began_(node->loop->Now()), method_(method) {}
+  // `connection`: where the answer goes, if it may be one of many; null: it leaves at once.
+  UnaryCall(Node* node, Method method, grpc::ServerUnaryReactor* reactor,
+            std::shared_ptr<Connection> connection = nullptr)
+      : node_(node),
+        reactor_(reactor),
+        connection_(std::move(connection)),
+        began_(node->loop->Now()),
+        method_(method) {}
   UnaryCall(UnaryCall&& other) noexcept
       : node_(other.node_),
         reactor_(std::exchange(other.reactor_, nullptr)),
+        connection_(std::move(other.connection_)),
         began_(other.began_),
         method_(other.method_) {}
   UnaryCall& operator=(UnaryCall&&) = delete;
@@ -50,12 +59,14 @@ class UnaryCall {
   // Nothing of the request or response may be touched afterwards.
   void Finish(const absl::Status& status) {
     node_->metrics.Called(method_, status.code(), node_->loop->Now() - began_);
+    Corks::Answering(connection_);
     std::exchange(reactor_, nullptr)->Finish(ToGrpc(status, *node_));
   }
 
  private:
   Node* node_;
   grpc::ServerUnaryReactor* reactor_;
+  std::shared_ptr<Connection> connection_;
   absl::Duration began_;
   Method method_;
 };

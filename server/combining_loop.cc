@@ -8,6 +8,8 @@
 #include <random>
 #include <utility>
 
+#include "server/corks.h"
+
 namespace stm::server {
 namespace {
 
@@ -137,36 +139,26 @@ void CombiningLoop::RunTasks(Debt* debt) {
 }
 
 void CombiningLoop::Pay(Debt* debt) {
+  // Answers first: that costs the least CPU a commit, for the same rate. No thread is woken, and batches are larger.
   while (debt->owes()) {
-    const bool answers = debt->answered < debt->answers.size();
-    const bool writes = !debt->writes.empty();
-    if (answers && writes && !stopped_.load(std::memory_order_relaxed)) {
-      if (options_.both == Both::kWriteElsewhere) {
-        for (engine::Task& write : debt->writes) GiveToPool(std::move(write));
-        debt->writes.clear();
-        continue;
-      }
-      if (options_.both == Both::kAnswersElsewhere) {
-        for (size_t i = debt->answered; i < debt->answers.size(); ++i) GiveToPool(std::move(debt->answers[i]));
-        debt->answers.clear();
-        debt->answered = 0;
-        continue;
-      }
-    }
+    PayAnswers(debt);
+    if (debt->writes.empty()) continue;
     // Out of the list before it runs: it may add to the list.
-    engine::Task task;
-    if (answers && (!writes || options_.both != Both::kWriteFirst)) {
-      task = std::move(debt->answers[debt->answered++]);
-      if (debt->answered == debt->answers.size()) {
-        debt->answers.clear();
-        debt->answered = 0;
-      }
-    } else {
-      task = std::move(debt->writes.front());
-      debt->writes.erase(debt->writes.begin());
-    }
-    std::move(task)();
+    engine::Task write = std::move(debt->writes.front());
+    debt->writes.erase(debt->writes.begin());
+    std::move(write)();
   }
+}
+
+void CombiningLoop::PayAnswers(Debt* debt) {
+  if (debt->answers.empty()) return;
+  Corks corks;
+  while (debt->answered < debt->answers.size()) {
+    engine::Task answer = std::move(debt->answers[debt->answered++]);
+    std::move(answer)();
+  }
+  debt->answers.clear();
+  debt->answered = 0;
 }
 
 void CombiningLoop::Run(engine::Work work, engine::Task task) {
@@ -186,11 +178,6 @@ void CombiningLoop::Run(engine::Work work, engine::Task task) {
   }
   absl::MutexLock lock(&pool_mutex_);
   (work == engine::Work::kHeavy ? heavy_ : light_).push_back(std::move(task));
-}
-
-void CombiningLoop::GiveToPool(engine::Task task) {
-  absl::MutexLock lock(&pool_mutex_);
-  light_.push_back(std::move(task));
 }
 
 void CombiningLoop::GiveToPoolFirst(engine::Task task) {

@@ -1,7 +1,7 @@
 // CombiningLoop is the program's Loop and Executor: a flat combiner. Whoever posts to an idle Loop runs it, in its own
-// thread; what its tasks give to Run that same thread does once it has left the Loop, group commits included (the
-// thread that closed a batch writes it). So a commit alone needs no second thread, and an uncontended Post costs a
-// fraction of a microsecond. Never call Post or Run with a lock held: both may do any waiting work before they return.
+// thread; what its tasks give to Run that same thread does once it has left the Loop, answers first, group commits
+// included (the thread that closed a batch writes it). So a commit alone needs no second thread, and an uncontended Post
+// costs a fraction of a microsecond. Never call Post or Run with a lock held: both may do any waiting work before they return.
 // Always: at most one task at a time, in order of posting; a thread that owes work leaves the Loop when its queue is
 // empty or after kTasksOwing further tasks, and a thread of the pool takes over what is left.
 #ifndef STM_SERVER_COMBINING_LOOP_H_
@@ -24,17 +24,8 @@ namespace stm::server {
 
 class CombiningLoop final : public engine::Loop, public engine::Executor {
  public:
-  // Who does what when one thread leaves the Loop with answers and a write to do. Answers first cost the least CPU a
-  // commit (no thread is woken, and batches are larger), for the same rate; see tests/bench.
-  enum class Both : uint8_t {
-    kAnswersFirst,
-    kWriteFirst,
-    kWriteElsewhere,    // the pool writes while this thread answers
-    kAnswersElsewhere,  // the pool answers while this thread writes
-  };
   struct Options {
     int pool_threads = 4;  // at least 2; half of them at most do heavy work
-    Both both = Both::kAnswersFirst;
   };
 
   // Tasks that a thread which owes answers or a write may still run before it hands the Loop over.
@@ -92,10 +83,10 @@ class CombiningLoop final : public engine::Loop, public engine::Executor {
   // Runs tasks until there are none, or until this thread should pay its debt first.
   void RunTasks(Debt* debt);
   void Pay(Debt* debt);
+  void PayAnswers(Debt* debt);
   // Runs the Loop in this thread, which holds it, and pays.
   void Lead();
 
-  void GiveToPool(engine::Task task);
   void GiveToPoolFirst(engine::Task task);
   void PoolThread();
   void TimerThread();

@@ -16,6 +16,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "server/reflection_service.h"
 #include "server/services.h"
 
@@ -59,22 +60,27 @@ absl::StatusOr<std::unique_ptr<Listener>> Listener::Start(Node* node) {
   const int message_bytes = static_cast<int>(MessageBytesMax(node->config));
   builder.SetMaxReceiveMessageSize(message_bytes);
   builder.SetMaxSendMessageSize(message_bytes);
-  // Else two daemons would share a port, and each client would meet either.
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kClientPingMs);
 
-  std::vector<int> ports(node->config.listen.size(), 0);
-  for (size_t i = 0; i < node->config.listen.size(); ++i) {
-    const std::string& address = node->config.listen[i];
+  for (const std::string& address : node->config.listen) {
     if (absl::StartsWith(address, "unix:")) {
       absl::Status status = CheckUnixSocket(address.substr(5));
       if (!status.ok()) return status;
+      builder.AddListeningPort(address, grpc::InsecureServerCredentials());
+      listener->addresses_.push_back(address);
+    } else {
+      absl::StatusOr<std::string> bound = listener->connections_.Listen(address);
+      if (!bound.ok()) return bound.status();
+      listener->addresses_.push_back(*std::move(bound));
     }
-    builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &ports[i]);
   }
+  using External = grpc::ServerBuilder::experimental_type::ExternalConnectionType;
+  std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor =
+      builder.experimental().AddExternalConnectionAcceptor(External::FROM_FD, grpc::InsecureServerCredentials());
+  node->connections = &listener->connections_;
 
   listener->services_.push_back(MakeRefService(node));
   listener->services_.push_back(MakeAtomService(node));
@@ -86,18 +92,12 @@ absl::StatusOr<std::unique_ptr<Listener>> Listener::Start(Node* node) {
   for (const std::unique_ptr<grpc::Service>& service : listener->services_) builder.RegisterService(service.get());
 
   listener->server_ = builder.BuildAndStart();
-  for (size_t i = 0; i < ports.size(); ++i) {
-    const std::string& address = node->config.listen[i];
-    if (listener->server_ == nullptr || ports[i] == 0) {
-      // BuildAndStart fails whole; the port that was not bound is the one at fault.
-      if (ports[i] != 0) continue;
-      return absl::UnavailableError(
-          absl::StrCat("listen: ", address, ": can't be bound: is another daemon there, or is the address not ours?"));
-    }
-    const bool chosen = absl::EndsWith(address, ":0");
-    listener->addresses_.push_back(chosen ? absl::StrCat(address.substr(0, address.size() - 1), ports[i]) : address);
+  if (listener->server_ == nullptr) {
+    // Of what it is told to do, only binding a Unix socket can fail.
+    return absl::UnavailableError(absl::StrCat("listen: ", absl::StrJoin(node->config.listen, ", "),
+                                               ": can't be bound: is there such a directory, and may we write to it?"));
   }
-  if (listener->server_ == nullptr) return absl::UnavailableError("listen: gRPC does not start");
+  listener->connections_.Start(std::move(acceptor), kKeepaliveTimeoutMs);
   return listener;
 }
 
@@ -107,6 +107,7 @@ void Listener::SetServing(bool serving) { server_->GetHealthCheckService()->SetS
 
 void Listener::Stop(absl::Duration grace) {
   if (server_ == nullptr) return;
+  connections_.Stop();
   server_->Shutdown(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(grace));
   server_->Wait();
   server_.reset();

@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "server/connections.h"
 #include "server/node.h"
 
 namespace grpc {
@@ -33,6 +34,7 @@ class Listener {
  private:
   Listener() = default;
 
+  Connections connections_;
   std::vector<std::string> addresses_;
   std::vector<std::unique_ptr<grpc::Service>> services_;
   std::unique_ptr<grpc::Server> server_;

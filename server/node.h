@@ -18,11 +18,14 @@
 
 namespace stm::server {
 
+class Connections;
+
 struct Node {
   engine::Loop* loop = nullptr;
   engine::Executor* executor = nullptr;
   engine::Engine* engine = nullptr;
   engine::LogReader* log = nullptr;
+  Connections* connections = nullptr;  // the listener's
   Config config;
   std::vector<EffectiveSetting> settings;
   Metrics metrics;

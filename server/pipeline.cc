@@ -233,14 +233,15 @@ class Pipeline final : public grpc::ServerBidiReactor<v1::PipelineRequest, v1::P
       absl::MutexLock lock(&mutex_);
       asked.swap(asked_);
     }
+    std::vector<engine::Submission> commits;
     for (Asked& one : asked) {
       const uint64_t call = one.call;
       const absl::Duration arrived = one.arrived;
       if (auto* transaction = std::get_if<std::unique_ptr<engine::Transaction>>(&one.request)) {
-        node_->engine->Commit(std::move(*transaction), [this, call, arrived](std::shared_ptr<const engine::Verdict> verdict,
-                                                                             engine::Version installed) {
-          AnswerCommit(call, arrived, *verdict, installed);
-        });
+        commits.push_back({std::move(*transaction), [this, call, arrived](std::shared_ptr<const engine::Verdict> verdict,
+                                                                          engine::Version installed) {
+                             AnswerCommit(call, arrived, *verdict, installed);
+                           }});
       } else if (auto* get = std::get_if<Get>(&one.request)) {
         node_->engine->Get(std::move(get->request), [this, call, arrived, with_definition = get->with_definition](
                                                         absl::StatusOr<engine::GetResult> result) {
@@ -281,6 +282,7 @@ class Pipeline final : public grpc::ServerBidiReactor<v1::PipelineRequest, v1::P
         });
       }
     }
+    if (!commits.empty()) node_->engine->Commit(std::move(commits));
     node_->executor->Run(engine::Work::kAnswer, [this] { Flush(Held::kYes); });
   }
 

@@ -54,7 +54,7 @@ class TransactionService final : public v1::TransactionService::CallbackService 
   grpc::ServerUnaryReactor* Commit(grpc::CallbackServerContext* context, const v1::CommitRequest* request,
                                    v1::CommitResponse* response) override {
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-    UnaryCall call(node_, Method::kCommit, reactor);
+    UnaryCall call(node_, Method::kCommit, reactor, node_->connections->Find(context->peer()));
     auto transaction = TransactionOf(const_cast<v1::CommitRequest*>(request), node_->config.engine);
     if (!transaction.ok()) {
       call.Finish(transaction.status());

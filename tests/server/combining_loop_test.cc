@@ -18,12 +18,6 @@ using engine::Work;
 
 constexpr absl::Duration kDeadline = absl::Seconds(60);
 
-CombiningLoop::Options With(CombiningLoop::Both both) {
-  CombiningLoop::Options options;
-  options.both = both;
-  return options;
-}
-
 TEST_CASE("loop: a task posted to an idle loop has run when Post returns") {
   CombiningLoop loop;
   bool ran = false;
@@ -51,47 +45,44 @@ TEST_CASE("loop: a task posted by a task runs after it, and after all posted bef
 }
 
 TEST_CASE("loop: of many threads' tasks one runs at a time, each thread's in order") {
-  for (const auto both : {CombiningLoop::Both::kAnswersFirst, CombiningLoop::Both::kWriteFirst,
-                          CombiningLoop::Both::kWriteElsewhere, CombiningLoop::Both::kAnswersElsewhere}) {
-    constexpr int kThreads = 8;
-    constexpr int kTasks = 2000;
-    CombiningLoop loop(With(both));
-    std::vector<int> last(kThreads, -1);  // the Loop's, unguarded: ThreadSanitizer watches
-    int64_t total = 0;
-    std::atomic<int> inside{0};
-    std::atomic<int64_t> answers{0};
-    std::atomic<int64_t> writes{0};
-    bool in_order = true;
-    bool alone = true;
-    std::vector<std::thread> threads;
-    for (int t = 0; t < kThreads; ++t) {
-      threads.emplace_back([&, t] {
-        for (int i = 0; i < kTasks; ++i) {
-          loop.Post([&, t, i] {
-            alone = alone && inside.fetch_add(1) == 0;
-            in_order = in_order && last[t] == i - 1;
-            last[t] = i;
-            ++total;
-            if (i % 2 == 0) loop.Run(Work::kAnswer, [&] { answers.fetch_add(1); });
-            if (i % 16 == 0) {
-              loop.Run(Work::kWrite, [&] {
-                writes.fetch_add(1);
-                loop.Post([&] { loop.Run(Work::kAnswer, [&] { answers.fetch_add(1); }); });
-              });
-            }
-            inside.fetch_sub(1);
-          });
-        }
-      });
-    }
-    for (std::thread& thread : threads) thread.join();
-    loop.Stop();
-    REQUIRE(alone);
-    REQUIRE(in_order);
-    REQUIRE(total == kThreads * kTasks);
-    REQUIRE(writes.load() == kThreads * kTasks / 16);
-    REQUIRE(answers.load() == kThreads * kTasks / 2 + kThreads * kTasks / 16);
+  constexpr int kThreads = 8;
+  constexpr int kTasks = 2000;
+  CombiningLoop loop;
+  std::vector<int> last(kThreads, -1);  // the Loop's, unguarded: ThreadSanitizer watches
+  int64_t total = 0;
+  std::atomic<int> inside{0};
+  std::atomic<int64_t> answers{0};
+  std::atomic<int64_t> writes{0};
+  bool in_order = true;
+  bool alone = true;
+  std::vector<std::thread> threads;
+  for (int t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&, t] {
+      for (int i = 0; i < kTasks; ++i) {
+        loop.Post([&, t, i] {
+          alone = alone && inside.fetch_add(1) == 0;
+          in_order = in_order && last[t] == i - 1;
+          last[t] = i;
+          ++total;
+          if (i % 2 == 0) loop.Run(Work::kAnswer, [&] { answers.fetch_add(1); });
+          if (i % 16 == 0) {
+            loop.Run(Work::kWrite, [&] {
+              writes.fetch_add(1);
+              loop.Post([&] { loop.Run(Work::kAnswer, [&] { answers.fetch_add(1); }); });
+            });
+          }
+          inside.fetch_sub(1);
+        });
+      }
+    });
   }
+  for (std::thread& thread : threads) thread.join();
+  loop.Stop();
+  REQUIRE(alone);
+  REQUIRE(in_order);
+  REQUIRE(total == kThreads * kTasks);
+  REQUIRE(writes.load() == kThreads * kTasks / 16);
+  REQUIRE(answers.load() == kThreads * kTasks / 2 + kThreads * kTasks / 16);
 }
 
 TEST_CASE("loop: what a task gives to Run is done off the loop, by the same thread when it is alone") {
@@ -114,7 +105,7 @@ TEST_CASE("loop: what a task gives to Run is done off the loop, by the same thre
 }
 
 TEST_CASE("loop: work that posts tasks that make work does not nest without bound") {
-  CombiningLoop loop(With(CombiningLoop::Both::kAnswersFirst));
+  CombiningLoop loop;
   int left = 20000;
   int depth = 0;
   int deepest = 0;
