@@ -17,31 +17,15 @@ using stm::Client;
 using stm::TransactOptions;
 using stm::Tx;
 using stm::testing::Connected;
+using stm::testing::Contains;
 using stm::testing::Daemon;
 using stm::testing::DaemonOptions;
 using stm::testing::Eventually;
+using stm::testing::Must;
 using stm::testing::Names;
 using stm::testing::Proxy;
 using stm::testing::Shared;
 using stm::testing::SharedAddress;
-
-#define OK(expression)                     \
-  do {                                     \
-    absl::Status ok_status = (expression); \
-    INFO(ok_status);                       \
-    REQUIRE(ok_status.ok());               \
-  } while (false)
-
-template <typename T>
-T Must(absl::StatusOr<T> value) {
-  INFO(value.status());
-  REQUIRE(value.ok());
-  return *std::move(value);
-}
-
-bool Contains(const absl::Status& status, const std::string& text) {
-  return std::string(status.message()).find(text) != std::string::npos;
-}
 
 // A directory that is gone with it.
 class Directory {

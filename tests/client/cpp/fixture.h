@@ -28,6 +28,24 @@ namespace stm::testing {
 
 inline constexpr absl::Duration kPatience = absl::Seconds(60);
 
+#define OK(expression)                     \
+  do {                                     \
+    absl::Status ok_status = (expression); \
+    INFO(ok_status);                       \
+    REQUIRE(ok_status.ok());               \
+  } while (false)
+
+template <typename T>
+T Must(absl::StatusOr<T> value) {
+  INFO(value.status());
+  REQUIRE(value.ok());
+  return *std::move(value);
+}
+
+inline bool Contains(const absl::Status& status, const std::string& text) {
+  return std::string(status.message()).find(text) != std::string::npos;
+}
+
 inline const std::string& SharedAddress() {
   // Ends with this process's main thread.
   static const Daemon* const daemon = [] {

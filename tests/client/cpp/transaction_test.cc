@@ -30,27 +30,11 @@ namespace {
 using stm::Client;
 using stm::Tx;
 using stm::TransactOptions;
+using stm::testing::Contains;
 using stm::testing::Eventually;
+using stm::testing::Must;
 using stm::testing::Names;
 using stm::testing::Shared;
-
-#define OK(expression)                 \
-  do {                                 \
-    absl::Status ok_status = (expression); \
-    INFO(ok_status);                   \
-    REQUIRE(ok_status.ok());           \
-  } while (false)
-
-template <typename T>
-T Must(absl::StatusOr<T> value) {
-  INFO(value.status());
-  REQUIRE(value.ok());
-  return *std::move(value);
-}
-
-bool Contains(const absl::Status& status, const std::string& text) {
-  return std::string(status.message()).find(text) != std::string::npos;
-}
 
 stm::Value Edn(const std::string& text) { return Must(stm::ReadEdn(text)); }
 
