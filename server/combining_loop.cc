@@ -151,9 +151,9 @@ void CombiningLoop::Pay(Debt* debt) {
 }
 
 void CombiningLoop::PayAnswers(Debt* debt) {
-  if (debt->answers.empty()) return;
-  Corks corks;
   while (debt->answered < debt->answers.size()) {
+    // Of one task, which sends a batch's answers: what comes after may take its time.
+    Corks corks;
     engine::Task answer = std::move(debt->answers[debt->answered++]);
     std::move(answer)();
   }

@@ -1,5 +1,6 @@
 // stmd: reads its configuration, serves until it is told to stop, and drains.
 #include <signal.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -45,6 +46,14 @@ sigset_t BlockStopSignals() {
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   signal(SIGPIPE, SIG_IGN);
   return signals;
+}
+
+// Each connection takes two descriptors, and 1,024, the usual soft limit, is for programs that call select.
+void RaiseDescriptorLimit() {
+  rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 // Whoever started `stmd --ephemeral` holds the other end: when it goes, however it goes, so does the daemon.
@@ -93,6 +102,7 @@ int main(int argc, char** argv) {
   }
 
   SetUpLogs(loaded->config.log_level);
+  RaiseDescriptorLimit();
   for (const std::string& warning : loaded->warnings) spdlog::warn("config_warning text=\"{}\"", warning);
   const stm::server::Config config = loaded->config;
   const auto fatal = [](absl::Status status) {
