@@ -14,15 +14,14 @@ namespace {
 using check::Answer;
 using check::Write;
 
-constexpr int kCallSeconds = 5;
 // A daemon that is not back by then never will be.
-constexpr int kPatienceSeconds = 60;
+constexpr std::chrono::seconds kPatience(60);
 
 std::string Counter(int64_t i) { return absl::StrCat("/counter/", i); }
 std::string Account(int64_t i) { return absl::StrCat("/account/", i); }
 
-std::chrono::system_clock::time_point In(int seconds) {
-  return std::chrono::system_clock::now() + std::chrono::seconds(seconds);
+std::chrono::system_clock::time_point In(std::chrono::milliseconds time) {
+  return std::chrono::system_clock::now() + time;
 }
 
 void ToProto(const Write& from, v1::Write* to) {
@@ -130,8 +129,9 @@ std::shared_ptr<grpc::Channel> Dial(const std::string& address) {
   return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
 }
 
-Writer::Writer(int64_t number, const std::string& address, uint64_t seed, Answers* answers)
-    : number_(number), answers_(answers), channel_(Dial(address)), random_(seed) {
+Writer::Writer(int64_t number, const std::string& address, uint64_t seed, Answers* answers,
+               std::chrono::milliseconds call_timeout)
+    : number_(number), answers_(answers), call_timeout_(call_timeout), channel_(Dial(address)), random_(seed) {
   admin_ = v1::AdminService::NewStub(channel_);
   refs_ = v1::RefService::NewStub(channel_);
   transactions_ = v1::TransactionService::NewStub(channel_);
@@ -144,12 +144,12 @@ void Writer::Learn(const v1::Header& header) {
   seen_ = std::max(seen_, header.installed_version());
 }
 
-bool Writer::WaitForDaemon() { return channel_->WaitForConnected(In(kPatienceSeconds)); }
+bool Writer::WaitForDaemon() { return channel_->WaitForConnected(In(kPatience)); }
 
 bool Writer::Connect() {
-  for (const auto until = In(kPatienceSeconds); std::chrono::system_clock::now() < until;) {
+  for (const auto until = In(kPatience); std::chrono::system_clock::now() < until;) {
     grpc::ClientContext context;
-    context.set_deadline(In(kCallSeconds));
+    context.set_deadline(In(call_timeout_));
     v1::GetStatusResponse response;
     const grpc::Status status = admin_->GetStatus(&context, v1::GetStatusRequest(), &response);
     if (status.ok() && response.ready()) {
@@ -163,7 +163,7 @@ bool Writer::Connect() {
 
 std::optional<std::map<std::string, std::optional<Value>>> Writer::Get(
     const std::vector<std::string>& names) {
-  for (const auto until = In(kPatienceSeconds); std::chrono::system_clock::now() < until;) {
+  for (const auto until = In(kPatience); std::chrono::system_clock::now() < until;) {
     v1::GetRefsRequest request;
     for (const std::string& name : names) request.add_names(name);
     request.mutable_at()->mutable_seen()->set_version(seen_);
@@ -174,7 +174,7 @@ std::optional<std::map<std::string, std::optional<Value>>> Writer::Get(
     read.at_least = seen_;
     read.invoked = Clock();
     grpc::ClientContext context;
-    context.set_deadline(In(kCallSeconds));
+    context.set_deadline(In(call_timeout_));
     v1::GetRefsResponse response;
     const grpc::Status status = refs_->GetRefs(&context, request, &response);
     if (!status.ok()) {
@@ -210,9 +210,9 @@ Writer::Sent Writer::Commit(check::Transaction transaction) {
   transaction.invoked = Clock();
 
   Sent sent = Sent::kGone;
-  for (const auto until = In(kPatienceSeconds); std::chrono::system_clock::now() < until;) {
+  for (const auto until = In(kPatience); std::chrono::system_clock::now() < until;) {
     grpc::ClientContext context;
-    context.set_deadline(In(kCallSeconds));
+    context.set_deadline(In(call_timeout_));
     v1::CommitResponse response;
     const grpc::Status status = transactions_->Commit(&context, request, &response);
     if (!status.ok()) {
@@ -221,9 +221,12 @@ Writer::Sent Writer::Commit(check::Transaction transaction) {
       answer.verdict = IsUnknown(status) ? Answer::Verdict::kUnknown : Answer::Verdict::kRefused;
       transaction.answers.push_back(answer);
       if (answer.verdict == Answer::Verdict::kRefused) {
+        ++figures_.refused;
+        answers_->Add(Answers::Kind::kRefusal);
         sent = Sent::kConflict;
         break;
       }
+      answers_->Add(Answers::Kind::kNone);
       id->set_resend(true);
       ++figures_.resends;
       if (!WaitForDaemon()) break;
@@ -231,7 +234,7 @@ Writer::Sent Writer::Commit(check::Transaction transaction) {
     }
     const Answer answer = FromProto(response);
     transaction.answers.push_back(answer);
-    answers_->Add();
+    answers_->Add(Answers::Kind::kVerdict);
     Learn(response.header());
     seen_ = std::max({seen_, answer.version, answer.snapshot});
     switch (answer.verdict) {

@@ -5,7 +5,9 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <array>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -34,12 +36,17 @@ check::Time Clock();
 // A connection of its own, that comes back soon after the daemon does.
 std::shared_ptr<grpc::Channel> Dial(const std::string& address);
 
-// Answers that all writers got, counted. Any thread.
+// What all writers were told, counted. Any thread.
 class Answers {
  public:
-  void Add() {
+  enum class Kind : uint8_t {
+    kVerdict,
+    kRefusal,  // "not committed", by a bound or for want of room
+    kNone,     // a call ended without any
+  };
+  void Add(Kind kind) {
     absl::MutexLock hold(&mutex_);
-    ++count_;
+    ++counts_[static_cast<size_t>(kind)];
   }
   // A writer gave up: nobody needs to wait any more.
   void GiveUp() {
@@ -47,24 +54,26 @@ class Answers {
     given_up_ = true;
   }
   // Waits for `count` more. False: a writer gave up, or a minute passed.
-  bool AwaitMore(int64_t count) {
+  bool AwaitMore(int64_t count, Kind kind = Kind::kVerdict) {
     absl::MutexLock hold(&mutex_);
-    const int64_t goal = count_ + count;
-    const auto reached = [this, goal]()
-                             ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return given_up_ || count_ >= goal; };
+    const int64_t& counted = counts_[static_cast<size_t>(kind)];
+    const int64_t goal = counted + count;
+    const auto reached = [this, &counted, goal]()
+                             ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return given_up_ || counted >= goal; };
     return mutex_.AwaitWithTimeout(absl::Condition(&reached), absl::Minutes(1)) && !given_up_;
   }
 
  private:
   absl::Mutex mutex_;
-  int64_t count_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::array<int64_t, 3> counts_ ABSL_GUARDED_BY(mutex_) = {};
   bool given_up_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
 class Writer {
  public:
   // `answers` outlives the writer.
-  Writer(int64_t number, const std::string& address, uint64_t seed, Answers* answers);
+  Writer(int64_t number, const std::string& address, uint64_t seed, Answers* answers,
+         std::chrono::milliseconds call_timeout);
 
   // Writes until `stop`; then finds out what is unknown yet, and returns. False: the daemon did not come
   // back.
@@ -79,6 +88,7 @@ class Writer {
   struct Figures {
     int64_t committed = 0;
     int64_t conflicts = 0;
+    int64_t refused = 0;
     int64_t resends = 0;
     int64_t resends_committed = 0;
     int64_t resends_not_committed = 0;
@@ -102,6 +112,7 @@ class Writer {
 
   const int64_t number_;
   Answers* const answers_;
+  const std::chrono::milliseconds call_timeout_;
   std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<v1::AdminService::Stub> admin_;
   std::unique_ptr<v1::RefService::Stub> refs_;
