@@ -107,7 +107,9 @@ int main(int argc, char** argv) {
   const stm::server::Config config = loaded->config;
   const auto fatal = [](absl::Status status) {
     // The log's state is unknown. Nothing more may be answered: not even destructors run.
-    spdlog::critical("log_failed status=\"{}\"", std::string(status.message()));
+    spdlog::critical(
+        "log_failed status=\"{}\" do=\"mend the disk, then start stmd again: what was acknowledged is in the log\"",
+        std::string(status.message()));
     std::_Exit(1);
   };
   // A stop during recovery ends the process at once: nothing has been promised yet.

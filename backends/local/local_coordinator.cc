@@ -149,6 +149,7 @@ void LocalCoordinator::Append(engine::Batch batch, absl::AnyInvocable<void(engin
   assert(!stopping_);
   assert(!batch.empty());
   if (broken_) return;
+  TellClock(batch.back()->at);
   for (std::shared_ptr<engine::CommitRecord>& commit : batch) commit->version = next_++;
   if (options_.canaries.answer_before_write) {
     loop_->Post([done = std::move(done)]() mutable { done(engine::AppendResult()); });
@@ -156,6 +157,22 @@ void LocalCoordinator::Append(engine::Batch batch, absl::AnyInvocable<void(engin
   }
   queue_.push_back(Pending{std::move(batch), std::move(done)});
   if (!writing_) WriteNext();
+}
+
+void LocalCoordinator::TellClock(Instant newest) {
+  // Less is a clock being steered.
+  constexpr absl::Duration kTold = absl::Seconds(10);
+  const absl::Duration behind = TimeOf(newest) - TimeOf(loop_->WallNow());
+  if (!clock_behind_ && behind > kTold) {
+    clock_behind_ = true;
+    spdlog::warn(
+        "clock_behind seconds={} why=\"the newest commit is of a later time: commits are given its time until the "
+        "clock has passed it; set the clock if it is wrong\"",
+        absl::ToInt64Seconds(behind));
+  } else if (clock_behind_ && behind <= absl::ZeroDuration()) {
+    clock_behind_ = false;
+    spdlog::info("clock_caught_up");
+  }
 }
 
 void LocalCoordinator::WriteNext() {

@@ -104,6 +104,8 @@ class LocalCoordinator : public engine::Coordinator, public engine::Writers, pub
   void EndRecovery();
   void FailRecovery(absl::Status status);
 
+  // Says once that the clock stands before the newest commit, and once that it no longer does.
+  void TellClock(Instant newest);
   void WriteNext();
   void Written(std::vector<Pending> written, LogWriter::Result result);
   void Fatal(absl::Status status);
@@ -138,6 +140,7 @@ class LocalCoordinator : public engine::Coordinator, public engine::Writers, pub
   engine::Version used_ = 0;      // when recovered: not to be given again
   engine::Version durable_ = 0;   // the newest durable one, as the Loop knows
   engine::Version answered_ = 0;  // and told
+  bool clock_behind_ = false;     // told
   bool writing_ = false;
   std::deque<Pending> queue_;
   uint64_t bytes_since_snapshot_ = 0;

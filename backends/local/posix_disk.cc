@@ -32,7 +32,7 @@ absl::Status Failed(const char* what, const std::string& path, int error) {
     case EPERM:
     case EROFS:
       return absl::PermissionDeniedError(
-          absl::StrCat(message, ": the directory must be writable by this user"));
+          absl::StrCat(message, ": the directory and what is in it must be this user's to read and to write"));
     case EMFILE:
     case ENFILE:
       return absl::ResourceExhaustedError(
