@@ -263,7 +263,7 @@ void Engine::State::Validate(std::unique_ptr<Pending> pending, Appending& batch)
     assert(false && "depends on a batch that is not under way");
   };
   if (certain) return Conflicted(std::move(pending), std::move(causes));
-  if (!causes.empty()) return wait(std::move(pending));
+  if (depends != 0) return wait(std::move(pending));
 
   WriteSet::Result writes = EvaluateWrites(*pending, batch.now, &depends);
   if (std::holds_alternative<WriteSet::Heavy>(writes)) return Park(std::move(pending));
@@ -358,8 +358,8 @@ void Engine::State::Park(std::unique_ptr<Pending> pending) {
   });
 }
 
-// What a transaction read and counts on is unchanged if its newest version is <= the snapshot. *certain: a cause is
-// installed; otherwise causes, if any, hang on batch *depends.
+// What a transaction read and counts on is unchanged if its newest version is <= the snapshot. *certain: it is not, by
+// what is installed, and `causes` say why. *depends: the newest batch under way that changes something of it; 0: none does.
 void Engine::State::CheckReads(const Transaction& t, bool installed_only, std::vector<ConflictCause>* causes,
                                bool* certain, uint64_t* depends) {
   auto check_entry = [&](const std::string& name) {
@@ -374,9 +374,9 @@ void Engine::State::CheckReads(const Transaction& t, bool installed_only, std::v
     } else if (entry->version() > t.snapshot) {
       *certain = true;
       causes->push_back({name, entry->version(), entry->newest()->by});
-    } else if (!installed_only && entry->tentative.batch != 0) {
+    } else if (!installed_only) {
+      // No cause: it may never come to be.
       *depends = std::max(*depends, entry->tentative.batch);
-      causes->push_back({name, 0, nullptr});
     }
   };
   if (t.isolation == Isolation::kSerializable) {
@@ -391,7 +391,6 @@ void Engine::State::CheckReads(const Transaction& t, bool installed_only, std::v
         causes->push_back({prefix, listing > entries_.listing_floor() ? listing : 0, nullptr});
       } else if (!installed_only && directory != nullptr && directory->tentative_batch != 0) {
         *depends = std::max(*depends, directory->tentative_batch);
-        causes->push_back({prefix, 0, nullptr});
       }
     }
   } else {

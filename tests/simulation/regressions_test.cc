@@ -146,6 +146,33 @@ TEST_CASE("regression: a conflict with a listing names the commit that changed i
   }
 }
 
+// Of two causes one was a write in the same batch, which might have been lost with it.
+TEST_CASE("regression: a conflict names what is installed, and nothing that is still under way") {
+  Machine machine(1);
+  machine.Start();
+  for (const char* name : {"/a", "/b", "/a"}) REQUIRE(machine.Set(name));
+  std::vector<engine::Submission> submissions(2);
+  std::shared_ptr<const engine::Verdict> verdict;
+  for (engine::Submission& submission : submissions) {
+    submission.transaction = std::make_unique<engine::Transaction>();
+    submission.transaction->writes.resize(1);
+    submission.transaction->writes[0].name = "/b";
+    submission.transaction->writes[0].value = Value::Integer(2);
+    submission.done = [&verdict](std::shared_ptr<const engine::Verdict> v, engine::Version) {
+      if (std::holds_alternative<engine::Conflict>(v->outcome)) verdict = v;
+    };
+  }
+  submissions[1].transaction->snapshot = 2;
+  submissions[1].transaction->reads = {"/a", "/b"};
+  auto message = std::make_shared<std::vector<engine::Submission>>(std::move(submissions));
+  machine.world.Post([&machine, message] { machine.daemon.engine().Commit(std::move(*message)); });
+  REQUIRE(machine.Until([&] { return verdict != nullptr; }));
+  const auto& causes = std::get<engine::Conflict>(verdict->outcome).causes;
+  REQUIRE(causes.size() == 1);
+  REQUIRE(causes[0].name == "/a");
+  REQUIRE(causes[0].version == 3);
+}
+
 // One who waited on a prefix and was let go reserved only the names it writes; whoever stood behind it in the
 // prefix's line was never looked at again.
 TEST_CASE("regression: nobody waits in a line whose name nobody holds") {
