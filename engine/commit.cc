@@ -73,8 +73,8 @@ void Engine::State::Arrive(std::unique_ptr<Transaction> transaction, CommitDone 
   const Transaction& t = *pending->transaction;
   pending->born = pending->arrived - std::min(std::max(t.since_first_run, absl::ZeroDuration()), options_.transaction_age_max);
   pending->sequence = next_sequence_++;
-  if (t.id.has_value() &&
-      (!canaries_.forget_ids || ids_.Find(t.id->transaction_id).state == IdTable::State::kUnknown)) {
+  const bool forgets = canaries_.forget_ids || canaries_.forget_queued_ids;
+  if (t.id.has_value() && (!forgets || ids_.Find(t.id->transaction_id).state == IdTable::State::kUnknown)) {
     ids_.AddUndecided(t.id->transaction_id, pending.get(), pending->arrived);
     pending->in_id_table = true;
   }
@@ -115,7 +115,7 @@ bool Engine::State::AnswerKnown(const CommitId& id, CommitDone& done, bool poiso
     answers_.push_back({std::move(done), std::move(found.verdict)});
     return true;
   }
-  if (found.state == IdTable::State::kUndecided) {
+  if (found.state == IdTable::State::kUndecided && !canaries_.forget_queued_ids) {
     ++stats_.resends_answered;
     found.pending->waiters.push_back(std::move(done));
     return true;
@@ -139,18 +139,28 @@ bool Engine::State::AnswerKnown(const CommitId& id, CommitDone& done, bool poiso
   }
   if (id.seen < ids_.floor()) {
     ++stats_.ids_too_old;
-    answers_.push_back({std::move(done), Make({IdTooOld{ids_.floor()}})});
+    answers_.push_back({std::move(done), Make(TooOld())});
     return true;
   }
   if (!poison) return false;
   ++stats_.not_committed;
   auto verdict = Make({NotCommitted{}});
-  if (!canaries_.forget_ids) {
+  if (!canaries_.forget_ids && found.state == IdTable::State::kUnknown) {
     ids_.AddUndecided(id.transaction_id, nullptr, loop_->Now());
     ids_.Decide(id.transaction_id, *verdict, installed_);
   }
   answers_.push_back({std::move(done), std::move(verdict)});
   return true;
+}
+
+// The id may have committed or not: nothing is known of it any more.
+Verdict Engine::State::TooOld() const {
+  if (canaries_.too_old_is_conflict) {
+    Conflict conflict;
+    conflict.snapshot = installed_;
+    return {std::move(conflict)};
+  }
+  return {IdTooOld{ids_.floor()}};
 }
 
 // Its writer is closed and all that it committed is installed: what the table holds is the truth.
@@ -163,7 +173,7 @@ void Engine::State::AnswerFromOrder(const CommitId& id, CommitDone done) {
     found.pending->waiters.push_back(std::move(done));
   } else if (id.seen < ids_.floor()) {
     ++stats_.ids_too_old;
-    answers_.push_back({std::move(done), Make({IdTooOld{ids_.floor()}})});
+    answers_.push_back({std::move(done), Make(TooOld())});
   } else {
     ++stats_.not_committed;
     answers_.push_back({std::move(done), Make({NotCommitted{}})});
@@ -362,6 +372,14 @@ void Engine::State::Park(std::unique_ptr<Pending> pending) {
 // what is installed, and `causes` say why. *depends: the newest batch under way that changes something of it; 0: none does.
 void Engine::State::CheckReads(const Transaction& t, bool installed_only, std::vector<ConflictCause>* causes,
                                bool* certain, uint64_t* depends) {
+  // Not a cause: it may never come to be.
+  auto hangs_on = [&](const std::string& name, uint64_t batch) {
+    *depends = std::max(*depends, batch);
+    if (canaries_.conflict_before_install) {
+      *certain = true;
+      causes->push_back({name, 0, nullptr});
+    }
+  };
   auto check_entry = [&](const std::string& name) {
     if (canaries_.skip_read_check) return;
     const Entry* entry = entries_.Find(name);
@@ -374,13 +392,18 @@ void Engine::State::CheckReads(const Transaction& t, bool installed_only, std::v
     } else if (entry->version() > t.snapshot) {
       *certain = true;
       causes->push_back({name, entry->version(), entry->newest()->by});
-    } else if (!installed_only) {
-      // No cause: it may never come to be.
-      *depends = std::max(*depends, entry->tentative.batch);
+    } else if (!installed_only && entry->tentative.batch != 0) {
+      hangs_on(name, entry->tentative.batch);
     }
   };
   if (t.isolation == Isolation::kSerializable) {
-    for (const std::string& name : t.reads) check_entry(name);
+    const auto written = [&t](const std::string& name) {
+      return std::any_of(t.writes.begin(), t.writes.end(), [&name](const Write& write) { return write.name == name; });
+    };
+    for (const std::string& name : t.reads) {
+      if (canaries_.skip_write_skew_check && !written(name)) continue;
+      check_entry(name);
+    }
     for (const std::string& prefix : t.lists) {
       if (canaries_.skip_list_check) break;
       const Directory* directory = entries_.FindDirectory(prefix);
@@ -390,7 +413,7 @@ void Engine::State::CheckReads(const Transaction& t, bool installed_only, std::v
         // A floor is not a commit that changed this listing: 0 says that it may have changed.
         causes->push_back({prefix, listing > entries_.listing_floor() ? listing : 0, nullptr});
       } else if (!installed_only && directory != nullptr && directory->tentative_batch != 0) {
-        *depends = std::max(*depends, directory->tentative_batch);
+        hangs_on(prefix, directory->tentative_batch);
       }
     }
   } else {
@@ -400,6 +423,7 @@ void Engine::State::CheckReads(const Transaction& t, bool installed_only, std::v
       if (counts) check_entry(write.name);
     }
   }
+  if (canaries_.ignore_ensures) return;
   for (const std::string& name : t.ensures) check_entry(name);
 }
 
@@ -540,7 +564,7 @@ void Engine::State::InstallCommit(std::shared_ptr<InstalledCommit> commit) {
   last_at_ = commit->at;
   int64_t bytes = kCommitOverheadBytes;
   absl::Duration now = loop_->Now();
-  bool sleepers = !sleepers_.empty();
+  bool sleepers = !sleepers_.empty() && !canaries_.lose_wakes;
   std::vector<Sleeper> woken;
   std::vector<std::string> wake_next;
   commit->before.reserve(commit->changes.size());
@@ -610,6 +634,7 @@ void Engine::State::Conflicted(std::unique_ptr<Pending> pending, std::vector<Con
 }
 
 absl::Duration Engine::State::HoldFor(const Pending& pending) const {
+  if (canaries_.keep_reservations) return absl::InfiniteDuration();
   const Transaction& t = *pending.transaction;
   absl::Duration run = t.since_first_run / std::max<uint32_t>(t.runs, 1);
   return Clamp(4 * run, options_.reservation_min, options_.reservation_max);
@@ -648,6 +673,7 @@ void Engine::State::FlushAnswers() {
 // ---- Reservations
 
 void Engine::State::EndReservation(uint64_t number) {
+  if (canaries_.keep_reservations) return;
   std::vector<std::unique_ptr<Pending>> ready;
   reservations_.Release(number, loop_->Now() + options_.reservation_min, &next_reservation_, &ready);
   if (ready.empty()) return;

@@ -54,11 +54,28 @@ struct Options {
 
 // Planted bugs: each proves that a checker can fail. All off in the program; tests/simulation sets them.
 struct Canaries {
-  bool skip_read_check = false;    // engine: a stale read commits
-  bool skip_list_check = false;    // engine: phantoms
-  bool answer_before_append = false;  // engine: acknowledges what is not durable
-  bool forget_ids = false;         // id table: a resend executes again
-  bool forget_ids_on_recovery = false;  // id table: a resend after a restart executes again
+  // What is checked at the commit point.
+  bool skip_read_check = false;        // a stale read commits
+  bool skip_write_skew_check = false;  // a stale read of what is not written commits
+  bool skip_list_check = false;        // phantoms
+  bool ignore_ensures = false;         // what was ensured may change
+  // What is told, and when.
+  bool answer_before_append = false;     // acknowledges what is not durable
+  bool conflict_before_install = false;  // a conflict with what may never be
+  bool serve_trimmed_history = false;    // a read below the history mark shows what is left of its snapshot
+  // The id table.
+  bool forget_ids = false;              // a resend executes again
+  bool forget_queued_ids = false;       // a resend executes again while the first waits for its turn
+  bool forget_ids_on_recovery = false;  // a resend after a restart executes again
+  bool forget_id_floor = false;         // images say that no id was ever dropped: one that was is "not committed"
+  bool too_old_is_conflict = false;     // "not committed" of what may have committed
+  // Watches.
+  bool lose_event_on_resume = false;     // the first commit after the version that a watch resumes from
+  bool newest_before_on_resume = false;  // old values as they are now, of commits out of history
+  // Those who wait, and time.
+  bool keep_reservations = false;  // whoever stands in line behind one waits for ever
+  bool lose_wakes = false;         // sleepers sleep on
+  bool early_ttl = false;          // a write does not start the TTL again
 };
 
 struct ReadPoint {

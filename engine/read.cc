@@ -127,7 +127,7 @@ void Engine::State::ResolveSnapshot(const ReadPoint& at, const Seen& seen, absl:
         });
       });
     case ReadPoint::At::kVersion:
-      if (at.version < history_mark_) return done(SnapshotTooOld(at.version, history_mark_));
+      if (at.version < history_mark_ && !canaries_.serve_trimmed_history) return done(SnapshotTooOld(at.version, history_mark_));
       return done(at.version);
     case ReadPoint::At::kInstant: {
       size_t after = history_.PartitionPoint([&](const Remembered& r) { return r.commit->at <= at.instant; });

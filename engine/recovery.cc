@@ -140,7 +140,10 @@ class EngineImage : public Image {
 
   Version version() const override { return version_; }
   Instant at() const override { return at_; }
-  Version id_floor() const override { return std::min(state_->ids_.floor(), version_); }
+  Version id_floor() const override {
+    if (state_->canaries_.forget_id_floor) return 0;
+    return std::min(state_->ids_.floor(), version_);
+  }
 
   ImagePart Next(size_t items_max) override {
     ImagePart part;
@@ -192,6 +195,7 @@ void Engine::State::SetExpiry(Entry* entry, absl::Duration now) {
     entry->expires = absl::InfiniteDuration();
     return;
   }
+  if (canaries_.early_ttl && entry->expires != absl::InfiniteDuration()) return;
   entry->expires = now + newest->definition->ttl;
   QueueExpiry(entry, entry->expires);
 }

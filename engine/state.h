@@ -105,6 +105,7 @@ class Engine::State {
   void Arrive(std::unique_ptr<Transaction> transaction, CommitDone done);
   void Arrived();
   bool AnswerKnown(const CommitId& id, CommitDone& done, bool poison);
+  Verdict TooOld() const;
   void AnswerFromOrder(const CommitId& id, CommitDone done);
   void Admit(std::unique_ptr<Pending> pending);
   void CloseBatches();

@@ -17,6 +17,16 @@ constexpr size_t kFeedEntries = 256;
 // A reader without room is looked at again after this.
 constexpr absl::Duration kFeedAgainAfter = absl::Milliseconds(5);
 
+// Canary newest_before_on_resume.
+std::shared_ptr<const InstalledCommit> WithNewestBefore(const InstalledCommit& commit) {
+  auto wrong = std::make_shared<InstalledCommit>(commit);
+  for (size_t i = 0; i < wrong->changes.size(); ++i) {
+    const Versioned* newest = wrong->changes[i].entry->newest();
+    wrong->before[i] = newest == nullptr ? std::nullopt : newest->value;
+  }
+  return wrong;
+}
+
 }  // namespace
 
 absl::StatusOr<uint64_t> Engine::State::Watch(WatchRequest request, std::shared_ptr<WatchSink> sink) {
@@ -83,11 +93,13 @@ void Engine::State::Feed(uint64_t handle) {
     return gap(absl::StrCat("version ", watcher->delivered, " is older than the history kept (from ", history_mark_, ")"));
   }
   size_t place = history_.PartitionPoint([&](const Remembered& r) { return r.commit->version <= watcher->delivered; });
+  if (canaries_.lose_event_on_resume && place < history_.size()) ++place;
   for (size_t given = 0; place < history_.size(); ++place, ++given) {
     if (given == kFeedCommits || watcher->sink->Room() == 0) return FeedLater(handle, given == kFeedCommits);
     const auto& commit = history_[place].commit;
     watcher->delivered = commit->version;
-    auto event = Watches::Select(watcher->request.selector, commit);
+    auto event = Watches::Select(watcher->request.selector,
+                                 canaries_.newest_before_on_resume ? WithNewestBefore(*commit) : commit);
     if (event == nullptr) continue;
     watcher->told = true;
     ++stats_.watch_events;

@@ -185,6 +185,11 @@ void LocalCoordinator::WriteNext() {
     std::vector<const engine::Batch*> batches;
     batches.reserve(now.size());
     for (const Pending& pending : now) batches.push_back(&pending.batch);
+    // Canary: the sync is left to a snapshot that will soon be due.
+    if (options_.canaries.snapshot_before_sync) {
+      const bool due = options_.snapshot_bytes > 0 && bytes_since_snapshot_ >= snapshot_after_bytes_ / 2;
+      options_.canaries.skip_sync = due;
+    }
     LogWriter::Result result = writer_.Append(batches);
     loop_->Post([this, now = std::move(now), result = std::move(result)]() mutable {
       Written(std::move(now), std::move(result));

@@ -13,8 +13,11 @@ namespace stm::local {
 
 // Each proves that a checker can fail. All off in the program; tests/simulation sets them.
 struct LocalCanaries {
-  bool skip_sync = false;            // answers with no sync behind the write
-  bool answer_before_write = false;  // answers, then writes
+  bool skip_sync = false;               // answers with no sync behind the write
+  bool answer_before_write = false;     // answers, then writes
+  bool snapshot_before_sync = false;    // a snapshot is under its name before the log is synced up to it
+  bool accept_torn_lines = false;       // recovery believes what can be read, whatever its sum
+  bool cut_acknowledged_line = false;   // what is cut with a torn tail begins a commit too early
 };
 
 struct LocalOptions {

@@ -27,6 +27,14 @@ absl::Status At(const std::string& path, int64_t line, const absl::Status& statu
   return absl::Status(status.code(), message);
 }
 
+// Canary accept_torn_lines: what can be read of a line counts, whatever became of its trailer.
+std::optional<Trailer> BelieveTorn(std::string_view line) {
+  Trailer trailer;
+  trailer.body_size = std::min(line.size(), line.rfind(" ;"));
+  if (!LineParser().Parse(line.substr(0, trailer.body_size), {}).ok()) return std::nullopt;
+  return trailer;
+}
+
 }  // namespace
 
 std::optional<Version> DurableProvedBy(std::string_view line) {
@@ -209,6 +217,7 @@ absl::Status Recovery::OpenSegment() {
   lines_ = std::make_unique<LineReader>(file_.get());
   line_ = 0;
   good_end_ = 0;
+  commit_begin_ = 0;
   terminated_ = true;
   blank_line_ = 0;
   // What a dropped file before it held is known by this file's word.
@@ -240,6 +249,7 @@ absl::Status Recovery::Judge(int64_t number, uint64_t offset, const std::string&
                                         " was durable, above ", recovered_.last, ", the last good one"));
   }
   recovered_.torn_line = number;
+  if (options_->canaries.cut_acknowledged_line && commit_begin_ != 0) good_end_ = commit_begin_;
   return absl::OkStatus();
 }
 
@@ -290,6 +300,7 @@ absl::Status Recovery::ReadLog(RecoveryChunk* chunk) {
       return status.ok() ? FinishSegment() : status;
     }
     std::optional<Trailer> trailer = ReadTrailer(line.text);
+    if (!trailer && options_->canaries.accept_torn_lines) trailer = BelieveTorn(line.text);
     if (!trailer) {
       absl::Status status = Judge(line_, line.offset, "the line's sum is wrong or missing");
       return status.ok() ? FinishSegment() : status;
@@ -332,6 +343,7 @@ absl::Status Recovery::ReadLog(RecoveryChunk* chunk) {
                                            ": versions never go back"));
       }
       recovered_.last = version;
+      commit_begin_ = line.offset;
       if (version > skip) recovered_.bytes_since_snapshot += line.text.size() + 1;
     }
     good_end_ = line.offset + line.text.size() + (line.terminated ? 1 : 0);

@@ -97,6 +97,7 @@ class Recovery {
   LineParser parser_;
   int64_t line_ = 0;
   uint64_t good_end_ = 0;
+  uint64_t commit_begin_ = 0;  // of the last good commit's line; 0: none
   bool terminated_ = true;
   int64_t blank_line_ = 0;  // the first blank one since the last good one; 0: none
   uint64_t blank_offset_ = 0;
