@@ -261,8 +261,10 @@ class Checking {
 
   void Conflict(const Transaction& t, const Answer& answer) {
     for (const Answer::Cause& cause : answer.causes) {
-      // 0: the entry may have been deleted and its tombstone swept: it counts as changed.
-      if (cause.version == 0) continue;
+      if (cause.version == 0) {
+        MayHaveChanged(t, answer, cause.name);
+        continue;
+      }
       const LogCommit* commit = states_.At(cause.version);
       bool real = cause.version > t.snapshot && commit != nullptr;
       if (real && cause.name.back() == '/') {
@@ -277,6 +279,15 @@ class Checking {
     }
     if (answer.causes.empty()) Report(Rule::kFalseConflict, Name(t), " was told of a conflict with nothing");
     for (const Entry& entry : answer.fresh) EntryState(entry, answer.snapshot, {}, Name(t) + ", fresh");
+  }
+
+  // A cause without a version: a listing of which no more is known than that, or an entry that was deleted and its
+  // tombstone swept. One that is there tells its version.
+  void MayHaveChanged(const Transaction& t, const Answer& answer, const std::string& name) {
+    if (name.back() == '/' || !states_.ValueAt(name, answer.snapshot)) return;
+    if (states_.ChangeIn(name, t.snapshot, answer.snapshot) != nullptr) return;
+    Report(Rule::kFalseConflict, Name(t), " with snapshot ", t.snapshot, " was told at ", answer.snapshot,
+           " of a conflict with ", name, ", which had not changed by then");
   }
 
   void Effects(const Transaction& t, const LogCommit& commit) {

@@ -353,6 +353,8 @@ Client::Plan Client::Draw() {
 
 void Client::NextOperation() {
   ++wait_;
+  late_ = false;
+  if (ComeBack()) return;
   if (left_ == 0) {
     idle_ = true;
     doing_ = "idle";
@@ -594,7 +596,9 @@ void Client::SendCommit(bool resend) {
   }
   const absl::Duration patience = absl::Milliseconds(chance_.Between(2, 40));
   Timeout(patience, [this] {
-    if (chance_.In1000(200)) {
+    if (chance_.In1000(30)) {
+      GiveUp();
+    } else if (chance_.In1000(200)) {
       AskOutcome();
     } else {
       SendCommit(true);
@@ -616,6 +620,34 @@ void Client::SendCommit(bool resend) {
           });
         });
   });
+}
+
+void Client::GiveUp() {
+  ++totals_->given_up;
+  given_up_.push_back(GivenUp{transaction_, id_, scene_.daemon->life()});
+  NextOperation();
+}
+
+bool Client::ComeBack() {
+  if (given_up_.empty() || !chance_.In1000(250)) return false;
+  const size_t place = chance_.Below(given_up_.size());
+  const GivenUp back = given_up_[place];
+  given_up_.erase(given_up_.begin() + static_cast<std::ptrdiff_t>(place));
+  ++totals_->came_back;
+  if (back.life != scene_.daemon->life()) ++totals_->came_back_later;
+  late_ = true;
+  plan_ = Plan();
+  plan_.label = "late";
+  runs_ = 1;
+  reservation_ = 0;
+  transaction_ = back.transaction;
+  id_ = back.id;
+  if (chance_.In1000(300)) {
+    AskOutcome();
+  } else {
+    SendCommit(true);
+  }
+  return true;
 }
 
 void Client::AskOutcome() {
@@ -669,7 +701,8 @@ void Client::OnVerdict(size_t transaction, bool resend, uint64_t wait, const eng
       return NextOperation();
     case Verdict::kConflict: {
       ++totals_->conflicts;
-      if (resend) ++totals_->resends_refused;
+      if (resend) ++totals_->resends_conflict;
+      if (late_) return NextOperation();
       const auto& conflict = std::get<engine::Conflict>(verdict.outcome);
       reservation_ = conflict.reservation;
       if (runs_ >= 40) {
@@ -701,11 +734,12 @@ void Client::OnVerdict(size_t transaction, bool resend, uint64_t wait, const eng
     }
     case Verdict::kRejected:
       ++totals_->rejected;
-      if (resend) ++totals_->resends_refused;
+      if (resend) ++totals_->resends_rejected;
       return NextOperation();
     case Verdict::kRefused: {
       ++totals_->refused;
       if (resend) ++totals_->resends_refused;
+      if (late_) return NextOperation();
       const auto* status = std::get_if<absl::Status>(&verdict.outcome);
       if (status != nullptr && status->code() == absl::StatusCode::kOutOfRange) {
         ++totals_->snapshots_too_old;
@@ -715,6 +749,7 @@ void Client::OnVerdict(size_t transaction, bool resend, uint64_t wait, const eng
     }
     case Verdict::kNotCommitted:
       if (resend) ++totals_->resends_not_committed;
+      if (late_) return NextOperation();
       // The same content under a new id with the header's writer.
       return Retry(absl::ZeroDuration(), [this] { CommitRun(); });
     case Verdict::kUnknown:

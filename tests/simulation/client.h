@@ -42,9 +42,14 @@ struct ClientTotals {
   int64_t resends = 0;
   int64_t resends_committed = 0;
   int64_t resends_not_committed = 0;
-  int64_t resends_refused = 0;  // conflict, rejected, no room
+  int64_t resends_conflict = 0;
+  int64_t resends_rejected = 0;
+  int64_t resends_refused = 0;  // no room, a bound
   int64_t outcomes_asked = 0;
-  int64_t unknown = 0;  // too old on a resend: never found out
+  int64_t unknown = 0;    // too old on a resend: never found out
+  int64_t given_up = 0;   // with no answer, to go on with something else
+  int64_t came_back = 0;  // to what was given up
+  int64_t came_back_later = 0;  // of those: to another life of the daemon
   int64_t snapshots_too_old = 0;
   int64_t slept = 0;
   int64_t woken = 0;
@@ -106,6 +111,10 @@ class Client {
   void CommitRun();
   void SendCommit(bool resend);
   void AskOutcome();
+  // Goes on with something else, the outcome unknown.
+  void GiveUp();
+  // Asks after one that was given up, under its old id. False: there is none.
+  bool ComeBack();
   void SleepOn();
   // The connection is gone or the answer late: `again` after a while, unless something else came.
   void Timeout(absl::Duration after, std::function<void()> again);
@@ -143,11 +152,18 @@ class Client {
   size_t transaction_ = 0;  // in the history
   engine::CommitId id_;
   bool resent_ = false;
+  bool late_ = false;  // it was given up once: its verdict ends the operation, whatever it is
   // Answers carry the wait that they are for; others come too late to matter to what is done next.
   uint64_t wait_ = 0;
   std::vector<std::shared_ptr<Asleep>> asleep_;
   // Transactions and the ids they were sent under, for questions about old outcomes.
   std::vector<std::pair<size_t, engine::CommitId>> mine_;
+  struct GivenUp {
+    size_t transaction = 0;
+    engine::CommitId id;
+    uint64_t life = 0;
+  };
+  std::vector<GivenUp> given_up_;
 };
 
 }  // namespace stm::sim

@@ -99,7 +99,34 @@ void Daemon::Start() {
   });
 }
 
+std::string Daemon::Doing() const {
+  using Kind = SimDrive::Step::Kind;
+  const SimDrive::Step& step = drive_->step();
+  if (stopped_) return "stopped";
+  if (drive_->sync_failed()) return "after a failed sync";
+  if (!ready_) return drive_->dead() ? "in recovery, amid a change" : "in recovery";
+  const bool log = step.name.substr(0, 4) == "log-";
+  if (drive_->dead()) {
+    if (step.name.substr(0, 9) == "snapshot-") {
+      if (step.kind == Kind::kRename) return "before a snapshot's rename";
+      return step.kind == Kind::kRemove ? "in an old snapshot's removal" : "in a snapshot";
+    }
+    if (log && (step.kind == Kind::kCreate || step.fresh)) return "in a segment's creation";
+    if (log && step.kind == Kind::kTruncate) return "in a segment's end";
+    if (log && step.kind == Kind::kWrite) return step.blank ? "in a prefill" : "in a log write";
+    if (log && step.kind == Kind::kSync) return "between write and sync";
+    if (step.kind == Kind::kSyncDirectory) return "before the directory's sync";
+    return "at the ballast";
+  }
+  if (stopping_) return "in a stop";
+  if (engine_->GetStatus().stats.in_flight > 0) {
+    return log && step.kind == Kind::kSync ? "after sync, before install" : "before a log write";
+  }
+  return "between commits";
+}
+
 void Daemon::Crash(End end) {
+  if (up()) ++totals_.crashes[Doing()];
   if (drive_->sync_failed()) ++totals_.sync_failures;
   Teardown();
   if (end == End::kKill) {
@@ -113,6 +140,7 @@ void Daemon::Crash(End end) {
 
 void Daemon::Stop() {
   ++totals_.stops;
+  stopping_ = true;
   world_->Post([this] {
     engine_->Drain(
         [this] { world_->Post([this] { coordinator_->Stop([this](absl::Status) { stopped_ = true; }); }); });
@@ -144,7 +172,7 @@ Daemon::Totals Daemon::totals() const { return totals_; }
 
 void Daemon::Teardown() {
   AddStats();
-  ready_ = stopped_ = false;
+  ready_ = stopped_ = stopping_ = false;
   start_failed_ = std::nullopt;
   fatal_ = std::nullopt;
   world_->DropDaemon();

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -32,6 +33,8 @@ class Daemon {
   // Recovers. ready() or start_failed() some steps later.
   void Start();
   void Crash(End end);
+  // What a crash would come amid.
+  std::string Doing() const;
   // Drains and stops as SIGTERM does; stopped() some steps later.
   void Stop();
 
@@ -59,6 +62,7 @@ class Daemon {
     int64_t sync_failures = 0;
     int64_t torn_tails = 0;
     int64_t snapshots = 0;  // written
+    std::map<std::string, int64_t> crashes;  // by what the daemon was doing
     engine::Stats engine;
   };
   Totals totals() const;
@@ -79,6 +83,7 @@ class Daemon {
   uint64_t life_ = 0;
   bool ready_ = false;
   bool stopped_ = false;
+  bool stopping_ = false;
   std::optional<absl::Status> start_failed_;
   std::optional<absl::Status> fatal_;
   Totals totals_;

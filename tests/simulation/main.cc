@@ -1,6 +1,7 @@
-// simulation --seed N | --seeds A..B [--planted NAME] [--operations N] [--history FILE]: runs seeds, prints a
-// line each and the totals, ends with 1 when a checker found something. --history writes the last run's
-// history and log as EDN lines.
+// simulation --seed N | --seeds A..B [--planted NAME] [--operations N] [--without NAME,...] [--shrink] [--history FILE]:
+// runs seeds, says what is wrong with each that fails, prints the totals; ends with 1 when a checker found something.
+// --shrink makes the first that fails smaller and tells its story. --planted all looks for each planted bug in turn
+// until one seed shows it: the table of simulation_test.cc. --history writes the last run's history and log as EDN.
 #include <spdlog/spdlog.h>
 
 #include <chrono>
@@ -9,49 +10,73 @@
 #include <cstring>
 #include <fstream>
 #include <map>
+#include <set>
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "tests/simulation/planted.h"
+#include "tests/simulation/shrink.h"
 #include "tests/simulation/simulation.h"
 
 namespace {
 
 int Usage() {
-  std::fprintf(
-      stderr,
-      "usage: simulation --seed N | --seeds A..B [--planted NAME] [--operations N] [--history FILE] [--log]\n"
-      "planted bugs:");
+  std::fprintf(stderr,
+               "usage: simulation --seed N | --seeds A..B [--planted NAME|all] [--operations N] [--without NAME,...]"
+               " [--shrink] [--history FILE] [--log]\nplanted bugs:");
   for (const auto& [name, planted] : stm::sim::PlantedByName()) std::fprintf(stderr, " %s", name.c_str());
-  std::fprintf(stderr, "\n");
+  std::fprintf(stderr, "\nwhat a run may do without: %s\n", absl::StrJoin(stm::sim::Simplifications(), " ").c_str());
   return 2;
+}
+
+// For each planted bug the first seed that shows it, and by which rules.
+int FindAll(uint64_t first, uint64_t last) {
+  int missed = 0;
+  for (const auto& [name, planted] : stm::sim::PlantedByName()) {
+    std::string found;
+    for (uint64_t seed = first; found.empty() && seed <= last; ++seed) {
+      const stm::sim::Result result = stm::sim::Simulate(seed, planted);
+      if (result.passed()) continue;
+      found = absl::StrCat("seed ", seed, ": ", absl::StrJoin(stm::sim::FaultKinds(result), ", "));
+    }
+    if (found.empty()) ++missed;
+    std::printf("%-24s %s\n", name.c_str(), found.empty() ? "NOT FOUND" : found.c_str());
+    std::fflush(stdout);
+  }
+  return missed == 0 ? 0 : 1;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  uint64_t first = 1;
   uint64_t last = 200;
-  int64_t operations = 300;
   std::string planted_name, history_file;
-  bool log = false;
+  bool log = false, shrink = false;
+  stm::sim::Run run;
   for (int i = 1; i < argc; ++i) {
     const std::string flag = argv[i];
-    if (flag == "--log") {
-      log = true;
+    if (flag == "--log" || flag == "--shrink") {
+      (flag == "--log" ? log : shrink) = true;
       continue;
     }
     if (i + 1 >= argc) return Usage();
     const std::string value = argv[++i];
     if (flag == "--seed") {
-      first = last = std::strtoull(value.c_str(), nullptr, 10);
+      run.seed = last = std::strtoull(value.c_str(), nullptr, 10);
     } else if (flag == "--seeds") {
       const size_t dots = value.find("..");
       if (dots == std::string::npos) return Usage();
-      first = std::strtoull(value.c_str(), nullptr, 10);
+      run.seed = std::strtoull(value.c_str(), nullptr, 10);
       last = std::strtoull(value.c_str() + dots + 2, nullptr, 10);
     } else if (flag == "--operations") {
-      operations = std::strtoll(value.c_str(), nullptr, 10);
+      run.operations = std::strtoll(value.c_str(), nullptr, 10);
+    } else if (flag == "--without") {
+      run.without = absl::StrSplit(value, ',');
+      std::set<std::string> unknown = run.without;
+      for (const std::string& name : stm::sim::Simplifications()) unknown.erase(name);
+      if (!unknown.empty()) return Usage();
     } else if (flag == "--planted") {
       planted_name = value;
     } else if (flag == "--history") {
@@ -60,32 +85,37 @@ int main(int argc, char** argv) {
       return Usage();
     }
   }
-  stm::sim::Planted planted;
+  spdlog::set_level(log ? spdlog::level::debug : spdlog::level::off);
+  if (planted_name == "all") return FindAll(run.seed, last);
   if (!planted_name.empty()) {
     const auto all = stm::sim::PlantedByName();
     const auto found = all.find(planted_name);
     if (found == all.end()) return Usage();
-    planted = found->second;
+    run.planted = found->second;
   }
-  spdlog::set_level(log ? spdlog::level::debug : spdlog::level::off);
 
   const auto begun = std::chrono::steady_clock::now();
+  const uint64_t first = run.seed;
   stm::sim::Result total;
   int64_t failed = 0;
-  for (uint64_t seed = first; seed <= last; ++seed) {
-    const stm::sim::Result result = stm::sim::Simulate(seed, planted, operations);
+  for (; run.seed <= last; ++run.seed) {
+    const stm::sim::Result result = stm::sim::Simulate(run);
     total.Add(result);
     if (first == last) {
-      std::printf("seed %llu trace %016llx: %s\nsettings: %s\n", static_cast<unsigned long long>(seed),
-                  static_cast<unsigned long long>(result.trace), result.Figures().c_str(),
-                  result.settings.c_str());
+      std::printf("seed %llu trace %016llx: %s\nsettings: %s\n", static_cast<unsigned long long>(run.seed),
+                  static_cast<unsigned long long>(result.trace), result.Figures().c_str(), result.settings.c_str());
     }
-    if (!result.passed()) {
-      ++failed;
-      std::printf("seed %llu FAILED\n%s", static_cast<unsigned long long>(seed), result.Faults().c_str());
+    if (!history_file.empty()) std::ofstream(history_file) << stm::check::ToEdnText(result.history, result.log);
+    if (result.passed()) continue;
+    ++failed;
+    std::printf("FAILED: simulation %s\n%s", stm::sim::Flags(run).c_str(), result.Faults().c_str());
+    if (shrink) {
+      const stm::sim::Shrunk shrunk = stm::sim::Shrink(run);
+      const std::string planted = planted_name.empty() ? "" : " --planted " + planted_name;
+      std::printf("shrunk, %lld runs tried: simulation %s%s\n%s", static_cast<long long>(shrunk.tried),
+                  stm::sim::Flags(shrunk.run).c_str(), planted.c_str(), stm::sim::Story(shrunk.result).c_str());
+      return 1;
     }
-    if (!history_file.empty())
-      std::ofstream(history_file) << stm::check::ToEdnText(result.history, result.log);
   }
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count();
   std::printf("%llu seeds, %lld failed, %.1f s: %s\n", static_cast<unsigned long long>(last - first + 1),

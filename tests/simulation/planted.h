@@ -12,12 +12,27 @@ namespace stm::sim {
 inline std::map<std::string, Planted> PlantedByName() {
   std::map<std::string, Planted> all;
   all["skip_read_check"].engine.skip_read_check = true;
+  all["skip_write_skew_check"].engine.skip_write_skew_check = true;
   all["skip_list_check"].engine.skip_list_check = true;
+  all["ignore_ensures"].engine.ignore_ensures = true;
   all["answer_before_append"].engine.answer_before_append = true;
+  all["conflict_before_install"].engine.conflict_before_install = true;
+  all["serve_trimmed_history"].engine.serve_trimmed_history = true;
   all["forget_ids"].engine.forget_ids = true;
+  all["forget_queued_ids"].engine.forget_queued_ids = true;
   all["forget_ids_on_recovery"].engine.forget_ids_on_recovery = true;
+  all["forget_id_floor"].engine.forget_id_floor = true;
+  all["too_old_is_conflict"].engine.too_old_is_conflict = true;
+  all["lose_event_on_resume"].engine.lose_event_on_resume = true;
+  all["newest_before_on_resume"].engine.newest_before_on_resume = true;
+  all["keep_reservations"].engine.keep_reservations = true;
+  all["lose_wakes"].engine.lose_wakes = true;
+  all["early_ttl"].engine.early_ttl = true;
   all["skip_sync"].local.skip_sync = true;
   all["answer_before_write"].local.answer_before_write = true;
+  all["snapshot_before_sync"].local.snapshot_before_sync = true;
+  all["accept_torn_lines"].local.accept_torn_lines = true;
+  all["cut_acknowledged_line"].local.cut_acknowledged_line = true;
   return all;
 }
 

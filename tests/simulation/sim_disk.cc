@@ -9,18 +9,26 @@
 namespace stm::sim {
 namespace {
 
+using Kind = SimDrive::Step::Kind;
+
 absl::Status Dead() { return absl::UnavailableError("simulated disk: the power is gone"); }
 
 }  // namespace
 
 class SimFile : public local::File {
  public:
-  SimFile(SimDrive* drive, uint64_t generation, std::shared_ptr<SimDrive::Inode> inode, std::string path)
-      : drive_(drive), generation_(generation), inode_(std::move(inode)), path_(std::move(path)) {}
+  SimFile(SimDrive* drive, uint64_t generation, std::shared_ptr<SimDrive::Inode> inode, std::string name,
+          std::string path)
+      : drive_(drive),
+        generation_(generation),
+        inode_(std::move(inode)),
+        name_(std::move(name)),
+        path_(std::move(path)) {}
 
   absl::Status Write(uint64_t offset, std::string_view data) override {
     if (stale() || drive_->dead_) return Dead();
-    const bool alive = drive_->Alive();
+    const bool blank = data.find_first_not_of('\n') == std::string_view::npos;
+    const bool alive = drive_->Alive(Kind::kWrite, name_, blank);
     size_t bytes = alive ? data.size() : drive_->chance_->Below(data.size() + 1);
     const uint64_t size = inode_->current.size();
     bool refused = false;
@@ -43,7 +51,7 @@ class SimFile : public local::File {
   }
 
   absl::Status Sync() override {
-    if (stale() || !drive_->Alive()) return Dead();
+    if (stale() || !drive_->Alive(Kind::kSync, name_)) return Dead();
     if (drive_->fail_next_sync_) {
       drive_->fail_next_sync_ = false;
       drive_->sync_failed_ = true;
@@ -64,7 +72,7 @@ class SimFile : public local::File {
   }
 
   absl::Status Truncate(uint64_t size) override {
-    if (stale() || !drive_->Alive()) return Dead();
+    if (stale() || !drive_->Alive(Kind::kTruncate, name_)) return Dead();
     // Longer is a hole, which takes no room.
     if (size < inode_->current.size()) drive_->GiveBack(inode_->current.size() - size);
     SimDrive::Change change;
@@ -92,6 +100,7 @@ class SimFile : public local::File {
   SimDrive* const drive_;
   const uint64_t generation_;
   const std::shared_ptr<SimDrive::Inode> inode_;
+  const std::string name_;
   const std::string path_;
 };
 
@@ -121,7 +130,7 @@ class SimDisk : public local::Disk {
   }
 
   absl::StatusOr<std::unique_ptr<local::File>> Create(std::string_view name) override {
-    if (stale() || !drive_->Alive()) return Dead();
+    if (stale() || !drive_->Alive(Kind::kCreate, name)) return Dead();
     if (drive_->current_.count(name) > 0)
       return absl::AlreadyExistsError(absl::StrCat(Path(name), ": file exists"));
     SimDrive::DirectoryChange change;
@@ -142,7 +151,7 @@ class SimDisk : public local::Disk {
   }
 
   absl::Status Rename(std::string_view from, std::string_view to) override {
-    if (stale() || !drive_->Alive()) return Dead();
+    if (stale() || !drive_->Alive(Kind::kRename, from)) return Dead();
     const auto found = drive_->current_.find(from);
     if (found == drive_->current_.end())
       return absl::NotFoundError(absl::StrCat(Path(from), ": no such file"));
@@ -158,7 +167,7 @@ class SimDisk : public local::Disk {
   }
 
   absl::Status Remove(std::string_view name) override {
-    if (stale() || !drive_->Alive()) return Dead();
+    if (stale() || !drive_->Alive(Kind::kRemove, name)) return Dead();
     const auto found = drive_->current_.find(name);
     if (found == drive_->current_.end())
       return absl::NotFoundError(absl::StrCat(Path(name), ": no such file"));
@@ -172,7 +181,7 @@ class SimDisk : public local::Disk {
   }
 
   absl::Status SyncDirectory() override {
-    if (stale() || !drive_->Alive()) return Dead();
+    if (stale() || !drive_->Alive(Kind::kSyncDirectory, "")) return Dead();
     drive_->durable_ = drive_->current_;
     drive_->unsynced_.clear();
     return absl::OkStatus();
@@ -181,7 +190,8 @@ class SimDisk : public local::Disk {
  private:
   bool stale() const { return generation_ != drive_->generation_; }
   std::unique_ptr<local::File> MakeFile(std::string_view name, std::shared_ptr<SimDrive::Inode> inode) {
-    return std::make_unique<SimFile>(drive_, generation_, std::move(inode), Path(name));
+    return std::make_unique<SimFile>(drive_, generation_, std::move(inode), std::string(name),
+                                     Path(name));
   }
 
   SimDrive* const drive_;
@@ -195,9 +205,10 @@ std::unique_ptr<local::Disk> SimDrive::Plug() {
   return std::make_unique<SimDisk>(this, generation_);
 }
 
-bool SimDrive::Alive() {
+bool SimDrive::Alive(Step::Kind kind, std::string_view name, bool blank) {
   if (dead_) return false;
   ++changes_;
+  step_ = Step{kind, std::string(name), !name.empty() && durable_.count(name) == 0, blank};
   if (die_after_ > 0 && --die_after_ == 0) {
     dead_ = true;
     return false;
@@ -223,6 +234,7 @@ void SimDrive::ProcessDies() {
   die_after_ = 0;
   fail_next_sync_ = false;
   sync_failed_ = false;
+  step_ = Step();
 }
 
 void SimDrive::PowerLoss() {
@@ -230,7 +242,10 @@ void SimDrive::PowerLoss() {
   // No order among changes of a directory: any subset that makes sense may be there.
   Directory left = durable_;
   for (const DirectoryChange& change : unsynced_) {
-    if (chance_->In1000(400)) continue;
+    if (chance_->In1000(400)) {
+      ++losses_.names;
+      continue;
+    }
     switch (change.kind) {
       case DirectoryChange::Kind::kCreate:
         left[change.name] = change.inode;
@@ -266,7 +281,15 @@ void SimDrive::Apply(const Change& change, size_t bytes, std::string* content) {
 
 std::string SimDrive::Remains(const Inode& inode) {
   if (inode.unsynced.empty()) return inode.durable;
-  return chance_->In1000(500) ? TornPrefix(inode) : Mixture(inode);
+  const bool prefix = chance_->In1000(500);
+  std::string left = prefix ? TornPrefix(inode) : Mixture(inode);
+  if (left != inode.current) {
+    ++(prefix ? losses_.prefixes : losses_.mixtures);
+    const bool zeros = !prefix && left.size() > inode.durable.size() &&
+                       left.find('\0', inode.durable.size()) != std::string::npos;
+    if (zeros) ++losses_.zeros;
+  }
+  return left;
 }
 
 // The first changes went through, the next in part, the rest not at all.

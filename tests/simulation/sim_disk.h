@@ -46,6 +46,24 @@ class SimDrive {
   void FailNextSync() { fail_next_sync_ = true; }
   bool sync_failed() const { return sync_failed_; }
 
+  // The change that was begun last: what a death cuts, or comes after.
+  struct Step {
+    enum class Kind : uint8_t { kNone, kWrite, kSync, kTruncate, kCreate, kRename, kRemove, kSyncDirectory };
+    Kind kind = Kind::kNone;
+    std::string name;    // of the file; "": of none
+    bool fresh = false;  // a power loss may take the file as a whole: its directory was not synced since
+    bool blank = false;  // of a write: newlines alone
+  };
+  const Step& step() const { return step_; }
+  // Sums over all power losses and failed syncs: files that lost something.
+  struct Losses {
+    int64_t prefixes = 0;  // the first writes are there, the next is torn, the rest is not
+    int64_t mixtures = 0;  // sectors of their own: a later write may be there without an earlier one
+    int64_t zeros = 0;     // of those, with zeros where the file got longer
+    int64_t names = 0;     // creates, renames and removes undone
+  };
+  const Losses& losses() const { return losses_; }
+
   // For tests: the files as a process sees them now.
   std::map<std::string, std::string> Contents() const;
   uint64_t changes() const { return changes_; }
@@ -77,7 +95,7 @@ class SimDrive {
   };
 
   // Counts a change; false: the drive is dead, or dies here.
-  bool Alive();
+  bool Alive(Step::Kind kind, std::string_view name, bool blank = false);
   // Takes up to `bytes` of the room; what it got.
   uint64_t Take(uint64_t bytes);
   void GiveBack(uint64_t bytes);
@@ -100,6 +118,8 @@ class SimDrive {
   bool sync_failed_ = false;
   uint64_t die_after_ = 0;
   uint64_t changes_ = 0;
+  Step step_;
+  Losses losses_;
 };
 
 }  // namespace stm::sim

@@ -53,7 +53,7 @@ Settings DrawSettings(Chance* chance, const Planted& planted) {
   s.clients = chance->Between(2, 10);
   s.names = chance->Between(1, 6);
   s.watchers = chance->Between(1, 4);
-  s.value_bytes = chance->OneOf<int64_t>({0, 0, 50, 3000});
+  s.value_bytes = chance->OneOf<int64_t>({0, 0, 50, 9000});  // the last: lines of three sectors
   s.write_delay_max = absl::Microseconds(chance->OneOf<int64_t>({100, 1000, 5000}));
 
   s.engine.batch_transactions_max = chance->OneOf<int64_t>({1, 3, 256});
@@ -95,15 +95,65 @@ Settings DrawSettings(Chance* chance, const Planted& planted) {
   return s;
 }
 
+struct Simplification {
+  const char* name;
+  void (*apply)(Settings*);
+};
+constexpr Simplification kSimplifications[] = {
+    {"watchers", [](Settings* s) { s->watchers = 0; }},
+    {"crashes", [](Settings* s) { s->calm_max = absl::InfiniteDuration(); }},
+    {"power_losses", [](Settings* s) { s->power_loss = 0; }},
+    {"kills", [](Settings* s) { s->power_loss = 1000; }},
+    {"full_disk", [](Settings* s) { s->full_disk = 0; }},
+    {"sync_failures", [](Settings* s) { s->sync_failure = 0; }},
+    {"stops", [](Settings* s) { s->stop = 0; }},
+    {"wall_jumps", [](Settings* s) { s->wall_jump = 0; }},
+    {"lost_messages", [](Settings* s) { s->weather.request_lost = s->weather.answer_lost = 0; }},
+    {"doubled_messages", [](Settings* s) { s->weather.request_twice = 0; }},
+    {"slow_messages", [](Settings* s) { s->weather.slow = 0; }},
+    {"snapshots", [](Settings* s) { s->local.snapshot_bytes = 0; }},
+    {"segments", [](Settings* s) { s->local.segment_bytes = 64 << 20; }},
+    {"prefill", [](Settings* s) { s->local.prefill_bytes = 0; }},
+    {"ballast", [](Settings* s) { s->local.ballast_bytes = 0; }},
+    {"history_trimming",
+     [](Settings* s) {
+       s->engine.history_age_max = absl::Minutes(1);
+       s->engine.history_bytes_max = 4 << 20;
+     }},
+    {"id_trimming",
+     [](Settings* s) {
+       s->engine.id_age_max = absl::Minutes(10);
+       s->engine.id_table_bytes_max = 1 << 20;
+     }},
+    {"reservations", [](Settings* s) { s->engine.reservation_from_run = 1000; }},
+    {"batches_in_flight", [](Settings* s) { s->engine.batches_in_flight_max = 1; }},
+    {"batches", [](Settings* s) { s->engine.batch_transactions_max = 1; }},
+    {"heavy_values", [](Settings* s) { s->engine.heavy_value_bytes = engine::Options().heavy_value_bytes; }},
+    {"wide_values", [](Settings* s) { s->value_bytes = 0; }},
+    {"third_client", [](Settings* s) { s->clients = std::min<int64_t>(s->clients, 2); }},
+    {"second_client", [](Settings* s) { s->clients = 1; }},
+    {"third_name", [](Settings* s) { s->names = std::min<int64_t>(s->names, 2); }},
+    {"second_name", [](Settings* s) { s->names = 1; }},
+};
+
+Settings SettingsOf(Chance* chance, const Run& run) {
+  Settings settings = DrawSettings(chance, run.planted);
+  for (const Simplification& simplification : kSimplifications) {
+    if (run.without.count(simplification.name) > 0) simplification.apply(&settings);
+  }
+  return settings;
+}
+
 class Simulation {
  public:
-  Simulation(uint64_t seed, const Planted& planted, int64_t operations)
-      : world_(seed),
-        settings_(DrawSettings(&world_.chance(), planted)),
+  explicit Simulation(const Run& run)
+      : world_(run.seed),
+        settings_(SettingsOf(&world_.chance(), run)),
         drive_(&world_.chance()),
-        daemon_(&world_, &drive_, settings_.engine, planted.engine, settings_.local, &result_.history),
+        daemon_(&world_, &drive_, settings_.engine, run.planted.engine, settings_.local, &result_.history),
         network_(&world_, &daemon_) {
-    result_.seed = seed;
+    const int64_t operations = run.operations;
+    result_.seed = run.seed;
     result_.settings = settings_.ToString();
     world_.SetWriteDelayMax(settings_.write_delay_max);
     network_.SetWeather(settings_.weather);
@@ -122,7 +172,7 @@ class Simulation {
     }
   }
 
-  Result Run() {
+  Result Play() {
     Storm();
     if (ok()) Calm();
     if (ok()) LastPowerLoss();
@@ -135,6 +185,11 @@ class Simulation {
  private:
   bool ok() const { return result_.failures.empty(); }
   void Fail(std::string what) { result_.failures.push_back(std::move(what)); }
+  void Tell(std::string what) { result_.events.push_back(Event{world_.nanos(), std::move(what)}); }
+  void Start() {
+    Tell("the daemon starts");
+    daemon_.Start();
+  }
 
   // Steps until `done`, keeping a daemon up meanwhile.
   template <typename Done>
@@ -185,9 +240,10 @@ class Simulation {
     stopping_ = false;
     if (!daemon_.up()) return;
     const bool power = drive_.sync_failed() || world_.chance().In1000(settings_.power_loss);
+    Tell(absl::StrCat(power ? "power loss " : "killed ", daemon_.Doing()));
     daemon_.Crash(power ? End::kPowerLoss : End::kKill);
     for (const auto& watcher : watchers_) watcher->DaemonDied();
-    world_.After(absl::Microseconds(world_.chance().Between(10, 10000)), [this] { daemon_.Start(); });
+    world_.After(absl::Microseconds(world_.chance().Between(10, 10000)), [this] { Start(); });
   }
 
   void Disaster() {
@@ -197,14 +253,20 @@ class Simulation {
     uint64_t sum = 0;
     if (draw < (sum += settings_.full_disk)) {
       drive_.SetFull(chance.Below(20000));
+      Tell("the disk is nearly full");
       world_.After(absl::Milliseconds(chance.Between(1, 40)), [this] { drive_.SetRoomy(); });
     } else if (draw < (sum += settings_.sync_failure)) {
       drive_.FailNextSync();
+      Tell("the next sync will fail");
     } else if (draw < (sum += settings_.wall_jump)) {
-      world_.JumpWall(absl::Milliseconds(chance.Between(-5000, 5000)));
+      const int64_t by_ms = chance.Between(-5000, 5000);
+      Tell(absl::StrCat("the wall clock jumps by ", by_ms, " ms"));
+      world_.JumpWall(absl::Milliseconds(by_ms));
+      ++result_.wall_jumps;
     } else if (draw < (sum += settings_.stop)) {
       if (daemon_.ready() && !stopping_) {
         stopping_ = true;
+        Tell("the daemon is told to stop");
         daemon_.Stop();
       }
     } else if (chance.In1000(600)) {
@@ -228,7 +290,7 @@ class Simulation {
   }
 
   void Storm() {
-    daemon_.Start();
+    Start();
     for (const auto& client : clients_) {
       world_.After(absl::Microseconds(world_.chance().Between(0, 2000)), [&client] { client->Begin(); });
     }
@@ -245,6 +307,7 @@ class Simulation {
 
   void Calm() {
     calm_ = true;
+    Tell("calm weather from here on");
     drive_.DieAfter(0);
     drive_.SetRoomy();
     Weather fair;
@@ -260,8 +323,9 @@ class Simulation {
 
   // Whatever was acknowledged must be there after this.
   void LastPowerLoss() {
+    Tell("power loss, the last");
     daemon_.Crash(End::kPowerLoss);
-    daemon_.Start();
+    Start();
     if (!RunUntil([&] { return daemon_.ready(); }, "the last start")) return;
     const absl::Duration settled = world_.Now() + absl::Milliseconds(2 * kTtlMsMax) + absl::Seconds(1);
     RunUntil([&] { return world_.Now() > settled; }, "calm after the last start");
@@ -321,6 +385,7 @@ class Simulation {
     result_.steps = world_.steps();
     result_.virtual_ms = world_.nanos() / 1000000 - 1000000;
     result_.daemon = daemon_.totals();
+    result_.losses = drive_.losses();
     result_.log_commits = static_cast<int64_t>(result_.log.size());
     for (const auto& [name, content] : drive_.Contents()) {
       if (name.substr(0, 4) == "log-") ++result_.segments;
@@ -348,14 +413,19 @@ class Simulation {
 
 }  // namespace
 
-Result Simulate(uint64_t seed, const Planted& planted, int64_t operations) {
-  return Simulation(seed, planted, operations).Run();
+Result Simulate(const Run& run) { return Simulation(run).Play(); }
+
+std::vector<std::string> Simplifications() {
+  std::vector<std::string> names;
+  for (const Simplification& simplification : kSimplifications) names.emplace_back(simplification.name);
+  return names;
 }
 
 void Result::Add(const Result& other) {
   steps += other.steps;
   virtual_ms += other.virtual_ms;
   segments += other.segments;
+  wall_jumps += other.wall_jumps;
   watch_events += other.watch_events;
   watches_resumed += other.watches_resumed;
   watches_cut += other.watches_cut;
@@ -369,12 +439,22 @@ void Result::Add(const Result& other) {
   clients.resends += other.clients.resends;
   clients.resends_committed += other.clients.resends_committed;
   clients.resends_not_committed += other.clients.resends_not_committed;
+  clients.resends_conflict += other.clients.resends_conflict;
+  clients.resends_rejected += other.clients.resends_rejected;
   clients.resends_refused += other.clients.resends_refused;
+  clients.given_up += other.clients.given_up;
+  clients.came_back += other.clients.came_back;
+  clients.came_back_later += other.clients.came_back_later;
   clients.outcomes_asked += other.clients.outcomes_asked;
   clients.unknown += other.clients.unknown;
   clients.snapshots_too_old += other.clients.snapshots_too_old;
   clients.slept += other.clients.slept;
   clients.woken += other.clients.woken;
+  losses.prefixes += other.losses.prefixes;
+  losses.mixtures += other.losses.mixtures;
+  losses.zeros += other.losses.zeros;
+  losses.names += other.losses.names;
+  for (const auto& [doing, count] : other.daemon.crashes) daemon.crashes[doing] += count;
   daemon.kills += other.daemon.kills;
   daemon.power_losses += other.daemon.power_losses;
   daemon.stops += other.daemon.stops;
@@ -389,19 +469,26 @@ void Result::Add(const Result& other) {
 }
 
 std::string Result::Figures() const {
+  std::string crashes;
+  for (const auto& [doing, count] : daemon.crashes) {
+    absl::StrAppend(&crashes, crashes.empty() ? "" : ", ", count, " ", doing);
+  }
   return absl::StrCat(
       clients.operations, " operations, ", log_commits, " commits in the log, ", clients.committed,
       " acknowledged, ", clients.conflicts, " conflicts, ", clients.rejected, " rejected, ", clients.refused,
-      " refused, ", daemon.engine.expired, " expired; ", daemon.kills, " kills, ", daemon.power_losses,
-      " power losses, ", daemon.sync_failures, " failed syncs, ", daemon.stops, " stops, ",
-      daemon.engine.no_space, " without room, ", daemon.torn_tails, " torn tails; resends ", clients.resends,
-      ": ", clients.resends_committed, " committed, ", clients.resends_not_committed, " not committed, ",
-      clients.resends_refused, " refused, ", clients.unknown, " too old; ", clients.outcomes_asked,
-      " outcomes asked; ", segments, " segments, ", daemon.snapshots, " snapshots; ", watch_events,
-      " watch events, ", watches_resumed, " resumed, ", watches_cut, " cut, ", watch_gaps, " gaps; ",
-      clients.slept, " sleeps, ", clients.woken, " woken; ", clients.snapshots_too_old,
-      " snapshots too old; ", daemon.engine.reservations, " reservations; ", steps, " steps, ", virtual_ms,
-      " ms");
+      " refused, ", daemon.engine.expired, " expired, ", daemon.engine.reservations, " reservations, ",
+      clients.snapshots_too_old, " snapshots too old\n  resends ", clients.resends, ": ",
+      clients.resends_committed, " committed, ", clients.resends_conflict, " conflict, ",
+      clients.resends_rejected, " rejected, ", clients.resends_refused, " refused, ",
+      clients.resends_not_committed, " not committed, ", clients.unknown, " too old; ", clients.outcomes_asked,
+      " outcomes asked, ", clients.given_up, " given up, ", clients.came_back, " came back, ",
+      clients.came_back_later, " to a later start\n  crashes: ", crashes, "\n  ", daemon.kills, " kills, ",
+      daemon.power_losses, " power losses, ", daemon.sync_failures, " failed syncs, ", daemon.stops, " stops, ",
+      daemon.engine.no_space, " batches without room; left of files: ", losses.prefixes, " torn, ",
+      losses.mixtures, " mixed, ", losses.zeros, " with zeros, ", losses.names, " names undone; ",
+      daemon.torn_tails, " torn tails cut; ", wall_jumps, " jumps of the clock\n  ", segments, " segments, ", daemon.snapshots, " snapshots; ",
+      watch_events, " watch events, ", watches_resumed, " resumed, ", watches_cut, " cut, ", watch_gaps,
+      " gaps; ", clients.slept, " sleeps, ", clients.woken, " woken; ", steps, " steps, ", virtual_ms, " ms");
 }
 
 std::string Result::Faults() const {

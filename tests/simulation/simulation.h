@@ -5,6 +5,7 @@
 #define STM_TESTS_SIMULATION_SIMULATION_H_
 
 #include <cstdint>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,7 @@
 #include "tests/checkers/history.h"
 #include "tests/simulation/client.h"
 #include "tests/simulation/daemon.h"
+#include "tests/simulation/sim_disk.h"
 
 namespace stm::sim {
 
@@ -21,6 +23,22 @@ namespace stm::sim {
 struct Planted {
   engine::Canaries engine;
   local::LocalCanaries local;
+};
+
+// What is simulated. Everything else is drawn from the seed.
+struct Run {
+  uint64_t seed = 1;
+  Planted planted;
+  int64_t operations = 300;       // in all, shared out between the clients
+  std::set<std::string> without;  // names of Simplifications(): what was drawn is overridden
+};
+// What a run may do without, by name.
+std::vector<std::string> Simplifications();
+
+// What happened to the daemon and the machine.
+struct Event {
+  check::Time at = 0;
+  std::string what;
 };
 
 struct Result {
@@ -31,11 +49,13 @@ struct Result {
   ClientTotals clients;
   Daemon::Totals daemon;
   int64_t segments = 0;
+  int64_t wall_jumps = 0;
   int64_t watch_events = 0;
   int64_t watches_resumed = 0;
   int64_t watches_cut = 0;
   int64_t watch_gaps = 0;
   int64_t log_commits = 0;
+  SimDrive::Losses losses;
   // What is wrong beyond what the checkers say: the daemon does not start, a client never gets an answer.
   std::vector<std::string> failures;
   std::vector<check::Violation> violations;
@@ -43,15 +63,16 @@ struct Result {
   check::History history;
   check::Log log;
   std::string settings;
+  std::vector<Event> events;
 
   bool passed() const { return failures.empty() && violations.empty(); }
   void Add(const Result& other);  // the figures
-  std::string Figures() const;    // one line
+  std::string Figures() const;    // some lines
   std::string Faults() const;     // "": none
 };
 
-// `operations` in all, shared out between the clients.
-Result Simulate(uint64_t seed, const Planted& planted = {}, int64_t operations = 300);
+Result Simulate(const Run& run);
+inline Result Simulate(uint64_t seed, const Planted& planted = {}) { return Simulate(Run{seed, planted, 300, {}}); }
 
 }  // namespace stm::sim
 
