@@ -169,7 +169,9 @@ absl::Status Recovery::ReadHeaders(const std::vector<Version>& firsts) {
     segment.name = LogName(firsts[i]);
     bool torn = false;
     absl::StatusOr<LogHeaderLine> header = ReadLogHeader(disk_, segment.name, &torn);
-    if (!header.ok() && torn && i + 1 == firsts.size()) {
+    // A snapshot is only ever made where a whole file is: then this one is no first.
+    const bool may_be_unfinished = i > 0 || !snapshot_;
+    if (!header.ok() && torn && i + 1 == firsts.size() && may_be_unfinished) {
       // The newest file: a crash may have come between its creation and its first sync. Then no good line is
       // in it.
       absl::StatusOr<std::unique_ptr<File>> file = disk_->Open(segment.name);

@@ -354,5 +354,21 @@ TEST_CASE("recovery: the store stands through every restart, and versions go on"
   }
 }
 
+TEST_CASE("recovery: a snapshot's only log file with a damaged header is refused, not taken for one never finished") {
+  LocalStore store;
+  TenCommits(&store);
+  store.Reopen();
+  store.Snapshot();
+  store.Crash();
+  LocalStore left;
+  const std::string snapshot = store.disk.Names("snapshot-").back();
+  left.disk.Put(snapshot, store.disk.bytes(snapshot));
+  // It has no commit yet: no line in it proves anything.
+  const std::string log = LogName(11);
+  left.disk.Put(log, "{:stm/log 1 :store \"damaged\"} ;10 00000000\n");
+  CHECK_THAT(left.OpenFailure(), Contains("DATA_LOSS"));
+  CHECK(left.disk.has(log));
+}
+
 }  // namespace
 }  // namespace stm::local
