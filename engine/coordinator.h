@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/functional/any_invocable.h"
@@ -197,6 +198,39 @@ class LogReader {
   virtual absl::StatusOr<std::unique_ptr<LogCursor>> Open(Version from) = 0;
   // Commits that changed `name`, newest first, below `before` (0: all), at most `limit`.
   virtual absl::StatusOr<std::vector<LogCursor::Item>> History(const std::string& name, Version before, size_t limit) = 0;
+};
+
+// Archive turns a store at one version into text that people can read, and such text into an empty store.
+class Archive {
+ public:
+  virtual ~Archive() = default;
+
+  // Prints an image: its beginning is in the first answer, all parts by Add, then End. Off the Loop, one thread at a
+  // time.
+  class Printer {
+   public:
+    virtual ~Printer() = default;
+    virtual std::string Add(const ImagePart& part) = 0;
+    virtual std::string End(Version id_floor) = 0;
+  };
+  virtual std::unique_ptr<Printer> Print(Version version, Instant at) = 0;
+
+  // Takes such text, in pieces cut anywhere, and keeps it apart from the store. Off the Loop, one thread at a time, its
+  // destructor too: what was not installed leaves nothing.
+  class Intake {
+   public:
+    virtual ~Intake() = default;
+    // DATA_LOSS: the line at fault, and why. RESOURCE_EXHAUSTED: no room.
+    virtual absl::Status Add(std::string_view text) = 0;
+    // After the last piece: the version that is held. DATA_LOSS: it is not whole.
+    virtual absl::StatusOr<Version> Check() = 0;
+  };
+  // On the Loop. RESOURCE_EXHAUSTED: one is under way.
+  virtual absl::StatusOr<std::unique_ptr<Intake>> TakeIn() = 0;
+  // The store becomes what a checked intake holds, durably, under a new store id, and the sink is fed it; then `done`, on
+  // the Loop, in the task that ends the feeding. Only while no commit was ever given and none is given before `done`.
+  // After an error the store is as it was, and nothing was fed.
+  virtual void Install(std::unique_ptr<Intake> intake, absl::AnyInvocable<void(absl::Status)> done) = 0;
 };
 
 }  // namespace stm::engine

@@ -104,6 +104,12 @@ void Engine::AwaitInstalled(Version version, absl::AnyInvocable<void(Version)> c
 }
 void Engine::Drain(absl::AnyInvocable<void()> done) { state_->Drain(std::move(done)); }
 Status Engine::GetStatus() const { return state_->GetStatus(); }
+absl::StatusOr<std::unique_ptr<Image>> Engine::TakeImageAt(Version version) { return state_->TakeImageAt(version); }
+absl::Status Engine::CheckEmpty() const { return state_->CheckEmpty(); }
+void Engine::Restore(absl::AnyInvocable<void(absl::AnyInvocable<void(absl::Status)>)> feed,
+                     absl::AnyInvocable<void(absl::Status)> done) {
+  state_->Restore(std::move(feed), std::move(done));
+}
 
 void Engine::InstallImage(ImagePart part) { state_->InstallImage(std::move(part)); }
 void Engine::EndImage(Version version, Instant at, Version id_floor) { state_->EndImage(version, at, id_floor); }

@@ -243,6 +243,18 @@ class Engine : public Sink {
 
   Status GetStatus() const;
 
+  // An image of `version`, 0: the newest. OUT_OF_RANGE: older than the history kept, or not there yet.
+  absl::StatusOr<std::unique_ptr<Image>> TakeImageAt(Version version);
+
+  // FAILED_PRECONDITION: something was committed, or is about to be.
+  absl::Status CheckEmpty() const;
+  // Becomes what `feed` gives through the Sink, as a recovery does; only while CheckEmpty, else that. Meanwhile every
+  // call is answered NOT_READY; who waited for a commit is told so too, and watches end with a gap. `feed` tells its
+  // argument OK in the task of EndImage, or an error when it has fed nothing. `done` is called on the Loop, before
+  // anything is answered.
+  void Restore(absl::AnyInvocable<void(absl::AnyInvocable<void(absl::Status)>)> feed,
+               absl::AnyInvocable<void(absl::Status)> done);
+
   // Sink
   void InstallImage(ImagePart part) override;
   void EndImage(Version version, Instant at, Version id_floor) override;

@@ -114,18 +114,65 @@ void Engine::State::Start(absl::AnyInvocable<void(absl::Status)> done) {
       not_ready_because_ = std::string(status.message());
       return done(std::move(status));
     }
-    history_mark_ = installed_;
-    history_mark_at_ = last_at_;
-    // A TTL is never early: it starts again in full, since nobody knows how long the daemon was down.
-    absl::Duration now = loop_->Now();
-    entries_.Walk("", "", [&](Entry& entry) {
-      SetExpiry(&entry, now);
-      return true;
-    });
-    ready_ = true;
-    not_ready_because_.clear();
+    BecomeReady();
     Housekeep();
     done(absl::OkStatus());
+  });
+}
+
+void Engine::State::BecomeReady() {
+  history_mark_ = installed_;
+  history_mark_at_ = last_at_;
+  // A TTL is never early: it starts again in full, since nobody knows how long the daemon was down.
+  absl::Duration now = loop_->Now();
+  entries_.Walk("", "", [&](Entry& entry) {
+    SetExpiry(&entry, now);
+    return true;
+  });
+  ready_ = true;
+  not_ready_because_.clear();
+}
+
+// ---- A restore
+
+absl::Status Engine::State::CheckEmpty() const {
+  if (!ready_) return NotReady(not_ready_because_, absl::Milliseconds(100));
+  if (draining_) return NotReady("draining", absl::Milliseconds(100));
+  if (installed_ != 0) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("restore: this store is not empty, it is at version ", installed_,
+                     ": restore into a daemon that was started on a new directory, before anything is committed to it"));
+  }
+  if (!queue_.empty() || !appending_.empty() || parked_ != 0 || reservations_.in_line() != 0 || !pins_.empty()) {
+    return absl::FailedPreconditionError(
+        "restore: something is being committed to this store: keep its clients away, and restore into a new one");
+  }
+  return absl::OkStatus();
+}
+
+void Engine::State::Restore(absl::AnyInvocable<void(absl::AnyInvocable<void(absl::Status)>)> feed,
+                            absl::AnyInvocable<void(absl::Status)> done) {
+  absl::Status empty = CheckEmpty();
+  if (!empty.ok()) return done(std::move(empty));
+  ready_ = false;
+  not_ready_because_ = "restoring";
+  feed([this, done = std::move(done)](absl::Status status) mutable {
+    BecomeReady();
+    // The caller learns the store's new id before anybody is told anything of it.
+    const bool restored = status.ok();
+    done(std::move(status));
+    if (!restored) return;
+    for (auto& sink : watches_.TakeAll()) sink->OnGap(installed_, "the store was restored from a backup");
+    for (Sleeper& sleeper : sleepers_.TakeAll()) {
+      executor_->Run(Work::kAnswer, [done = std::move(sleeper.done)]() mutable {
+        done(NotReady("the store was restored from a backup", absl::Milliseconds(100)));
+      });
+    }
+    auto ahead = std::move(ahead_);
+    ahead_.clear();
+    for (auto& [version, waiting] : ahead) {
+      waiting.done(NotReady("the store was restored from a backup", absl::Milliseconds(100)));
+    }
   });
 }
 
@@ -133,7 +180,7 @@ void Engine::State::Start(absl::AnyInvocable<void(absl::Status)> done) {
 
 class EngineImage : public Image {
  public:
-  explicit EngineImage(Engine::State* state) : state_(state), version_(state->installed_), at_(state->last_at_) {
+  EngineImage(Engine::State* state, Version version, Instant at) : state_(state), version_(version), at_(at) {
     pin_ = state_->pins_.insert(version_);
   }
   ~EngineImage() override { state_->pins_.erase(pin_); }
@@ -184,7 +231,20 @@ class EngineImage : public Image {
   uint64_t id_cursor_ = 0;
 };
 
-std::unique_ptr<Image> Engine::State::TakeImage() { return std::make_unique<EngineImage>(this); }
+std::unique_ptr<Image> Engine::State::TakeImage() { return std::make_unique<EngineImage>(this, installed_, last_at_); }
+
+absl::StatusOr<std::unique_ptr<Image>> Engine::State::TakeImageAt(Version version) {
+  if (!ready_) return NotReady(not_ready_because_, absl::Milliseconds(100));
+  if (version == 0 || version == installed_) return TakeImage();
+  if (version < history_mark_) return SnapshotTooOld(version, history_mark_);
+  if (version > installed_) {
+    return absl::OutOfRangeError(absl::StrCat("version ", version, " is not there yet: the newest is ", installed_));
+  }
+  Instant at = history_mark_at_;
+  size_t after = history_.PartitionPoint([&](const Remembered& r) { return r.commit->version <= version; });
+  if (after > 0) at = history_[after - 1].commit->at;
+  return std::make_unique<EngineImage>(this, version, at);
+}
 
 // ---- TTLs
 
@@ -330,9 +390,11 @@ void Engine::State::SweepTombstones() {
 }
 
 void Engine::State::Housekeep() {
-  TrimHistory();
-  TrimIds();
-  CloseBatches();
+  if (ready_) {
+    TrimHistory();
+    TrimIds();
+    CloseBatches();
+  }
   FlushAnswers();
   loop_->At(loop_->Now() + kHousekeepEvery, [this] { Housekeep(); });
 }

@@ -60,6 +60,10 @@ class Engine::State {
   void EndImage(Version version, Instant at, Version id_floor);
   absl::Status Install(std::shared_ptr<CommitRecord> commit);
   std::unique_ptr<Image> TakeImage();
+  absl::StatusOr<std::unique_ptr<Image>> TakeImageAt(Version version);
+  absl::Status CheckEmpty() const;
+  void Restore(absl::AnyInvocable<void(absl::AnyInvocable<void(absl::Status)>)> feed,
+               absl::AnyInvocable<void(absl::Status)> done);
 
  private:
   friend class EngineImage;
@@ -154,6 +158,7 @@ class Engine::State {
   void ProgressLater(uint64_t handle, absl::Duration every);
 
   // recovery.cc
+  void BecomeReady();
   void SetExpiry(Entry* entry, absl::Duration now);
   void QueueExpiry(Entry* entry, absl::Duration when);
   void SetExpiryTimer();

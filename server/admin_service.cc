@@ -1,6 +1,11 @@
+#include <algorithm>
 #include <memory>
+#include <string>
 #include <utility>
 
+#include "absl/base/thread_annotations.h"
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
 #include "server/call.h"
 #include "server/services.h"
 #include "stm/v1/admin_service.grpc.pb.h"
@@ -9,11 +14,275 @@ namespace stm::server {
 namespace {
 
 // Grows by one with each RPC or field added to stm.v1.
-constexpr uint32_t kApiMinor = 1;
+constexpr uint32_t kApiMinor = 2;
+
+// Of a backup's text, in one message, about: an entry is not cut.
+constexpr size_t kChunkBytes = 256 << 10;
+// Of an image, in one task of the Loop.
+constexpr size_t kImageItems = 256;
+constexpr absl::Duration kLookEvery = absl::Seconds(1);
 
 struct StatusCall {
   UnaryCall call;
   v1::GetStatusResponse* response;
+};
+
+// One Backup: takes some of the image on the Loop, prints it on the Executor, sends it, takes more when all is sent. So it
+// goes at its reader's pace and holds up nobody; what it may hold in memory is bounded by backup_history_bytes_max.
+class BackupStream final : public grpc::ServerWriteReactor<v1::BackupResponse>,
+                           public std::enable_shared_from_this<BackupStream> {
+ public:
+  explicit BackupStream(Node* node) : node_(node), began_(node->loop->Now()) {
+    node_->metrics.Opened(Method::kBackup);
+    node_->backups.fetch_add(1);
+  }
+  ~BackupStream() override { node_->backups.fetch_sub(1); }
+
+  void Start(engine::Version version) {
+    self_ = shared_from_this();
+    if (version < 0) return End(engine::BadRequest("version", "is below 0"));
+    const int64_t backups = node_->backups.load();
+    if (backups > node_->config.server.backups_max) {
+      return End(engine::LimitReached("backups_max", node_->config.server.backups_max, "the daemon", backups,
+                                      "wait until another backup has ended"));
+    }
+    node_->loop->Post([self = self_, version] { self->Open(version); });
+  }
+
+  void OnWriteDone(bool ok) override {
+    {
+      absl::MutexLock lock(&mutex_);
+      sending_ = false;
+    }
+    if (!ok) return End(absl::CancelledError("the client ended the stream"));
+    Step();
+  }
+  void OnCancel() override { End(absl::CancelledError("the client ended the stream")); }
+  void OnDone() override {
+    node_->metrics.Closed(Method::kBackup);
+    node_->metrics.Called(Method::kBackup, status_.code(), node_->loop->Now() - began_);
+    // An image goes where it was taken.
+    node_->loop->Post([self = std::move(self_)] { self->image_.reset(); });
+  }
+
+ private:
+  // On the Loop.
+  void Open(engine::Version version) {
+    absl::StatusOr<std::unique_ptr<engine::Image>> image = node_->engine->TakeImageAt(version);
+    if (image.ok() && (*image)->version() == 0) {
+      image = absl::FailedPreconditionError("backup: nothing was ever committed to this store: there is nothing to keep");
+    }
+    if (!image.ok()) {
+      return node_->executor->Run(engine::Work::kAnswer,
+                                  [self = shared_from_this(), status = image.status()] { self->End(status); });
+    }
+    image_ = *std::move(image);
+    version_ = image_->version();
+    printer_ = node_->archive->Print(version_, image_->at());
+    Look();
+    Take();
+  }
+
+  // On the Loop: a reader too slow for what is committed meanwhile is told so.
+  void Look() {
+    if (image_ == nullptr) return;
+    const int64_t held = node_->engine->GetStatus().stats.history_bytes;
+    const int64_t limit = std::max(node_->config.server.backup_history_bytes_max, node_->config.engine.history_bytes_max);
+    if (held > limit) {
+      image_.reset();
+      return node_->executor->Run(engine::Work::kAnswer, [self = shared_from_this(), held, limit] {
+        self->End(engine::LimitReached("backup_history_bytes_max", limit,
+                                       absl::StrCat("the backup of version ", self->version_), held,
+                                       "take it again and read it faster, or when less is written"));
+      });
+    }
+    node_->loop->At(node_->loop->Now() + kLookEvery, [self = shared_from_this()] { self->Look(); });
+  }
+
+  // On the Loop.
+  void Take() {
+    if (image_ == nullptr) return;
+    part_ = image_->Next(kImageItems);
+    at_ = 0;
+    if (part_.entries.empty() && part_.ids.empty()) {
+      id_floor_ = image_->id_floor();
+      image_.reset();
+      taken_ = true;
+    }
+    node_->executor->Run(engine::Work::kHeavy, [self = shared_from_this()] { self->Print(); });
+  }
+
+  // While filling_: a message of what was taken, and the next ones when that is sent. Entry by entry: a part of large
+  // values is never text all at once.
+  void Print() {
+    while (text_.size() < kChunkBytes && at_ < part_.entries.size()) {
+      engine::ImagePart one;
+      one.entries.push_back(std::move(part_.entries[at_++]));
+      text_ += printer_->Add(one);
+    }
+    if (at_ == part_.entries.size() && !part_.ids.empty()) {
+      engine::ImagePart ids;
+      ids.ids.swap(part_.ids);
+      text_ += printer_->Add(ids);
+    }
+    if (at_ == part_.entries.size() && taken_ && !printed_) {
+      text_ += printer_->End(id_floor_);
+      printed_ = true;
+    }
+    {
+      absl::MutexLock lock(&mutex_);
+      filling_ = false;
+    }
+    Step();
+  }
+
+  // The next thing to do: end, send, print or take. Off the Loop. The caller holds the stream, or is a reaction.
+  void Step() {
+    bool end = false;
+    bool send = false;
+    {
+      absl::MutexLock lock(&mutex_);
+      if (sending_ || finished_) return;
+      if (ending_) {
+        end = finished_ = true;
+      } else if (filling_) {
+        return;
+      } else if (!text_.empty() && (text_.size() >= kChunkBytes || printed_)) {
+        send = sending_ = true;
+      } else if (printed_) {
+        end = finished_ = true;
+      } else {
+        filling_ = true;
+      }
+    }
+    if (end) return Finish(ToGrpc(status_, *node_));
+    if (send) {
+      message_.set_version(version_);
+      message_.set_chunk(std::move(text_));
+      text_.clear();
+      return StartWrite(&message_);
+    }
+    if (at_ < part_.entries.size()) {
+      return node_->executor->Run(engine::Work::kHeavy, [self = shared_from_this()] { self->Print(); });
+    }
+    node_->loop->Post([self = shared_from_this()] { self->Take(); });
+  }
+
+  void End(const absl::Status& status) {
+    {
+      absl::MutexLock lock(&mutex_);
+      if (!ending_) {
+        ending_ = true;
+        status_ = status;
+      }
+    }
+    Step();
+  }
+
+  Node* const node_;
+  const absl::Duration began_;
+  std::shared_ptr<BackupStream> self_;    // until OnDone
+  std::unique_ptr<engine::Image> image_;  // the Loop's
+  // Of whoever is filling, or sends.
+  std::unique_ptr<engine::Archive::Printer> printer_;
+  engine::Version version_ = 0;
+  engine::Version id_floor_ = 0;
+  engine::ImagePart part_;
+  size_t at_ = 0;         // in part_.entries: printed
+  bool taken_ = false;    // all of the image
+  bool printed_ = false;  // and its end
+  std::string text_;
+  v1::BackupResponse message_;
+
+  absl::Mutex mutex_;
+  bool sending_ ABSL_GUARDED_BY(mutex_) = false;
+  bool filling_ ABSL_GUARDED_BY(mutex_) = true;
+  bool ending_ ABSL_GUARDED_BY(mutex_) = false;
+  bool finished_ ABSL_GUARDED_BY(mutex_) = false;
+  absl::Status status_;  // written under mutex_ before finished_, read after
+};
+
+// One Restore: reads a message, keeps it apart from the store, reads on; one thing after another. Only a whole backup is
+// installed, and only if the store is still empty then.
+class RestoreStream final : public grpc::ServerReadReactor<v1::RestoreRequest>,
+                            public std::enable_shared_from_this<RestoreStream> {
+ public:
+  RestoreStream(Node* node, grpc::CallbackServerContext* context, v1::RestoreResponse* response)
+      : node_(node), context_(context), response_(response), began_(node->loop->Now()) {
+    node_->metrics.Opened(Method::kRestore);
+  }
+
+  void Start() {
+    self_ = shared_from_this();
+    node_->loop->Post([self = self_] {
+      absl::Status status = self->node_->engine->CheckEmpty();
+      if (status.ok()) {
+        absl::StatusOr<std::unique_ptr<engine::Archive::Intake>> intake = self->node_->archive->TakeIn();
+        status = intake.status();
+        if (status.ok()) self->intake_ = *std::move(intake);
+      }
+      engine::Executor* executor = self->node_->executor;
+      executor->Run(engine::Work::kAnswer, [self, status] {
+        if (!status.ok()) return self->End(status);
+        self->StartRead(&self->message_);
+      });
+    });
+  }
+
+  void OnReadDone(bool ok) override {
+    node_->executor->Run(engine::Work::kHeavy, [self = self_, ok] { ok ? self->Add() : self->Install(); });
+  }
+  void OnDone() override {
+    node_->metrics.Closed(Method::kRestore);
+    node_->metrics.Called(Method::kRestore, status_.code(), node_->loop->Now() - began_);
+    self_.reset();
+  }
+
+ private:
+  void Add() {
+    absl::Status status = intake_->Add(message_.chunk());
+    if (!status.ok()) return End(status);
+    StartRead(&message_);
+  }
+
+  void Install() {
+    if (context_->IsCancelled()) return End(absl::CancelledError("the client ended the stream: nothing was restored"));
+    absl::StatusOr<engine::Version> version = intake_->Check();
+    if (!version.ok()) return End(version.status());
+    response_->set_version(*version);
+    node_->loop->Post([self = self_] {
+      Node* node = self->node_;
+      node->engine->Restore(
+          [self](absl::AnyInvocable<void(absl::Status)> fed) {
+            self->node_->archive->Install(std::move(self->intake_), std::move(fed));
+          },
+          [self](absl::Status status) {
+            Node* node = self->node_;
+            if (status.ok()) {
+              const engine::Status now = node->engine->GetStatus();
+              node->store.store(now.store);
+              node->Saw(now.installed);
+              FillHeader(node->identity(), now.installed, self->response_->mutable_header());
+            }
+            node->executor->Run(engine::Work::kHeavy, [self, status] { self->End(status); });
+          });
+    });
+  }
+
+  void End(const absl::Status& status) {
+    intake_.reset();
+    status_ = status;
+    Finish(ToGrpc(status, *node_));
+  }
+
+  Node* const node_;
+  grpc::CallbackServerContext* const context_;
+  v1::RestoreResponse* const response_;
+  const absl::Duration began_;
+  std::shared_ptr<RestoreStream> self_;  // until OnDone
+  std::unique_ptr<engine::Archive::Intake> intake_;
+  v1::RestoreRequest message_;
+  absl::Status status_;
 };
 
 class AdminService final : public v1::AdminService::CallbackService {
@@ -47,6 +316,20 @@ class AdminService final : public v1::AdminService::CallbackService {
     }
     call.Finish(absl::OkStatus());
     return reactor;
+  }
+
+  grpc::ServerWriteReactor<v1::BackupResponse>* Backup(grpc::CallbackServerContext* /*context*/,
+                                                       const v1::BackupRequest* request) override {
+    auto stream = std::make_shared<BackupStream>(node_);
+    stream->Start(request->version());
+    return stream.get();
+  }
+
+  grpc::ServerReadReactor<v1::RestoreRequest>* Restore(grpc::CallbackServerContext* context,
+                                                       v1::RestoreResponse* response) override {
+    auto stream = std::make_shared<RestoreStream>(node_, context, response);
+    stream->Start();
+    return stream.get();
   }
 
   grpc::ServerUnaryReactor* Drain(grpc::CallbackServerContext* context, const v1::DrainRequest* request,

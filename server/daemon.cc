@@ -93,6 +93,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config config, std::vector
     coordinator = parts.memory.get();
     writers = parts.memory.get();
     node.log = parts.memory.get();
+    node.archive = parts.memory.get();
   } else {
     local::LocalOptions options = LocalOptionsOf(node.config);
     options.fatal = std::move(fatal);
@@ -102,6 +103,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config config, std::vector
     coordinator = parts.local.get();
     writers = parts.local.get();
     node.log = parts.local.get();
+    node.archive = parts.local.get();
   }
   parts.engine = std::make_unique<engine::Engine>(parts.loop.get(), parts.loop.get(), coordinator, writers,
                                                   node.config.engine, node.config.canaries);

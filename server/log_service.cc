@@ -44,6 +44,7 @@ class LogStream final : public grpc::ServerWriteReactor<v1::ReadLogResponse>,
       engine->Get(std::move(seen), [self = std::move(self)](absl::StatusOr<engine::GetResult> result) mutable {
         if (!result.ok()) return self->End(result.status());
         self->newest_ = result->installed;
+        self->store_ = self->node_->identity().store;
         engine::Executor* executor = self->node_->executor;
         executor->Run(engine::Work::kHeavy, [self = std::move(self)] { self->Open(); });
       });
@@ -212,9 +213,9 @@ class LogStream final : public grpc::ServerWriteReactor<v1::ReadLogResponse>,
   void Await() {
     node_->loop->Post([self = shared_from_this()] {
       // A drain calls those who wait, once; whoever comes later would wait for ever.
-      if (self->node_->draining.load()) return self->EndDrained();
+      if (self->Over()) return;
       self->node_->engine->AwaitInstalled(self->newest_, [self](engine::Version installed) {
-        if (self->node_->draining.load()) return self->EndDrained();
+        if (self->Over()) return;
         // What the log does not hold, as commits of memory entries alone, is waited past.
         self->newest_ = std::max(self->newest_, installed);
         self->Fill();
@@ -222,10 +223,18 @@ class LogStream final : public grpc::ServerWriteReactor<v1::ReadLogResponse>,
     });
   }
 
-  // On the Loop.
-  void EndDrained() {
-    node_->executor->Run(engine::Work::kAnswer,
-                         [self = shared_from_this()] { self->End(engine::NotReady("draining", kRetryAfter)); });
+  // On the Loop. Ends a stream that has nothing more to wait for: a restore makes another log, of other versions.
+  bool Over() {
+    absl::Status status;
+    if (node_->draining.load()) {
+      status = engine::NotReady("draining", kRetryAfter);
+    } else if (const uint64_t store = node_->identity().store; store != store_) {
+      status = engine::StoreChanged(store_, store);
+    } else {
+      return false;
+    }
+    node_->executor->Run(engine::Work::kAnswer, [self = shared_from_this(), status] { self->End(status); });
+    return true;
   }
 
   Node* const node_;
@@ -240,6 +249,7 @@ class LogStream final : public grpc::ServerWriteReactor<v1::ReadLogResponse>,
   // Of whoever is filling.
   std::unique_ptr<engine::LogCursor> cursor_;
   engine::Version newest_ = 0;  // all up to here has been read
+  uint64_t store_ = 0;          // whose log it is
   bool over_ = false;           // to_ was reached
 
   absl::Mutex mutex_;

@@ -16,7 +16,8 @@ namespace {
 constexpr const char* kMethodNames[kMethods] = {
     "GetRefs",     "ListRefs",     "GetHistory",       "ApplyAtom",       "Commit",  "AwaitChange",
     "GetOutcome",  "Pipeline",     "Pipeline.get",     "Pipeline.list",   "Pipeline.commit", "Pipeline.await",
-    "Watch",       "ReadLog",      "GetStatus",        "GetConfig",       "Drain"};
+    "Watch",       "ReadLog",      "GetStatus",        "GetConfig",       "Backup",
+    "Restore",     "Drain"};
 
 using prometheus::ClientMetric;
 using prometheus::MetricFamily;

@@ -32,6 +32,8 @@ enum class Method : uint8_t {
   kReadLog,
   kGetStatus,
   kGetConfig,
+  kBackup,
+  kRestore,
   kDrain,
 };
 inline constexpr size_t kMethods = static_cast<size_t>(Method::kDrain) + 1;

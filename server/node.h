@@ -25,6 +25,7 @@ struct Node {
   engine::Executor* executor = nullptr;
   engine::Engine* engine = nullptr;
   engine::LogReader* log = nullptr;
+  engine::Archive* archive = nullptr;
   Connections* connections = nullptr;  // the listener's
   Config config;
   std::vector<EffectiveSetting> settings;
@@ -37,6 +38,7 @@ struct Node {
   // About the newest version installed: for the header of errors that come from no call of the engine.
   std::atomic<engine::Version> installed{0};
   std::atomic<int64_t> log_readers{0};
+  std::atomic<int64_t> backups{0};
   std::atomic<bool> draining{false};
   std::atomic<bool> serving{false};
 

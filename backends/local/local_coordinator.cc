@@ -114,7 +114,7 @@ void LocalCoordinator::FailRecovery(absl::Status status) {
 void LocalCoordinator::EndRecovery() {
   executor_->Run(Work::kHeavy, [this] {
     Recovered found = recovery_->Take();
-    const bool fresh = found.segments.empty();
+    const bool fresh = found.segments.empty() && found.last == 0;
     // The Loop looks at neither store nor writer before it is told.
     const uint64_t store = found.store != 0 ? found.store : store_;
     absl::Status started = writer_.Start(found, store, writer_id_);
@@ -327,11 +327,12 @@ void LocalCoordinator::ReadImage() {
     if (version == 0 || (!snapshots_.empty() && snapshots_.back() == version)) {
       return EndSnapshot(absl::OkStatus());
     }
-    job.writer = std::make_unique<SnapshotWriter>(disk_, store_, version, job.image->at(), [this] {
-      bool spent = ballast_.Spend();
-      if (spent) spdlog::warn("ballast_spent for=snapshot");
-      return spent;
-    });
+    job.writer = std::make_unique<SnapshotWriter>(disk_, SnapshotName(version) + kTemporarySuffix, store_, version,
+                                                  job.image->at(), [this] {
+                                                    bool spent = ballast_.Spend();
+                                                    if (spent) spdlog::warn("ballast_spent for=snapshot");
+                                                    return spent;
+                                                  });
   }
   if (stopping_) return EndSnapshot(absl::UnavailableError("snapshot: the daemon stops"));
   engine::ImagePart part = job.image->Next(options_.image_items_per_task);
@@ -442,6 +443,143 @@ void LocalCoordinator::DropSegments() {
     loop_->Post([this, dropped] {
       dropping_ = false;
       stats_.segments_dropped += dropped;
+      StopIfIdle();
+    });
+  });
+}
+
+// --- Backups ---
+
+// A restore is a snapshot of another store that is put beside a log without a commit: its rename is the commit point, and
+// a recovery from there on finds it, makes the log's first file, and removes the one it replaces (recovery.h).
+class LocalCoordinator::Intake : public engine::Archive::Intake {
+ public:
+  Intake(LocalCoordinator* local, uint64_t store) : local_(local), store_(store) {}
+  ~Intake() override {
+    writer_.reset();
+    local_->taking_in_.store(false);
+  }
+
+  absl::Status Add(std::string_view text) override {
+    absl::StatusOr<engine::ImagePart> part = reader_.Add(text);
+    if (!part.ok()) return part.status();
+    if (!reader_.begun()) return absl::OkStatus();
+    if (writer_ == nullptr) {
+      // The ballast is the log's: a restore into too little room has no use for it.
+      writer_ = std::make_unique<SnapshotWriter>(local_->disk_, kRestoreName, store_, reader_.version(), reader_.at(),
+                                                 [] { return false; });
+    }
+    return Kept(writer_->Add(*part));
+  }
+  absl::StatusOr<Version> Check() override {
+    absl::Status whole = reader_.Check();
+    if (!whole.ok()) return whole;
+    return reader_.version();
+  }
+
+  // THE commit point of a restore.
+  absl::Status Finish() { return Kept(writer_->Finish(reader_.id_floor())); }
+  uint64_t store() const { return store_; }
+  Version version() const { return reader_.version(); }
+  Instant at() const { return reader_.at(); }
+  Version id_floor() const { return reader_.id_floor(); }
+
+ private:
+  absl::Status Kept(absl::Status status) {
+    if (!status.ok() && writer_->sync_failed()) {
+      local_->loop_->Post([local = local_, status]() mutable { local->Fatal(std::move(status)); });
+    }
+    return status;
+  }
+
+  LocalCoordinator* const local_;
+  const uint64_t store_;
+  BackupReader reader_;
+  std::unique_ptr<SnapshotWriter> writer_;
+};
+
+std::unique_ptr<engine::Archive::Printer> LocalCoordinator::Print(Version version, Instant at) {
+  return std::make_unique<BackupPrinter>(store_, version, at);
+}
+
+absl::StatusOr<std::unique_ptr<engine::Archive::Intake>> LocalCoordinator::TakeIn() {
+  if (stopping_ || broken_) return absl::UnavailableError("restore: the daemon stops");
+  if (taking_in_.exchange(true)) return OneRestoreAtOnce();
+  uint64_t store = 0;
+  while (store == 0 || store == store_) store = loop_->Random();
+  return std::make_unique<Intake>(this, store);
+}
+
+void LocalCoordinator::Install(std::unique_ptr<engine::Archive::Intake> taken,
+                               absl::AnyInvocable<void(absl::Status)> done) {
+  assert(next_ == std::max(durable_, used_) + 1 && durable_ == 0 && !writing_ && queue_.empty());
+  std::unique_ptr<Intake> intake(static_cast<Intake*>(taken.release()));
+  if (broken_) return;
+  if (stopping_) return done(absl::UnavailableError("restore: the daemon stops"));
+  ++closing_;
+  executor_->Run(Work::kHeavy, [this, intake = std::move(intake), done = std::move(done)]() mutable {
+    absl::Status finished = intake->Finish();
+    if (!finished.ok()) {
+      intake.reset();
+      loop_->Post([this, finished = std::move(finished), done = std::move(done)]() mutable {
+        // A sync that failed was told to Fatal before.
+        if (broken_) return;
+        --closing_;
+        done(std::move(finished));
+        StopIfIdle();
+      });
+      return;
+    }
+    // The store is another from here on, whatever comes: what fails now is for the next start to finish.
+    Recovered found;
+    found.store = intake->store();
+    found.last = found.used = intake->version();
+    for (const Segment& segment : extent_.Get().segments) found.replaced.push_back(segment.name);
+    absl::Status started = writer_.Start(found, found.store, writer_id_);
+    absl::StatusOr<std::unique_ptr<SnapshotReader>> image = SnapshotReader::Open(disk_, SnapshotName(found.last));
+    if (!started.ok()) image = std::move(started);
+    loop_->Post([this, image = std::move(image), intake = std::move(intake), done = std::move(done)]() mutable {
+      if (!image.ok()) return Fatal(image.status());
+      store_ = intake->store();
+      restoring_ = std::make_unique<Restoring>(Restoring{std::move(intake), *std::move(image), std::move(done)});
+      FeedRestored(engine::ImagePart());
+    });
+  });
+}
+
+// Installs a part and has the next one read, until there is no more.
+void LocalCoordinator::FeedRestored(engine::ImagePart part) {
+  if (!part.entries.empty() || !part.ids.empty()) sink_->InstallImage(std::move(part));
+  executor_->Run(Work::kHeavy, [this] {
+    absl::StatusOr<engine::ImagePart> next = restoring_->image->Next(options_.recover_commits_per_task);
+    const bool last = next.ok() && next->entries.empty() && next->ids.empty();
+    if (last) restoring_->image.reset();
+    loop_->Post([this, next = std::move(next), last]() mutable {
+      if (broken_) return;
+      if (!next.ok()) return Fatal(next.status());
+      if (!last) return FeedRestored(*std::move(next));
+      EndRestore();
+    });
+  });
+}
+
+void LocalCoordinator::EndRestore() {
+  std::unique_ptr<Restoring> restored = std::move(restoring_);
+  const Intake& intake = *restored->intake;
+  durable_ = answered_ = used_ = intake.version();
+  next_ = used_ + 1;
+  id_floor_ = intake.id_floor();
+  snapshots_ = {intake.version()};
+  bytes_since_snapshot_ = 0;
+  spdlog::info("store_restored store={} version={}", Hex(store_), used_);
+  sink_->EndImage(intake.version(), intake.at(), intake.id_floor());
+  restored->done(absl::OkStatus());
+  // Its memory goes off the Loop.
+  executor_->Run(Work::kHeavy, [this, restored = std::move(restored)]() mutable {
+    restored.reset();
+    loop_->Post([this] {
+      --closing_;
+      StartPrefill();
       StopIfIdle();
     });
   });

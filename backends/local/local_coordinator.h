@@ -7,6 +7,7 @@
 #ifndef STM_BACKENDS_LOCAL_LOCAL_COORDINATOR_H_
 #define STM_BACKENDS_LOCAL_LOCAL_COORDINATOR_H_
 
+#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <memory>
@@ -16,6 +17,7 @@
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "backends/local/backup.h"
 #include "backends/local/ballast.h"
 #include "backends/local/disk.h"
 #include "backends/local/log_cursor.h"
@@ -46,7 +48,10 @@ struct LocalStats {
   bool no_room = false;  // the last batch found none
 };
 
-class LocalCoordinator : public engine::Coordinator, public engine::Writers, public engine::LogReader {
+class LocalCoordinator : public engine::Coordinator,
+                         public engine::Writers,
+                         public engine::LogReader,
+                         public engine::Archive {
  public:
   // All outlive the coordinator.
   LocalCoordinator(engine::Loop* loop, engine::Executor* executor, Disk* disk, LocalOptions options);
@@ -78,6 +83,12 @@ class LocalCoordinator : public engine::Coordinator, public engine::Writers, pub
     return reader_.History(name, before, limit);
   }
 
+  // Archive. What is taken in lies in the directory, under a temporary name.
+  std::unique_ptr<engine::Archive::Printer> Print(engine::Version version, Instant at) override;
+  absl::StatusOr<std::unique_ptr<engine::Archive::Intake>> TakeIn() override;
+  void Install(std::unique_ptr<engine::Archive::Intake> intake,
+               absl::AnyInvocable<void(absl::Status)> done) override;
+
   // Writes a snapshot of what is installed now, or joins one that has begun; its version. RESOURCE_EXHAUSTED:
   // no room, not even with the ballast. On the Loop.
   void Snapshot(absl::AnyInvocable<void(absl::StatusOr<engine::Version>)> done);
@@ -88,6 +99,12 @@ class LocalCoordinator : public engine::Coordinator, public engine::Writers, pub
   LocalStats stats() const;
 
  private:
+  class Intake;
+  struct Restoring {
+    std::unique_ptr<Intake> intake;
+    std::unique_ptr<SnapshotReader> image;
+    absl::AnyInvocable<void(absl::Status)> done;
+  };
   struct Pending {
     engine::Batch batch;
     absl::AnyInvocable<void(engine::AppendResult)> done;
@@ -117,6 +134,8 @@ class LocalCoordinator : public engine::Coordinator, public engine::Writers, pub
   void EndSnapshot(absl::Status status);
   void PruneSnapshots();
   void DropSegments();
+  void FeedRestored(engine::ImagePart part);
+  void EndRestore();
   void StopIfIdle();
 
   engine::Loop* const loop_;
@@ -154,6 +173,9 @@ class LocalCoordinator : public engine::Coordinator, public engine::Writers, pub
   std::vector<engine::Version> snapshots_;  // whole ones, ascending
   engine::Version id_floor_ = 0;
   absl::Duration drop_after_;  // on the Loop's clock: not looked at again before
+
+  std::unique_ptr<Restoring> restoring_;
+  std::atomic<bool> taking_in_{false};
 
   bool broken_ = false;
   bool stopping_ = false;

@@ -127,6 +127,7 @@ LogWriter::Result LogWriter::StartSegment(Version first) {
 
 absl::Status LogWriter::Start(const Recovered& recovered, uint64_t store, uint64_t writer) {
   store_ = store;
+  newline_owed_ = false;
   durable_ = recovered.last;
   used_ = recovered.used;
   extent_->Set(LogExtent::State{recovered.segments, recovered.last});
@@ -156,6 +157,13 @@ absl::Status LogWriter::Start(const Recovered& recovered, uint64_t store, uint64
     if (status.ok()) status = disk_->SyncDirectory();
     if (!status.ok()) return status;
     EndPrefill(options_->prefill_bytes > 0 ? name_ : "", end_);
+  }
+
+  // The store has a file of its own now: those of the one before it can go.
+  for (const std::string& name : recovered.replaced) {
+    absl::Status removed = disk_->Remove(name);
+    if (removed.ok()) removed = disk_->SyncDirectory();
+    if (!removed.ok()) return removed;
   }
 
   buffer_.clear();

@@ -42,8 +42,8 @@ class LogWriter {
   LogWriter(Disk* disk, const LocalOptions* options, engine::Loop* loop, LogExtent* extent)
       : disk_(disk), options_(options), loop_(loop), extent_(extent) {}
 
-  // Cuts what recovery found torn, makes the first file of a new store, and writes the :start line. `store`
-  // is the recovered one, or a new one's.
+  // Cuts what recovery found torn, makes the first file of a new store, removes what a restore replaced, and writes
+  // the :start line. `store` is the recovered one, or a new one's. Again after a restore.
   absl::Status Start(const Recovered& recovered, uint64_t store, uint64_t writer);
   // All batches with one write and one sync; their records have their versions.
   Result Append(const std::vector<const engine::Batch*>& batches);

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "backends/local/backup.h"
 
 namespace stm::local {
 
@@ -57,6 +58,7 @@ class MemoryCursor : public LogCursor {
 };
 
 void MemoryCoordinator::Recover(engine::Sink* sink, absl::AnyInvocable<void(absl::Status)> recovered) {
+  sink_ = sink;
   do store_ = loop_->Random();
   while (store_ == 0);
   do writer_ = loop_->Random();
@@ -120,6 +122,73 @@ void MemoryCoordinator::Close(uint64_t writer, absl::AnyInvocable<void(absl::Sta
     status = absl::FailedPreconditionError("memory: this is the daemon's own writer: its commits are known");
   }
   loop_->Post([done = std::move(done), status = std::move(status)]() mutable { done(std::move(status)); });
+}
+
+class MemoryCoordinator::Intake : public engine::Archive::Intake {
+ public:
+  explicit Intake(MemoryCoordinator* memory) : memory_(memory) {}
+  ~Intake() override { memory_->taking_in_.store(false); }
+
+  absl::Status Add(std::string_view text) override {
+    absl::StatusOr<engine::ImagePart> part = reader_.Add(text);
+    if (!part.ok()) return part.status();
+    parts_.push_back(*std::move(part));
+    return absl::OkStatus();
+  }
+  absl::StatusOr<Version> Check() override {
+    absl::Status whole = reader_.Check();
+    if (!whole.ok()) return whole;
+    return reader_.version();
+  }
+
+  const BackupReader& reader() const { return reader_; }
+  std::deque<engine::ImagePart>& parts() { return parts_; }
+
+ private:
+  MemoryCoordinator* const memory_;
+  BackupReader reader_;
+  std::deque<engine::ImagePart> parts_;
+};
+
+std::unique_ptr<engine::Archive::Printer> MemoryCoordinator::Print(Version version, Instant at) {
+  return std::make_unique<BackupPrinter>(store_, version, at);
+}
+
+absl::StatusOr<std::unique_ptr<engine::Archive::Intake>> MemoryCoordinator::TakeIn() {
+  if (taking_in_.exchange(true)) return OneRestoreAtOnce();
+  return std::make_unique<Intake>(this);
+}
+
+// A part a task.
+void MemoryCoordinator::Install(std::unique_ptr<engine::Archive::Intake> taken,
+                                absl::AnyInvocable<void(absl::Status)> done) {
+  assert(next_ == 1);
+  std::unique_ptr<Intake> intake(static_cast<Intake*>(taken.release()));
+  if (!intake->parts().empty()) {
+    engine::ImagePart part = std::move(intake->parts().front());
+    intake->parts().pop_front();
+    {
+      absl::MutexLock hold(&mutex_);
+      for (const engine::ImageEntry& entry : part.entries) {
+        if (entry.value) newest_.insert_or_assign(entry.name, *entry.value);
+      }
+    }
+    sink_->InstallImage(std::move(part));
+    return loop_->Post([this, intake = std::move(intake), done = std::move(done)]() mutable {
+      Install(std::move(intake), std::move(done));
+    });
+  }
+  const BackupReader& reader = intake->reader();
+  const uint64_t old = store_;
+  while (store_ == old || store_ == 0) store_ = loop_->Random();
+  next_ = reader.version() + 1;
+  answered_ = reader.version();
+  {
+    absl::MutexLock hold(&mutex_);
+    first_ = next_;
+  }
+  sink_->EndImage(reader.version(), reader.at(), reader.id_floor());
+  done(absl::OkStatus());
 }
 
 absl::Status MemoryCoordinator::CheckKept(Version from) const {

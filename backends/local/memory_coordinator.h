@@ -4,6 +4,7 @@
 #ifndef STM_BACKENDS_LOCAL_MEMORY_COORDINATOR_H_
 #define STM_BACKENDS_LOCAL_MEMORY_COORDINATOR_H_
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -27,7 +28,10 @@ struct MemoryOptions {
   int64_t log_bytes = 64 << 20;  // of EDN, about; the oldest commits go
 };
 
-class MemoryCoordinator : public engine::Coordinator, public engine::Writers, public engine::LogReader {
+class MemoryCoordinator : public engine::Coordinator,
+                          public engine::Writers,
+                          public engine::LogReader,
+                          public engine::Archive {
  public:
   // The loop outlives the coordinator.
   MemoryCoordinator(engine::Loop* loop, MemoryOptions options) : loop_(loop), options_(options) {}
@@ -50,8 +54,15 @@ class MemoryCoordinator : public engine::Coordinator, public engine::Writers, pu
   absl::StatusOr<std::vector<engine::LogCursor::Item>> History(const std::string& name,
                                                                engine::Version before, size_t limit) override;
 
+  // Archive. What is taken in lies in memory, where it goes anyway.
+  std::unique_ptr<engine::Archive::Printer> Print(engine::Version version, Instant at) override;
+  absl::StatusOr<std::unique_ptr<engine::Archive::Intake>> TakeIn() override;
+  void Install(std::unique_ptr<engine::Archive::Intake> intake,
+               absl::AnyInvocable<void(absl::Status)> done) override;
+
  private:
   friend class MemoryCursor;
+  class Intake;
 
   struct Kept {
     engine::LogCursor::Item item;
@@ -63,6 +74,8 @@ class MemoryCoordinator : public engine::Coordinator, public engine::Writers, pu
 
   engine::Loop* const loop_;
   const MemoryOptions options_;
+  engine::Sink* sink_ = nullptr;
+  std::atomic<bool> taking_in_{false};
   uint64_t store_ = 0;
   uint64_t writer_ = 0;
   engine::Version next_ = 1;

@@ -132,6 +132,17 @@ absl::Status Recovery::Open() {
   }
   absl::Status headers = ReadHeaders(firsts);
   if (!headers.ok()) return headers;
+  if (recovered_.segments.empty() && snapshot_) {
+    // A restore was cut short after its commit point (ReadHeaders lets nothing else pass): the image is all there is.
+    absl::StatusOr<std::unique_ptr<SnapshotReader>> image =
+        SnapshotReader::Open(disk_, SnapshotName(snapshot_->version));
+    if (!image.ok()) return image.status();
+    image_ = *std::move(image);
+    recovered_.store = snapshot_->store;
+    recovered_.last = recovered_.used = snapshot_->version;
+    phase_ = Phase::kImage;
+    return absl::OkStatus();
+  }
   if (recovered_.segments.empty()) {
     // The only file was never finished: nothing was ever committed here.
     phase_ = Phase::kEnd;
@@ -194,6 +205,14 @@ absl::Status Recovery::ReadHeaders(const std::vector<Version>& firsts) {
     if (!header.ok()) return header.status();
     segment.first = header->first;
     segment.before = header->before;
+    if (snapshot_ && header->store != snapshot_->store && recovered_.segments.empty()) {
+      absl::StatusOr<bool> has_commits = HasCommits(segment.name);
+      if (!has_commits.ok()) return has_commits.status();
+      if (!*has_commits) {
+        recovered_.replaced.push_back(segment.name);
+        continue;
+      }
+    }
     if (recovered_.store != 0 && recovered_.store != header->store) {
       return absl::DataLossError(absl::StrCat(disk_->Path(segment.name), ":1: is of store ",
                                               Hex(header->store), ", the files before it of ",
@@ -208,6 +227,22 @@ absl::Status Recovery::ReadHeaders(const std::vector<Version>& firsts) {
     recovered_.segments.push_back(std::move(segment));
   }
   return absl::OkStatus();
+}
+
+// Anything but the lines of starts and stops counts as one.
+absl::StatusOr<bool> Recovery::HasCommits(const std::string& name) {
+  absl::StatusOr<std::unique_ptr<File>> file = disk_->Open(name);
+  if (!file.ok()) return file.status();
+  LineReader lines(file->get());
+  LineReader::Line line;
+  for (;;) {
+    absl::StatusOr<bool> got = lines.Next(&line);
+    if (!got.ok()) return got.status();
+    if (!*got) return false;
+    if (IsBlank(line.text)) continue;
+    const std::optional<LogLine::Kind> kind = KindOf(line.text);
+    if (!kind || *kind == LogLine::Kind::kCommit) return true;
+  }
 }
 
 absl::Status Recovery::OpenSegment() {
@@ -369,7 +404,7 @@ absl::StatusOr<RecoveryChunk> Recovery::Next() {
       if (part->entries.empty() && part->ids.empty()) {
         image_.reset();
         chunk.image_end = snapshot_;
-        phase_ = Phase::kLog;
+        phase_ = recovered_.segments.empty() ? Phase::kEnd : Phase::kLog;
       }
       chunk.image = *std::move(part);
       break;

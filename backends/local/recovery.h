@@ -36,6 +36,8 @@ struct Recovered {
   engine::Version last = 0;       // the newest commit
   engine::Version used = 0;       // no version at or below may be given again
   std::vector<Segment> segments;  // the last one is appended to
+  // Files without a commit, of the store that a restore replaced: to be removed once there is a segment of this one.
+  std::vector<std::string> replaced;
   uint64_t tail_size = 0;         // bytes of the last file; those behind its segment's end are cut
   bool tail_terminated = true;    // false: the last line lacks its newline
   int64_t torn_line =
@@ -73,6 +75,7 @@ class Recovery {
 
   absl::Status Open();
   absl::Status ReadHeaders(const std::vector<engine::Version>& firsts);
+  absl::StatusOr<bool> HasCommits(const std::string& name);
   absl::Status OpenSegment();
   absl::Status ReadLog(RecoveryChunk* chunk);
   absl::Status FinishSegment();

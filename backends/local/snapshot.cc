@@ -20,11 +20,11 @@ absl::Status At(const std::string& path, int64_t line, const absl::Status& statu
 
 }  // namespace
 
-SnapshotWriter::SnapshotWriter(Disk* disk, uint64_t store, engine::Version version, Instant at,
-                               absl::AnyInvocable<bool()> make_room)
+SnapshotWriter::SnapshotWriter(Disk* disk, std::string temporary, uint64_t store, engine::Version version,
+                               Instant at, absl::AnyInvocable<bool()> make_room)
     : disk_(disk),
       name_(SnapshotName(version)),
-      temporary_(name_ + kTemporarySuffix),
+      temporary_(std::move(temporary)),
       make_room_(std::move(make_room)) {
   printer_.SnapshotHeader(store, version, at, &buffer_);
 }

@@ -22,8 +22,9 @@ inline constexpr char kTemporarySuffix[] = ".tmp";
 
 class SnapshotWriter {
  public:
-  // `make_room`: called when there is none; true: try again.
-  SnapshotWriter(Disk* disk, uint64_t store, engine::Version version, Instant at,
+  // `temporary`: its name until it is whole, which ends in kTemporarySuffix. `make_room`: called when there is none;
+  // true: try again.
+  SnapshotWriter(Disk* disk, std::string temporary, uint64_t store, engine::Version version, Instant at,
                  absl::AnyInvocable<bool()> make_room);
   // Removes what was not finished.
   ~SnapshotWriter();

@@ -88,6 +88,32 @@ absl::Status Health(Shell& shell, bool ready) {
   return absl::OkStatus();
 }
 
+absl::Status ShowConfig(Shell& shell) {
+  absl::StatusOr<v1::GetConfigResponse> config = shell.daemon().GetConfig(shell.CallDeadline());
+  if (!config.ok()) return config.status();
+  for (const v1::Setting& setting : config->settings()) {
+    shell.printer().Row({{"name", shell.printer().Plain(setting.name())},
+                         {"value", shell.printer().Plain(setting.value())},
+                         {"origin", shell.printer().Word(setting.origin())}});
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Drain(Shell& shell, const std::string& grace) {
+  v1::DrainRequest request;
+  if (!grace.empty()) {
+    absl::StatusOr<absl::Duration> duration = ReadDuration(grace, "--grace");
+    if (!duration.ok()) return duration.status();
+    const int64_t nanoseconds = absl::ToInt64Nanoseconds(*duration);
+    request.mutable_grace()->set_seconds(nanoseconds / 1000000000);
+    request.mutable_grace()->set_nanos(static_cast<int32_t>(nanoseconds % 1000000000));
+  }
+  absl::Status drained = shell.daemon().Drain(request, shell.CallDeadline());
+  if (!drained.ok()) return drained;
+  shell.printer().Print(shell.printer().Word("drained"));
+  return absl::OkStatus();
+}
+
 absl::Status Outcome(Shell& shell, const std::string& text) {
   absl::StatusOr<OutcomeWord> word = ParseOutcomeWord(text);
   if (!word.ok()) return word.status();

@@ -42,6 +42,8 @@ struct Line {
   WatchOptions watch;
   LogOptions log;
   ImportOptions import;
+  BackupOptions backup;
+  std::string grace;
   int64_t limit = 100;
   bool ready = false;
   std::vector<std::string> help;
@@ -233,6 +235,20 @@ class Parser {
     CLI::App* sub = Add(&app_, "health", "for probes: exit 0 or 6", "stmctl health --ready",
                         [&line](Shell& shell) { return Health(shell, line.ready); });
     sub->add_flag("--ready", line.ready, "recovered, and able to commit");
+    Add(&app_, "config", "the settings in force, and where each came from", "stmctl config",
+        [](Shell& shell) { return ShowConfig(shell); });
+    sub = Add(&app_, "drain", "refuse new work, finish what is under way, and stop the daemon", "stmctl drain --grace 5s",
+              [&line](Shell& shell) { return Drain(shell, line.grace); });
+    sub->add_option("--grace", line.grace, "how long what is under way may take; the daemon's drain_grace")->type_name("D");
+    sub = Add(&app_, "backup", "the store at one version, whole, into a file, while it goes on", "stmctl backup stm.backup",
+              [&line](Shell& shell) { return Backup(shell, line.backup); });
+    Positional(sub, "FILE", &line.backup.path, "replaced when all is there; - is stdout");
+    sub->add_option("--at", line.backup.version, "this version, of the history kept; the newest")
+        ->type_name("V")
+        ->check(CLI::PositiveNumber);
+    sub = Add(&app_, "restore", "make an empty store what a backup holds: all of it or nothing", "stmctl restore stm.backup",
+              [&line](Shell& shell) { return Restore(shell, line.path); });
+    Positional(sub, "FILE", &line.path, "that backup made; - is stdin");
     sub = Add(&app_, "outcome", "did that commit happen: 0 yes, 4 no, 5 rejected, 1 nobody knows any more",
               "stmctl outcome 0f8fad5bd9cb469fa16570867728950e.0000000000000001.42.0000000000000002.1b7e",
               [&line](Shell& shell) { return Outcome(shell, line.value); });

@@ -87,6 +87,15 @@ struct ImportOptions {
 };
 absl::Status LogImport(Shell& shell, const ImportOptions& options);
 
+// backup.cc
+
+struct BackupOptions {
+  std::string path;     // "-": the standard output
+  int64_t version = 0;  // 0: the newest
+};
+absl::Status Backup(Shell& shell, const BackupOptions& options);
+absl::Status Restore(Shell& shell, const std::string& path);
+
 // log_files.cc: offline, on the daemon's own files.
 
 absl::Status LogVerify(Shell& shell, const std::vector<std::string>& paths);
@@ -97,6 +106,9 @@ absl::Status LogDrop(Shell& shell, const std::vector<std::string>& paths);
 
 absl::Status Status(Shell& shell);
 absl::Status Health(Shell& shell, bool ready);
+absl::Status ShowConfig(Shell& shell);
+// `grace`: a duration; "": the daemon's own.
+absl::Status Drain(Shell& shell, const std::string& grace);
 absl::Status Outcome(Shell& shell, const std::string& word);
 absl::Status Version(Shell& shell);
 

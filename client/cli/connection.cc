@@ -1,6 +1,7 @@
 #include "client/cli/connection.h"
 
 #include <algorithm>
+#include <type_traits>
 #include <utility>
 
 #include <google/protobuf/any.pb.h>
@@ -149,6 +150,11 @@ absl::Status Connection::Connect(absl::Time deadline) {
       absl::StrCat("no daemon answers (", tried, "): start stmd, or give its address with --address or STM_ADDRESS"));
 }
 
+template <typename Response, typename = void>
+struct HasHeader : std::false_type {};
+template <typename Response>
+struct HasHeader<Response, std::void_t<decltype(std::declval<Response>().header())>> : std::true_type {};
+
 template <typename Response, typename Call>
 absl::StatusOr<Response> Connection::Ask(absl::Time deadline, const Call& call) {
   for (;;) {
@@ -159,7 +165,7 @@ absl::StatusOr<Response> Connection::Ask(absl::Time deadline, const Call& call) 
     Response response;
     absl::Status status = FromGrpc(call(*stubs_, &context, &response));
     if (status.ok()) {
-      Learn(response.header());
+      if constexpr (HasHeader<Response>::value) Learn(response.header());
       return response;
     }
     status = Failed(std::move(status));
@@ -179,6 +185,75 @@ absl::StatusOr<v1::GetStatusResponse> Connection::GetStatus(absl::Time deadline)
   return Ask<v1::GetStatusResponse>(deadline, [](Stubs& stubs, auto* context, auto* response) {
     return stubs.admin->GetStatus(context, v1::GetStatusRequest(), response);
   });
+}
+
+absl::StatusOr<v1::GetConfigResponse> Connection::GetConfig(absl::Time deadline) {
+  return Ask<v1::GetConfigResponse>(deadline, [](Stubs& stubs, auto* context, auto* response) {
+    return stubs.admin->GetConfig(context, v1::GetConfigRequest(), response);
+  });
+}
+
+absl::Status Connection::Drain(const v1::DrainRequest& request, absl::Time deadline) {
+  absl::Status connected = Connect(deadline);
+  if (!connected.ok()) return connected;
+  grpc::ClientContext context;
+  SetDeadline(deadline, &context);
+  v1::DrainResponse response;
+  absl::Status status = FromGrpc(stubs_->admin->Drain(&context, request, &response));
+  if (!status.ok()) return Failed(std::move(status));
+  stubs_.reset();
+  return absl::OkStatus();
+}
+
+absl::Status Connection::Backup(int64_t version, absl::Time deadline,
+                                const std::function<absl::Status(const v1::BackupResponse&)>& take) {
+  absl::Status connected = Connect(std::min(deadline, absl::Now() + kStreamConnectWait));
+  if (!connected.ok()) return connected;
+  grpc::ClientContext context;
+  SetDeadline(deadline, &context);
+  v1::BackupRequest request;
+  request.set_version(version);
+  auto stream = stubs_->admin->Backup(&context, request);
+  v1::BackupResponse response;
+  while (stream->Read(&response)) {
+    absl::Status taken = take(response);
+    if (taken.ok()) continue;
+    context.TryCancel();
+    stream->Finish();
+    return taken;
+  }
+  absl::Status status = FromGrpc(stream->Finish());
+  return status.ok() ? status : Failed(std::move(status));
+}
+
+absl::StatusOr<v1::RestoreResponse> Connection::Restore(absl::Time deadline,
+                                                        const std::function<absl::StatusOr<std::string>()>& next) {
+  absl::Status connected = Connect(std::min(deadline, absl::Now() + kStreamConnectWait));
+  if (!connected.ok()) return connected;
+  grpc::ClientContext context;
+  SetDeadline(deadline, &context);
+  v1::RestoreResponse response;
+  auto stream = stubs_->admin->Restore(&context, &response);
+  v1::RestoreRequest request;
+  for (;;) {
+    absl::StatusOr<std::string> chunk = next();
+    if (!chunk.ok()) {
+      context.TryCancel();
+      stream->Finish();
+      return chunk.status();
+    }
+    if (chunk->empty()) {
+      stream->WritesDone();
+      break;
+    }
+    request.set_chunk(*std::move(chunk));
+    if (!stream->Write(request)) break;  // the daemon has ended it, and says why
+  }
+  absl::Status status = FromGrpc(stream->Finish());
+  if (!status.ok()) return Failed(std::move(status));
+  header_.Clear();
+  Learn(response.header());
+  return response;
 }
 
 absl::StatusOr<v1::GetRefsResponse> Connection::GetRefs(v1::GetRefsRequest request, absl::Time deadline) {

@@ -46,6 +46,16 @@ class Connection : public Committer {
   absl::Status ReadLog(const v1::ReadLogRequest& request, absl::Time deadline,
                        const std::function<bool(const v1::ReadLogResponse&)>& take);
 
+  absl::StatusOr<v1::GetConfigResponse> GetConfig(absl::Time deadline);
+  // Once: asked again, a daemon that has begun would stop answering.
+  absl::Status Drain(const v1::DrainRequest& request, absl::Time deadline);
+  // All of a backup, in pieces, until `take` returns an error (which it is then).
+  absl::Status Backup(int64_t version, absl::Time deadline,
+                      const std::function<absl::Status(const v1::BackupResponse&)>& take);
+  // Sends what `next` gives until that is "". Once: no resend.
+  absl::StatusOr<v1::RestoreResponse> Restore(absl::Time deadline,
+                                              const std::function<absl::StatusOr<std::string>()>& next);
+
   // Of the daemon that answered last; the first of all before that.
   const std::string& address() const { return addresses_[at_]; }
 

@@ -8,7 +8,8 @@
 
 int main(int argc, char** argv) {
   std::ios::sync_with_stdio(false);
-  stm::cli::Io io{std::cin, std::cout, std::cerr, isatty(STDIN_FILENO) == 1, isatty(STDOUT_FILENO) == 1, 0};
+  stm::cli::Io io{std::cin, std::cout, std::cerr, isatty(STDIN_FILENO) == 1, isatty(STDOUT_FILENO) == 1, 0,
+                  isatty(STDERR_FILENO) == 1};
   winsize size{};
   if (io.out_is_terminal && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0) io.width = size.ws_col;
   return stm::cli::Run(std::vector<std::string>(argv + 1, argv + argc), io);

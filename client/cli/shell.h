@@ -43,6 +43,7 @@ struct Io {
   bool in_is_terminal = false;
   bool out_is_terminal = false;
   size_t width = 0;  // of the terminal; 0: none
+  bool err_is_terminal = false;
 };
 
 struct Globals {

@@ -1131,5 +1131,218 @@ TEST_CASE("daemon: a stop under load answers every commit that it made durable")
   }
 }
 
+struct BackedUp {
+  grpc::Status status;
+  std::string text;
+  int64_t version = 0;
+};
+BackedUp BackUp(Running& stmd, int64_t version = 0) {
+  BackedUp backup;
+  v1::BackupRequest request;
+  request.set_version(version);
+  auto context = Context();
+  auto stream = stmd.admin->Backup(context.get(), request);
+  v1::BackupResponse response;
+  while (stream->Read(&response)) {
+    CHECK((backup.version == 0 || backup.version == response.version()));
+    backup.version = response.version();
+    backup.text += response.chunk();
+  }
+  backup.status = stream->Finish();
+  return backup;
+}
+grpc::Status RestoreInto(Running& stmd, const std::string& text, v1::RestoreResponse* response) {
+  auto context = Context();
+  auto stream = stmd.admin->Restore(context.get(), response);
+  v1::RestoreRequest request;
+  for (size_t at = 0; at < text.size(); at += 1000) {
+    request.set_chunk(text.substr(at, 1000));
+    if (!stream->Write(request)) break;
+  }
+  stream->WritesDone();
+  return stream->Finish();
+}
+std::map<std::string, std::string> AllAt(Running& stmd, int64_t version) {
+  std::map<std::string, std::string> all;
+  v1::ListRefsRequest request;
+  request.set_prefix("/");
+  request.mutable_at()->set_version(version);
+  for (;;) {
+    v1::ListRefsResponse response;
+    REQUIRE(stmd.refs->ListRefs(Context().get(), request, &response).ok());
+    for (const v1::Entry& entry : response.entries()) all[entry.name()] = entry.SerializeAsString();
+    if (response.next_page_token().empty()) return all;
+    request.clear_at();
+    request.set_page_token(response.next_page_token());
+  }
+}
+
+TEST_CASE("backup: taken while commits go on, it restores every entry of its version, in memory and in a directory") {
+  Running from;
+  for (int i = 0; i < 3000; ++i) from.Set("/n/" + std::to_string(i), i);
+  std::atomic<bool> stop{false};
+  std::thread writer([&] {
+    for (int i = 0; !stop; i = (i + 7) % 3500) {
+      v1::CommitRequest request;
+      request.add_writes()->set_name("/n/" + std::to_string(i));
+      if (i % 5 == 0) {
+        request.mutable_writes(0)->set_delete_entry(true);
+      } else {
+        request.mutable_writes(0)->mutable_set()->set_integer(-i);
+      }
+      v1::CommitResponse response;
+      from.transactions->Commit(Context().get(), request, &response);
+    }
+  });
+  Directory data;
+  for (bool durable : {false, true}) {
+    const BackedUp backup = BackUp(from);
+    INFO(backup.status.error_message());
+    REQUIRE(backup.status.ok());
+    const std::map<std::string, std::string> entries = AllAt(from, backup.version);
+    const auto change = [&](Config* config) {
+      config->ephemeral = !durable;
+      if (durable) config->data_dir = data / "d";
+    };
+    Running to(change);
+    const v1::Header before = to.Header();
+    v1::RestoreResponse restored;
+    const grpc::Status status = RestoreInto(to, backup.text, &restored);
+    INFO(status.error_message());
+    REQUIRE(status.ok());
+    CHECK(restored.version() == backup.version);
+    CHECK(restored.header().store() != before.store());
+    CHECK(restored.header().installed_version() == backup.version);
+    CHECK(AllAt(to, backup.version) == entries);
+    CHECK(to.Header().store() == restored.header().store());
+    CHECK(to.Set("/more", 1) == backup.version + 1);
+    if (!durable) continue;
+    to.Stop();
+    to.Start(change);
+    CHECK(AllAt(to, backup.version + 1).size() == entries.size() + 1);
+    CHECK(to.Header().store() == restored.header().store());
+  }
+  stop = true;
+  writer.join();
+}
+
+TEST_CASE("backup: of a version within the history; of none in an empty store") {
+  Running stmd;
+  CHECK(BackUp(stmd).status.error_code() == Code::FAILED_PRECONDITION);
+  const int64_t first = stmd.Set("/a", 1);
+  stmd.Set("/a", 2);
+  const BackedUp backup = BackUp(stmd, first);
+  REQUIRE(backup.status.ok());
+  CHECK(backup.version == first);
+  CHECK_THAT(backup.text, Contains("\"/a\" :value 1 "));
+  CHECK(BackUp(stmd, 99).status.error_code() == Code::OUT_OF_RANGE);
+  CHECK(DetailOf(BackUp(stmd, -1).status).name() == "version");
+}
+
+TEST_CASE("backup: one that history can't be kept for is ended, by the name of its bound") {
+  Running stmd([](Config* config) {
+    config->server.backup_history_bytes_max = 1 << 20;
+    config->engine.history_bytes_max = 1 << 20;
+  });
+  for (int i = 0; i < 300; ++i) stmd.Record("#t{:v \"" + std::string(20000, 'x') + "\"}", "/n" + std::to_string(i));
+  v1::CommitRequest large;
+  for (int i = 0; i < 100; ++i) {
+    v1::Write* write = large.add_writes();
+    write->set_name("/large/" + std::to_string(i));
+    write->mutable_set()->set_text(std::string(60000, 'x'));
+  }
+  stmd.Commit(large);
+  auto context = Context();
+  auto stream = stmd.admin->Backup(context.get(), v1::BackupRequest());
+  v1::BackupResponse response;
+  REQUIRE(stream->Read(&response));
+  // The reader stands still, and the writers do not, until the daemon has looked.
+  const auto held = [&] { return stmd.Metric("stmd_history_bytes"); };
+  for (int i = 0; i < 20; ++i) stmd.Commit(large);
+  Await([&] {
+    stmd.Set("/n", 1);
+    return held() < 4 << 20;
+  });
+  while (stream->Read(&response)) {
+  }
+  const grpc::Status status = stream->Finish();
+  CHECK(status.error_code() == Code::RESOURCE_EXHAUSTED);
+  CHECK(DetailOf(status).limit() == "backup_history_bytes_max");
+}
+
+TEST_CASE("restore: refused into a store that is not empty, damaged, or broken off, and the store is as it was") {
+  Running from;
+  for (int i = 0; i < 100; ++i) from.Set("/n/" + std::to_string(i), i);
+  const BackedUp backup = BackUp(from);
+  v1::RestoreResponse response;
+  grpc::Status status = RestoreInto(from, backup.text, &response);
+  CHECK(status.error_code() == Code::FAILED_PRECONDITION);
+  CHECK_THAT(status.error_message(), Contains("not empty") && Contains("version 100"));
+
+  Running to;
+  const v1::Header before = to.Header();
+  std::string damaged = backup.text;
+  damaged[damaged.size() / 2] ^= 1;
+  status = RestoreInto(to, damaged, &response);
+  CHECK(status.error_code() == Code::DATA_LOSS);
+  CHECK_THAT(status.error_message(), Contains("backup: line "));
+  status = RestoreInto(to, backup.text.substr(0, backup.text.size() / 2), &response);
+  CHECK(status.error_code() == Code::DATA_LOSS);
+  CHECK(RestoreInto(to, "", &response).error_code() == Code::DATA_LOSS);
+  {
+    auto context = Context();
+    auto stream = to.admin->Restore(context.get(), &response);
+    v1::RestoreRequest request;
+    request.set_chunk(backup.text);
+    stream->Write(request);
+    context->TryCancel();
+    CHECK(stream->Finish().error_code() == Code::CANCELLED);
+  }
+  CHECK(to.Header().store() == before.store());
+  CHECK(to.Header().installed_version() == 0);
+  // The one that was broken off may take a moment to go.
+  Await([&] { return RestoreInto(to, backup.text, &response).ok(); });
+  CHECK(AllAt(to, backup.version) == AllAt(from, backup.version));
+}
+
+TEST_CASE("restore: watches of the store before end with a gap, followers of its log and sleepers are told") {
+  Running from;
+  from.Set("/a", 1);
+  const BackedUp backup = BackUp(from);
+  Running to;
+  const v1::Header before = to.Header();
+  auto watching = Context();
+  v1::WatchRequest watch;
+  watch.mutable_selector()->add_prefixes("/");
+  auto watcher = to.watches->Watch(watching.get(), watch);
+  v1::WatchResponse event;
+  do {
+    REQUIRE(watcher->Read(&event));
+  } while (!event.has_synced());
+  auto following = Context();
+  v1::ReadLogRequest follow;
+  follow.set_follow(true);
+  auto follower = to.logs->ReadLog(following.get(), follow);
+  v1::ReadLogResponse opened;
+  REQUIRE(follower->Read(&opened));
+
+  v1::RestoreResponse restored;
+  REQUIRE(RestoreInto(to, backup.text, &restored).ok());
+  do {
+    REQUIRE(watcher->Read(&event));
+  } while (!event.has_gap());
+  CHECK(event.gap().resume_version() == backup.version);
+  CHECK(event.gap().store() == restored.header().store());
+  CHECK_FALSE(follower->Read(&opened));
+  const grpc::Status ended = follower->Finish();
+  CHECK(DetailOf(ended).reason() == v1::ERROR_REASON_STORE_CHANGED);
+  // What speaks of the store before is told so.
+  v1::GetRefsRequest get;
+  get.add_names("/a");
+  get.mutable_at()->mutable_seen()->set_store(before.store());
+  v1::GetRefsResponse got;
+  CHECK(DetailOf(to.refs->GetRefs(Context().get(), get, &got)).reason() == v1::ERROR_REASON_STORE_CHANGED);
+}
+
 }  // namespace
 }  // namespace stm::server

@@ -4,6 +4,7 @@
 #define STM_TESTS_BACKENDS_LOCAL_MEMORY_DISK_H_
 
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -36,6 +37,7 @@ class MemoryDisk : public Disk {
     if (room == 0) return absl::ResourceExhaustedError("create " + Path(name) + ": no space");
     auto content = std::make_shared<Content>();
     files[std::string(name)] = content;
+    Changed();
     return std::make_unique<MemoryFile>(this, content);
   }
   absl::StatusOr<std::unique_ptr<File>> Open(std::string_view name) override {
@@ -49,6 +51,7 @@ class MemoryDisk : public Disk {
     auto content = found->second;
     files.erase(found);
     files[std::string(to)] = content;
+    Changed();
     return absl::OkStatus();
   }
   absl::Status Remove(std::string_view name) override {
@@ -56,6 +59,7 @@ class MemoryDisk : public Disk {
     if (found == files.end()) return absl::NotFoundError("remove " + Path(name) + ": no such file");
     if (room >= 0) room += static_cast<int64_t>(found->second->bytes.size());
     files.erase(found);
+    Changed();
     return absl::OkStatus();
   }
   absl::Status SyncDirectory() override {
@@ -90,8 +94,13 @@ class MemoryDisk : public Disk {
   int syncs = 0;
   int directory_syncs = 0;
   std::vector<size_t> write_sizes;
+  std::function<void()> on_change;  // after each step that a crash may come behind
 
  private:
+  void Changed() {
+    if (on_change) on_change();
+  }
+
   class MemoryFile : public File {
    public:
     MemoryFile(MemoryDisk* disk, std::shared_ptr<Content> content)
@@ -112,12 +121,14 @@ class MemoryDisk : public Disk {
       if (end > offset)
         bytes.replace(static_cast<size_t>(offset), end - static_cast<size_t>(offset),
                       data.substr(0, end - static_cast<size_t>(offset)));
+      disk_->Changed();
       return full ? absl::ResourceExhaustedError("write: no space") : absl::OkStatus();
     }
     absl::Status Sync() override {
       ++disk_->syncs;
       if (disk_->fail_sync) return absl::InternalError("fdatasync: input/output error");
       content_->synced = content_->bytes;
+      disk_->Changed();
       return absl::OkStatus();
     }
     absl::Status Truncate(uint64_t size) override {

@@ -509,6 +509,73 @@ class Durable(unittest.TestCase):
         self.assertEqual(watch.returncode, 0)
         self.assertEqual(self.out("get", "/a"), "2\n")
 
+    def test_backup_and_restore(self):
+        file, other = self.folder + "/stm.backup", self.folder + "/other"
+        for i in range(0, 2000, 100):
+            self.out("tx", "-", input="{:set {" + " ".join(f'"/n/{n}" [{n} "é"]' for n in range(i, i + 100)) + "}}")
+        self.out("set", "/ttl", "true", "--ttl", "1h")
+        self.out("validator", "set", "/n/1", ":vector")
+        stop = threading.Event()
+
+        def write():
+            n = 0
+            while not stop.is_set():
+                self.out("apply", f"/n/{n % 2000}", f"(conj {n})")
+                n += 13
+
+        writers = [threading.Thread(target=write) for _ in range(2)]
+        for writer in writers:
+            writer.start()
+        said = self.out("backup", file)
+        stop.set()
+        for writer in writers:
+            writer.join()
+        version = re.search(r":version (\d+)", said).group(1)
+        self.assertIn(":entries 2001", said)
+        self.assertEqual(os.stat(file).st_mode & 0o777, 0o600)
+        with open(file, encoding="utf-8") as text:
+            self.assertIn('"/n/7"', text.read())
+        self.assertIn("not empty", ctl(self.daemon, "restore", file, check=5).stderr)
+        fresh = Daemon(other)
+        self.addCleanup(fresh.stop)
+        with open(file, "rb") as whole:
+            text = whole.read()
+        with open(file + ".bad", "wb") as bad:
+            bad.write(text.replace(b'"/n/7" :value [7 ', b'"/n/7" :value [8 '))
+        self.assertRegex(ctl(fresh, "restore", file + ".bad", check=1).stderr, r"line \d+: the sum does not fit")
+        self.assertIn("is empty", ctl(fresh, "restore", "/dev/null", check=1).stderr)
+        ctl(fresh, "restore", self.folder + "/nowhere", check=1)
+        # Killed in the middle, it is empty still.
+        pipe = subprocess.Popen([STMCTL, "restore", "-"], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                                stdout=subprocess.DEVNULL, env=dict(os.environ, STM_ADDRESS=fresh.address))
+        pipe.stdin.write(text[:-100])
+        pipe.stdin.flush()
+        eventually("some of it has come", lambda: "restore.tmp" in os.listdir(other) or len(text) < 1 << 20)
+        fresh.kill()
+        pipe.stdin.close()
+        pipe.wait(DEADLINE_S)
+        fresh.start()
+        self.assertEqual(ctl(fresh, "list", "/", "--count").stdout, "0\n")
+        said = ctl(fresh, "restore", file).stdout
+        self.assertIn(f":version {version}", said)
+        everything = ("list", "/", "--values", "--at", version)
+        entries = self.out(*everything)
+        self.assertEqual(entries.count("\n"), 2001)
+        self.assertEqual(ctl(fresh, *everything).stdout, entries)
+        fresh.kill()
+        fresh.start()
+        self.assertEqual(ctl(fresh, *everything[:3]).stdout, entries)
+        self.assertEqual(ctl(fresh, "validator", "get", "/n/1").stdout, ":vector\n")
+        self.assertEqual(ctl(fresh, "set", "/new", "1").stdout, f"{int(version) + 1}\n")
+        # By a pipe, too.
+        self.assertEqual(self.out("backup", "-", "--at", version).split(":store")[0], text.decode().split(":store")[0])
+
+    def test_config_and_drain(self):
+        self.assertRegex(self.out("config"), r'{:name "listen", :value ".*", :origin :flag}')
+        self.assertIn("--grace x", ctl(self.daemon, "drain", "--grace", "x", check=2).stderr)
+        self.assertEqual(self.out("drain", "--grace", "5s"), ":drained\n")
+        self.assertEqual(self.daemon.process.wait(DEADLINE_S), 0)
+
     def test_verify_seal_and_drop(self):
         self.out("tx", "-", input='{:set {"/name" "Carol"} :records [#d.T{:name "Carol"}]}')
         log = self.logs()[0]
