@@ -384,8 +384,8 @@ void Engine::State::CheckReads(const Transaction& t, bool installed_only, std::v
     if (canaries_.skip_read_check) return;
     const Entry* entry = entries_.Find(name);
     if (entry == nullptr) {
-      // Its tombstone may have been swept.
-      if (t.snapshot < ids_.floor() || t.snapshot < entries_.listing_floor()) {
+      // Its tombstone may have been swept; or a restart took it, which leaves none.
+      if (t.snapshot < ids_.floor() || t.snapshot < entries_.listing_floor() || MemoryLost(name, t.snapshot)) {
         *certain = true;
         causes->push_back({name, 0, nullptr});
       }
@@ -408,7 +408,7 @@ void Engine::State::CheckReads(const Transaction& t, bool installed_only, std::v
       if (canaries_.skip_list_check) break;
       const Directory* directory = entries_.FindDirectory(prefix);
       Version listing = entries_.Listing(prefix);
-      if (listing > t.snapshot || (directory == nullptr && t.snapshot < ids_.floor())) {
+      if (listing > t.snapshot || (directory == nullptr && t.snapshot < ids_.floor()) || MemoryLost(prefix, t.snapshot)) {
         *certain = true;
         // A floor is not a commit that changed this listing: 0 says that it may have changed.
         causes->push_back({prefix, listing > entries_.listing_floor() ? listing : 0, nullptr});
@@ -425,6 +425,15 @@ void Engine::State::CheckReads(const Transaction& t, bool installed_only, std::v
   }
   if (canaries_.ignore_ensures) return;
   for (const std::string& name : t.ensures) check_entry(name);
+}
+
+// Could another life of this daemon have held the memory entry, or listed it, at this snapshot? Then it changed with the
+// start. Nothing but a version can tell a run that began before the start from one that began after: one is made, or
+// who reads memory entries on an idle daemon would conflict for ever.
+bool Engine::State::MemoryLost(std::string_view name, Version snapshot) {
+  if (recovered_ == 0 || snapshot > recovered_ || !IsMemory(name)) return false;
+  if (installed_ == recovered_) QueueEmptyCommit();
+  return true;
 }
 
 void Engine::State::Accept(std::unique_ptr<Pending> pending, WriteSet writes, Appending& batch) {

@@ -263,17 +263,17 @@ absl::StatusOr<ListResult> Engine::State::ListAt(const ListRequest& request, Ver
 // ---- retry()
 
 bool Engine::State::ChangedSince(Version snapshot, const std::vector<std::string>& reads,
-                                 const std::vector<std::string>& lists) const {
+                                 const std::vector<std::string>& lists) {
   for (const std::string& name : reads) {
     const Entry* entry = entries_.Find(name);
     if (entry == nullptr || entry->history.empty()) {
-      if (snapshot < std::max(ids_.floor(), entries_.listing_floor())) return true;
+      if (snapshot < std::max(ids_.floor(), entries_.listing_floor()) || MemoryLost(name, snapshot)) return true;
     } else if (entry->version() > snapshot) {
       return true;
     }
   }
   for (const std::string& prefix : lists) {
-    if (entries_.Listing(prefix) > snapshot) return true;
+    if (entries_.Listing(prefix) > snapshot || MemoryLost(prefix, snapshot)) return true;
     if (entries_.FindDirectory(prefix) == nullptr && snapshot < ids_.floor()) return true;
   }
   return false;
@@ -300,6 +300,8 @@ uint64_t Engine::State::AwaitChange(AwaitRequest request, Done<AwaitResult> done
     std::vector<Sleeper> self;
     self.push_back({std::move(request), std::move(done)});
     Wake(std::move(self));
+    // A memory entry that a restart took may have queued one.
+    CloseBatches();
     return 0;
   }
   absl::Duration deadline = request.deadline;

@@ -121,7 +121,7 @@ void Engine::State::Start(absl::AnyInvocable<void(absl::Status)> done) {
 }
 
 void Engine::State::BecomeReady() {
-  history_mark_ = installed_;
+  recovered_ = history_mark_ = installed_;
   history_mark_at_ = last_at_;
   // A TTL is never early: it starts again in full, since nobody knows how long the daemon was down.
   absl::Duration now = loop_->Now();
@@ -363,15 +363,20 @@ void Engine::State::TrimIds() {
   Version floor = ids_.floor();
   bool commit_due = ids_.Trim(loop_->Now(), installed_);
   if (ids_.floor() != floor) coordinator_->Trim(ids_.floor());
-  if (!commit_due || floor_commit_queued_ || draining_) return;
   // Refusals alone have filled the table: an empty commit lets its floor move past them.
-  floor_commit_queued_ = true;
+  if (commit_due) QueueEmptyCommit();
+}
+
+// Moves the newest version on.
+void Engine::State::QueueEmptyCommit() {
+  if (empty_commit_queued_ || draining_) return;
+  empty_commit_queued_ = true;
   auto pending = std::make_unique<Pending>();
   pending->transaction = std::make_unique<Transaction>();
   pending->arrived = pending->born = loop_->Now();
   pending->sequence = next_sequence_++;
   pending->waiters.push_back([this](std::shared_ptr<const Verdict>, Version) {
-    loop_->Post([this] { floor_commit_queued_ = false; });
+    loop_->Post([this] { empty_commit_queued_ = false; });
   });
   queue_.push_back(std::move(pending));
 }

@@ -120,6 +120,7 @@ class Engine::State {
   void Park(std::unique_ptr<Pending> pending);
   void CheckReads(const Transaction& transaction, bool installed_only, std::vector<ConflictCause>* causes, bool* certain,
                   uint64_t* depends);
+  bool MemoryLost(std::string_view name, Version snapshot);
   void Accept(std::unique_ptr<Pending> pending, WriteSet writes, Appending& batch);
   void Appended(uint64_t number, AppendResult result);
   void InstallBatch(Appending batch);
@@ -146,7 +147,7 @@ class Engine::State {
   std::vector<EntryState> Fresh(const std::vector<std::string>& names) const;
   GetResult ReadAt(const std::vector<std::string>& names, Version snapshot) const;
   absl::StatusOr<ListResult> ListAt(const ListRequest& request, Version snapshot) const;
-  bool ChangedSince(Version snapshot, const std::vector<std::string>& reads, const std::vector<std::string>& lists) const;
+  bool ChangedSince(Version snapshot, const std::vector<std::string>& reads, const std::vector<std::string>& lists);
   void Wake(std::vector<Sleeper> sleepers);
   void WakeNextLater(const std::string& name);
   absl::Status CheckStore(uint64_t store) const;
@@ -166,6 +167,7 @@ class Engine::State {
   void FetchHistory();
   void TrimHistory();
   void TrimIds();
+  void QueueEmptyCommit();
   void SweepTombstones();
   void Housekeep();
 
@@ -185,6 +187,7 @@ class Engine::State {
   Entries entries_;
   IdTable ids_;
   Version installed_ = 0;
+  Version recovered_ = 0;  // installed at the start
   Instant last_at_;  // of the newest commit
 
   // The commits above H, oldest first; H itself and its moment.
@@ -202,7 +205,7 @@ class Engine::State {
   int64_t last_batch_ = 0;  // transactions in the batch that was installed last
   uint64_t next_sequence_ = 1;
   std::vector<Answer> answers_;
-  bool floor_commit_queued_ = false;
+  bool empty_commit_queued_ = false;
 
   Reservations reservations_;
   uint64_t next_reservation_ = 1;

@@ -173,6 +173,31 @@ TEST_CASE("regression: a conflict names what is installed, and nothing that is s
   REQUIRE(causes[0].version == 3);
 }
 
+// A restart takes memory entries and gives no version: what had read one before it, or listed them, committed
+// after it at the version that both lives had installed.
+TEST_CASE("regression: a read of a memory entry does not outlive the daemon that held it") {
+  for (const bool lists : {false, true}) {
+    Machine machine(1);
+    machine.Start();
+    const auto version = machine.Set("/.memory/a");
+    REQUIRE(version);
+    machine.daemon.Crash(End::kKill);
+    machine.Start();
+    engine::Transaction transaction;
+    transaction.snapshot = *version;
+    (lists ? transaction.lists : transaction.reads) = {lists ? "/.memory/" : "/.memory/a"};
+    transaction.writes.resize(1);
+    transaction.writes[0].name = "/b";
+    const auto verdict = machine.Commit(transaction);
+    REQUIRE(std::holds_alternative<engine::Conflict>(verdict->outcome));
+    // A run that begins now commits soon: versions move past the start although nobody else writes.
+    const auto moved = [&] { return machine.daemon.installed() > *version; };
+    REQUIRE(machine.Until(moved));
+    transaction.snapshot = machine.daemon.installed();
+    REQUIRE(std::holds_alternative<engine::Committed>(machine.Commit(transaction)->outcome));
+  }
+}
+
 // One who waited on a prefix and was let go reserved only the names it writes; whoever stood behind it in the
 // prefix's line was never looked at again.
 TEST_CASE("regression: nobody waits in a line whose name nobody holds") {
