@@ -364,6 +364,7 @@ void Engine::State::Park(std::unique_ptr<Pending> pending) {
       queue_.push_back(std::move(pending));
       CloseBatches();
       FlushAnswers();
+      EndDrain();
     });
   });
 }
@@ -522,7 +523,13 @@ void Engine::State::Appended(uint64_t number, AppendResult result) {
   // The next append goes before the answers: the disk is what everybody waits for.
   CloseBatches();
   FlushAnswers();
-  if (draining_ && queue_.empty() && appending_.empty() && parked_ == 0 && drained_) loop_->Post(std::exchange(drained_, nullptr));
+  EndDrain();
+}
+
+// Called where the last that is under way may have ended: decided, or come back from off the Loop to be refused.
+void Engine::State::EndDrain() {
+  if (!drained_ || !queue_.empty() || !appending_.empty() || parked_ > 0) return;
+  loop_->Post(std::exchange(drained_, nullptr));
 }
 
 // Forgets what entries would have become, and entries that would have been.

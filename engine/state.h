@@ -123,6 +123,7 @@ class Engine::State {
   bool MemoryLost(std::string_view name, Version snapshot);
   void Accept(std::unique_ptr<Pending> pending, WriteSet writes, Appending& batch);
   void Appended(uint64_t number, AppendResult result);
+  void EndDrain();
   void InstallBatch(Appending batch);
   void Abandon(std::deque<Appending>& batches);
   void Requeue(std::vector<std::unique_ptr<Pending>> pendings);
