@@ -281,8 +281,8 @@ class Checking {
     for (const Entry& entry : answer.fresh) EntryState(entry, answer.snapshot, {}, Name(t) + ", fresh");
   }
 
-  // A cause without a version: a listing of which no more is known than that, or an entry that was deleted and its
-  // tombstone swept. One that is there tells its version.
+  // A cause without a version: a listing of which no more is known than that, or an entry that was deleted
+  // and its tombstone swept. One that is there tells its version.
   void MayHaveChanged(const Transaction& t, const Answer& answer, const std::string& name) {
     if (name.back() == '/' || !states_.ValueAt(name, answer.snapshot)) return;
     if (states_.ChangeIn(name, t.snapshot, answer.snapshot) != nullptr) return;
@@ -412,6 +412,7 @@ class Checking {
     if (read.snapshot > states_.newest()) {
       Report(Rule::kReadState, who, " was answered at ", read.snapshot, ", which is not in the log");
     }
+    if (read.instant) AtInstant(read, who);
     for (const Entry& entry : read.entries) EntryState(entry, read.snapshot, read.pending, who);
     if (read.prefix.empty()) return;
     std::vector<std::string> names;
@@ -420,6 +421,23 @@ class Checking {
       Report(Rule::kReadState, who, ": listing ", read.prefix, " at ", read.snapshot, " has ", names.size(),
              " names, ", states_.ListAt(read.prefix, read.snapshot).size(), " expected, or others");
     }
+  }
+
+  // The newest version of that moment or before it, of those that were installed when it was asked for.
+  void AtInstant(const Read& read, const std::string& who) {
+    const LogCommit* commit = states_.At(read.snapshot);
+    if (commit != nullptr && commit->at && *read.instant < *commit->at) {
+      Report(Rule::kReadState, who, " asked for a moment before ", read.snapshot,
+             ", at which it was answered");
+    }
+    const Log& log = states_.log();
+    auto next = std::upper_bound(log.begin(), log.end(), read.snapshot,
+                                 [](Version v, const LogCommit& later) { return v < later.version; });
+    if (next == log.end() || !next->at || !(*next->at <= *read.instant)) return;
+    const auto installed = history_.installed.find(next->version);
+    if (installed == history_.installed.end() || installed->second > read.invoked) return;
+    Report(Rule::kReadState, who, " asked for a moment that ", next->version,
+           " was made by, and was answered at ", read.snapshot);
   }
 
   // What was known at some time must hold for everything asked later.

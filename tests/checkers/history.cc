@@ -161,6 +161,10 @@ class Fields {
     const Value* value = Find(key, Type::kUuid);
     return value == nullptr ? std::nullopt : std::optional<Uuid>(value->uuid());
   }
+  std::optional<Instant> Moment(std::string_view key) {
+    const Value* value = Find(key, Type::kInstant);
+    return value == nullptr ? std::nullopt : std::optional<Instant>(value->instant());
+  }
   template <typename Enum, size_t n>
   Enum OneOf(std::string_view key, const std::string_view (&names)[n]) {
     const Value* value = Find(key, Type::kKeyword);
@@ -312,6 +316,7 @@ void ReadRead(Fields* f, History* history) {
   r.newest = f->Flag("newest");
   r.at_least = f->Number("at-least");
   r.snapshot = f->Number("snapshot");
+  r.instant = f->Moment("instant");
   r.prefix = f->Text("prefix");
   r.pending = Writes(f, "pending");
   r.entries = Entries(f, "entries");
@@ -349,6 +354,7 @@ void ReadLogCommit(Fields* f, Log* log) {
   absl::Status* status = f->status();
   LogCommit c;
   c.version = f->Number("version");
+  c.at = f->Moment("at");
   c.id = f->Id("id");
   c.changes = f->Each<LogChange>("changes", [status](const Value& value, std::string where) {
     return ReadLogChange(value, std::move(where), status);
@@ -386,6 +392,7 @@ std::string ToEdnLine(const Read& r) {
       .Flag("newest", r.newest)
       .Number("at-least", r.at_least)
       .Number("snapshot", r.snapshot);
+  if (r.instant) line.Put("instant", Value::OfInstant(*r.instant));
   if (!r.prefix.empty()) line.Put("prefix", Text(r.prefix));
   return ToEdn(line.Each("pending", r.pending, [](const Write& write) { return Print(write); })
                    .Each("entries", r.entries, [](const Entry& entry) { return Print(entry); })
@@ -418,6 +425,7 @@ std::string ToEdnLine(const Sleep& s) {
 std::string ToEdnLine(const LogCommit& c) {
   Line line("log");
   line.Number("version", c.version);
+  if (c.at) line.Put("at", Value::OfInstant(*c.at));
   if (c.id) line.Put("id", Value::OfUuid(*c.id));
   return ToEdn(line.Each("changes", c.changes,
                          [](const LogChange& change) {

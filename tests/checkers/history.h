@@ -42,9 +42,11 @@ struct Read {
   int64_t client = 0;
   Time invoked = 0;
   Time answered = 0;
-  bool newest = false;         // asked for the newest, so linearizable; else at a snapshot, or stale
-  Version at_least = 0;        // what the client said it had seen
-  Version snapshot = 0;        // what the answer says
+  bool newest = false;   // asked for the newest, so linearizable; else at a snapshot, or stale
+  Version at_least = 0;  // what the client said it had seen
+  Version snapshot = 0;  // what the answer says
+  // Asked for the store as it was at this moment of the calendar.
+  std::optional<Instant> instant;
   std::string prefix;          // "": by name
   std::vector<Write> pending;  // the answer is as seen after these
   std::vector<Entry> entries;
@@ -157,6 +159,7 @@ struct LogChange {
 
 struct LogCommit {
   Version version = 0;
+  std::optional<Instant> at;
   std::optional<Uuid> id;
   std::vector<LogChange> changes;
   std::vector<Value> records;

@@ -309,6 +309,7 @@ Client::Plan Client::Draw() {
       plan.names = Names(chance_.In1000(500) ? "/n/" : "/account/", 3);
       plan.later = Names("/counter/", 2);
       if (chance_.In1000(300)) plan.prefix = chance_.In1000(500) ? "/" : "/set/";
+      if (chance_.In1000(300)) plan.ago = absl::Microseconds(chance_.Between(-100, 60000));
       break;
     case 12: {
       plan.label = "sleep";
@@ -444,6 +445,14 @@ void Client::Get(std::vector<std::string> names, std::function<void()> then) {
       }
       request.pending = ToEngine(read.pending);
     }
+  } else if (plan_.ago) {
+    request.at.at = engine::ReadPoint::At::kInstant;
+    const absl::Time wall = absl::FromUnixSeconds(world_.WallNow().seconds) +
+                            absl::Nanoseconds(world_.WallNow().nanos) - *plan_.ago;
+    request.at.instant.seconds = absl::ToUnixSeconds(wall);
+    request.at.instant.nanos = static_cast<int32_t>(
+        absl::ToInt64Nanoseconds(wall - absl::FromUnixSeconds(request.at.instant.seconds)));
+    read.instant = request.at.instant;
   } else {
     request.at.at = plan_.stale ? engine::ReadPoint::At::kStale : engine::ReadPoint::At::kNewest;
     read.newest = !plan_.stale;
@@ -464,6 +473,7 @@ void Client::Get(std::vector<std::string> names, std::function<void()> then) {
               answered.answered = world_.nanos();
               answered.snapshot = result->snapshot;
               answered.entries = ToEntries(result->entries);
+              if (answered.instant) ++totals_->instants;
               scene_.history->reads.push_back(answered);
             }
             if (wait != wait_) return;
@@ -533,6 +543,7 @@ void Client::ReadFailed(const absl::Status& status, std::function<void()> again)
   world_.Trace(static_cast<uint64_t>(status.code()));
   if (status.code() == absl::StatusCode::kOutOfRange) {
     ++totals_->snapshots_too_old;
+    plan_.ago.reset();  // after a start, or a jump of the clock, no moment may be left that can be read
     Retry(absl::Microseconds(10), [this] { StartRun(); });
     return;
   }

@@ -46,11 +46,12 @@ struct ClientTotals {
   int64_t resends_rejected = 0;
   int64_t resends_refused = 0;  // no room, a bound
   int64_t outcomes_asked = 0;
-  int64_t unknown = 0;    // too old on a resend: never found out
-  int64_t given_up = 0;   // with no answer, to go on with something else
-  int64_t came_back = 0;  // to what was given up
+  int64_t unknown = 0;          // too old on a resend: never found out
+  int64_t given_up = 0;         // with no answer, to go on with something else
+  int64_t came_back = 0;        // to what was given up
   int64_t came_back_later = 0;  // of those: to another life of the daemon
   int64_t snapshots_too_old = 0;
+  int64_t instants = 0;  // reads at a moment that were answered
   int64_t slept = 0;
   int64_t woken = 0;
 };
@@ -75,7 +76,8 @@ class Client {
     std::vector<std::string> later;  // read by a second request at the same snapshot
     std::string prefix;              // listed
     bool serializable = true;
-    bool stale = false;  // begin at what the daemon has in memory
+    bool stale = false;                 // begin at what the daemon has in memory
+    std::optional<absl::Duration> ago;  // begin at this moment of the calendar
     bool commits = true;
     bool sleeps = false;
     std::vector<std::string> ensures;

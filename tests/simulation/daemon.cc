@@ -10,6 +10,7 @@ constexpr size_t kLogBytesAtOnce = 1 << 20;
 check::LogCommit ToLogCommit(const engine::LogCursor::Item& item) {
   check::LogCommit commit;
   commit.version = item.commit->version;
+  commit.at = item.commit->at;
   commit.id = item.commit->transaction_id;
   commit.records = item.commit->records;
   for (size_t i = 0; i < item.commit->changes.size(); ++i) {

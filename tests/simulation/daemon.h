@@ -61,7 +61,7 @@ class Daemon {
     int64_t stops = 0;
     int64_t sync_failures = 0;
     int64_t torn_tails = 0;
-    int64_t snapshots = 0;  // written
+    int64_t snapshots = 0;                   // written
     std::map<std::string, int64_t> crashes;  // by what the daemon was doing
     engine::Stats engine;
   };

@@ -1,7 +1,9 @@
-// simulation --seed N | --seeds A..B [--planted NAME] [--operations N] [--without NAME,...] [--shrink] [--history FILE]:
-// runs seeds, says what is wrong with each that fails, prints the totals; ends with 1 when a checker found something.
-// --shrink makes the first that fails smaller and tells its story. --planted all looks for each planted bug in turn
-// until one seed shows it: the table of simulation_test.cc. --history writes the last run's history and log as EDN.
+// simulation --seed N | --seeds A..B [--planted NAME] [--operations N] [--without NAME,...] [--shrink]
+// [--history FILE]: runs seeds, says what is wrong with each that fails, prints the totals; ends with 1 when
+// a checker found something.
+// --shrink makes the first that fails smaller and tells its story. --planted all looks for each planted bug
+// in turn until one seed shows it: the table of simulation_test.cc. --history writes the last run's history
+// and log as EDN.
 #include <spdlog/spdlog.h>
 
 #include <chrono>
@@ -23,11 +25,13 @@
 namespace {
 
 int Usage() {
-  std::fprintf(stderr,
-               "usage: simulation --seed N | --seeds A..B [--planted NAME|all] [--operations N] [--without NAME,...]"
-               " [--shrink] [--history FILE] [--log]\nplanted bugs:");
+  std::fprintf(
+      stderr,
+      "usage: simulation --seed N | --seeds A..B [--planted NAME|all] [--operations N] [--without NAME,...]"
+      " [--shrink] [--history FILE] [--log]\nplanted bugs:");
   for (const auto& [name, planted] : stm::sim::PlantedByName()) std::fprintf(stderr, " %s", name.c_str());
-  std::fprintf(stderr, "\nwhat a run may do without: %s\n", absl::StrJoin(stm::sim::Simplifications(), " ").c_str());
+  std::fprintf(stderr, "\nwhat a run may do without: %s\n",
+               absl::StrJoin(stm::sim::Simplifications(), " ").c_str());
   return 2;
 }
 
@@ -103,9 +107,11 @@ int main(int argc, char** argv) {
     total.Add(result);
     if (first == last) {
       std::printf("seed %llu trace %016llx: %s\nsettings: %s\n", static_cast<unsigned long long>(run.seed),
-                  static_cast<unsigned long long>(result.trace), result.Figures().c_str(), result.settings.c_str());
+                  static_cast<unsigned long long>(result.trace), result.Figures().c_str(),
+                  result.settings.c_str());
     }
-    if (!history_file.empty()) std::ofstream(history_file) << stm::check::ToEdnText(result.history, result.log);
+    if (!history_file.empty())
+      std::ofstream(history_file) << stm::check::ToEdnText(result.history, result.log);
     if (result.passed()) continue;
     ++failed;
     std::printf("FAILED: simulation %s\n%s", stm::sim::Flags(run).c_str(), result.Faults().c_str());
@@ -113,7 +119,8 @@ int main(int argc, char** argv) {
       const stm::sim::Shrunk shrunk = stm::sim::Shrink(run);
       const std::string planted = planted_name.empty() ? "" : " --planted " + planted_name;
       std::printf("shrunk, %lld runs tried: simulation %s%s\n%s", static_cast<long long>(shrunk.tried),
-                  stm::sim::Flags(shrunk.run).c_str(), planted.c_str(), stm::sim::Story(shrunk.result).c_str());
+                  stm::sim::Flags(shrunk.run).c_str(), planted.c_str(),
+                  stm::sim::Story(shrunk.result).c_str());
       return 1;
     }
   }

@@ -60,7 +60,8 @@ std::string Names(std::vector<std::string> names, const std::vector<std::string>
 }
 
 std::string Asked(const check::Transaction& t) {
-  std::string text = absl::StrCat(t.serializable ? "commits" : "commits (snapshot isolation)", " at ", t.snapshot);
+  std::string text =
+      absl::StrCat(t.serializable ? "commits" : "commits (snapshot isolation)", " at ", t.snapshot);
   if (!t.reads.empty() || !t.lists.empty()) absl::StrAppend(&text, ", read ", Names(t.reads, t.lists));
   if (!t.ensures.empty()) absl::StrAppend(&text, ", ensured ", absl::StrJoin(t.ensures, " "));
   std::vector<std::string> writes;
@@ -167,7 +168,8 @@ std::string Story(const Result& result) {
   std::vector<std::pair<std::string, std::string>> replacements;
   const check::History& history = result.history;
   for (const Event& event : result.events) lines.emplace_back(event.at, absl::StrCat("--- ", event.what));
-  for (const auto& [version, at] : history.installed) lines.emplace_back(at, absl::StrCat("daemon: installed ", version));
+  for (const auto& [version, at] : history.installed)
+    lines.emplace_back(at, absl::StrCat("daemon: installed ", version));
   for (size_t i = 0; i < history.transactions.size(); ++i) {
     const check::Transaction& t = history.transactions[i];
     const std::string name = absl::StrCat("t", i);
@@ -175,12 +177,14 @@ std::string Story(const Result& result) {
     replacements.emplace_back(ToString(t.id), name);
     const std::string who = absl::StrCat("client ", t.client, ": ", name, " ");
     lines.emplace_back(t.invoked, who + Asked(t));
-    for (const check::Answer& answer : t.answers) lines.emplace_back(answer.at, who + "is told " + Told(answer));
+    for (const check::Answer& answer : t.answers)
+      lines.emplace_back(answer.at, who + "is told " + Told(answer));
   }
   for (const check::Read& read : history.reads) {
     const std::string what = read.prefix.empty() ? "reads" : absl::StrCat("lists ", read.prefix);
-    lines.emplace_back(read.answered, absl::StrCat("client ", read.client, ": ", what, read.newest ? ", the newest," : "",
-                                                   " at ", read.snapshot, ": ", Show(read.entries)));
+    lines.emplace_back(read.answered,
+                       absl::StrCat("client ", read.client, ": ", what, read.newest ? ", the newest," : "",
+                                    " at ", read.snapshot, ": ", Show(read.entries)));
   }
   for (const check::Watch& watch : history.watches) {
     for (const check::WatchStep& step : watch.steps) {
@@ -189,10 +193,13 @@ std::string Story(const Result& result) {
   }
   for (const check::Sleep& sleep : history.sleeps) {
     const std::string who = absl::StrCat("client ", sleep.client, ": ");
-    lines.emplace_back(sleep.invoked, absl::StrCat(who, "sleeps at ", sleep.snapshot, " on ", Names(sleep.reads, sleep.lists)));
-    if (sleep.answered != check::kNever) lines.emplace_back(sleep.answered, absl::StrCat(who, "woken at ", sleep.woken_at));
+    lines.emplace_back(sleep.invoked, absl::StrCat(who, "sleeps at ", sleep.snapshot, " on ",
+                                                   Names(sleep.reads, sleep.lists)));
+    if (sleep.answered != check::kNever)
+      lines.emplace_back(sleep.answered, absl::StrCat(who, "woken at ", sleep.woken_at));
   }
-  std::stable_sort(lines.begin(), lines.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  std::stable_sort(lines.begin(), lines.end(),
+                   [](const auto& a, const auto& b) { return a.first < b.first; });
 
   std::string text;
   for (const auto& [at, line] : lines) {
@@ -206,7 +213,10 @@ std::string Story(const Result& result) {
     for (const check::LogChange& change : commit.changes) {
       const bool defines = change.kind == check::LogChange::Kind::kDefine;
       const bool expires = change.kind == check::LogChange::Kind::kExpire;
-      absl::StrAppend(&text, ", ", change.name, " ", defines ? "defined" : expires ? "expired" : Show(change.value));
+      absl::StrAppend(&text, ", ", change.name, " ",
+                      defines   ? "defined"
+                      : expires ? "expired"
+                                : Show(change.value));
     }
     absl::StrAppend(&text, "\n");
   }

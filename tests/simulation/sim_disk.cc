@@ -190,8 +190,7 @@ class SimDisk : public local::Disk {
  private:
   bool stale() const { return generation_ != drive_->generation_; }
   std::unique_ptr<local::File> MakeFile(std::string_view name, std::shared_ptr<SimDrive::Inode> inode) {
-    return std::make_unique<SimFile>(drive_, generation_, std::move(inode), std::string(name),
-                                     Path(name));
+    return std::make_unique<SimFile>(drive_, generation_, std::move(inode), std::string(name), Path(name));
   }
 
   SimDrive* const drive_;

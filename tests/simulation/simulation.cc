@@ -448,6 +448,7 @@ void Result::Add(const Result& other) {
   clients.outcomes_asked += other.clients.outcomes_asked;
   clients.unknown += other.clients.unknown;
   clients.snapshots_too_old += other.clients.snapshots_too_old;
+  clients.instants += other.clients.instants;
   clients.slept += other.clients.slept;
   clients.woken += other.clients.woken;
   losses.prefixes += other.losses.prefixes;
@@ -480,15 +481,17 @@ std::string Result::Figures() const {
       clients.snapshots_too_old, " snapshots too old\n  resends ", clients.resends, ": ",
       clients.resends_committed, " committed, ", clients.resends_conflict, " conflict, ",
       clients.resends_rejected, " rejected, ", clients.resends_refused, " refused, ",
-      clients.resends_not_committed, " not committed, ", clients.unknown, " too old; ", clients.outcomes_asked,
-      " outcomes asked, ", clients.given_up, " given up, ", clients.came_back, " came back, ",
-      clients.came_back_later, " to a later start\n  crashes: ", crashes, "\n  ", daemon.kills, " kills, ",
-      daemon.power_losses, " power losses, ", daemon.sync_failures, " failed syncs, ", daemon.stops, " stops, ",
-      daemon.engine.no_space, " batches without room; left of files: ", losses.prefixes, " torn, ",
-      losses.mixtures, " mixed, ", losses.zeros, " with zeros, ", losses.names, " names undone; ",
-      daemon.torn_tails, " torn tails cut; ", wall_jumps, " jumps of the clock\n  ", segments, " segments, ", daemon.snapshots, " snapshots; ",
+      clients.resends_not_committed, " not committed, ", clients.unknown, " too old; ",
+      clients.outcomes_asked, " outcomes asked, ", clients.given_up, " given up, ", clients.came_back,
+      " came back, ", clients.came_back_later, " to a later start\n  crashes: ", crashes, "\n  ",
+      daemon.kills, " kills, ", daemon.power_losses, " power losses, ", daemon.sync_failures,
+      " failed syncs, ", daemon.stops, " stops, ", daemon.engine.no_space,
+      " batches without room; left of files: ", losses.prefixes, " torn, ", losses.mixtures, " mixed, ",
+      losses.zeros, " with zeros, ", losses.names, " names undone; ", daemon.torn_tails, " torn tails cut; ",
+      wall_jumps, " jumps of the clock\n  ", segments, " segments, ", daemon.snapshots, " snapshots; ",
       watch_events, " watch events, ", watches_resumed, " resumed, ", watches_cut, " cut, ", watch_gaps,
-      " gaps; ", clients.slept, " sleeps, ", clients.woken, " woken; ", steps, " steps, ", virtual_ms, " ms");
+      " gaps; ", clients.instants, " reads at a moment, ", clients.slept, " sleeps, ", clients.woken,
+      " woken; ", steps, " steps, ", virtual_ms, " ms");
 }
 
 std::string Result::Faults() const {

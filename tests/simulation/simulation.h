@@ -72,7 +72,9 @@ struct Result {
 };
 
 Result Simulate(const Run& run);
-inline Result Simulate(uint64_t seed, const Planted& planted = {}) { return Simulate(Run{seed, planted, 300, {}}); }
+inline Result Simulate(uint64_t seed, const Planted& planted = {}) {
+  return Simulate(Run{seed, planted, 300, {}});
+}
 
 }  // namespace stm::sim
 
