@@ -43,6 +43,11 @@ struct Line {
   LogOptions log;
   ImportOptions import;
   BackupOptions backup;
+  TopOptions top;
+  std::string at;
+  int64_t from = 0;
+  int64_t to = 0;
+  int64_t skip = 0;
   std::string grace;
   int64_t limit = 100;
   bool ready = false;
@@ -52,6 +57,8 @@ struct Line {
 };
 
 using Command = std::function<absl::Status(Shell&)>;
+
+absl::Status PrintCompletion(Shell& shell, const std::string& form);
 
 class Parser {
  public:
@@ -147,6 +154,24 @@ class Parser {
     Name(sub, &line.name);
     sub->add_option("--limit", line.limit, "at most so many commits; 100")->type_name("N")->check(CLI::PositiveNumber);
 
+    sub = Add(&app_, "diff", "what changed between two versions, a path a line", "stmctl diff /config/limits 41 57",
+              [&line](Shell& shell) { return Diff(shell, line.name, line.from, line.to); });
+    Name(sub, &line.name);
+    sub->add_option("V1", line.from, "a version")->required()->type_name("")->check(CLI::PositiveNumber);
+    sub->add_option("V2", line.to, "another")->required()->type_name("")->check(CLI::PositiveNumber);
+
+    sub = Add(&app_, "export", "entries of one snapshot as lines, of EDN or with --output json of JSON",
+              "stmctl export /config/ > config.edn", [&line](Shell& shell) { return Export(shell, line.path, line.at); });
+    Positional(sub, "PREFIX/", &line.path, "ends in /");
+    sub->add_option("--at", line.at, "a version or an instant")->type_name("V");
+
+    sub = Add(&app_, "import", "set the entries that such lines name, 500 a commit",
+              "stmctl import /config/ config.edn",
+              [&line](Shell& shell) { return Import(shell, line.path, line.value, line.skip); });
+    Positional(sub, "PREFIX/", &line.path, "all names must be under it; ends in /");
+    Positional(sub, "FILE", &line.value, "that export made; - is stdin; JSON with --json");
+    sub->add_option("--skip", line.skip, "leave out the first so many")->type_name("N")->check(CLI::NonNegativeNumber);
+
     CLI::App* group = Group("validator", "the rule that every value of an entry satisfies");
     sub = Add(group, "get", "print the rule; nil: none", "stmctl validator get /r0",
               [&line](Shell& shell) { return ValidatorGet(shell, line.name); });
@@ -188,6 +213,11 @@ class Parser {
     sub->add_option("--count", line.watch.count, "end after so many commits; 0: after the entries as they are")
         ->type_name("N")
         ->check(CLI::NonNegativeNumber);
+
+    sub = Add(&app_, "wait", "return when the value satisfies a rule, and print it", "stmctl wait /jobs/7 --is '[:one-of :done :failed]'",
+              [&line](Shell& shell) { return Wait(shell, line.name, line.value); });
+    Name(sub, &line.name);
+    sub->add_option("--is", line.value, "a validator's rule, or :stm/absent")->required()->type_name("RULE");
   }
 
   void Log() {
@@ -235,6 +265,10 @@ class Parser {
     CLI::App* sub = Add(&app_, "health", "for probes: exit 0 or 6", "stmctl health --ready",
                         [&line](Shell& shell) { return Health(shell, line.ready); });
     sub->add_flag("--ready", line.ready, "recovered, and able to commit");
+    sub = Add(&app_, "top", "the daemon's marks and rates, again and again", "stmctl top --every 5s",
+              [&line](Shell& shell) { return Top(shell, line.top); });
+    sub->add_option("--every", line.top.every, "how often; 1s")->type_name("D");
+    sub->add_option("--count", line.top.count, "end after so many; for ever")->type_name("N")->check(CLI::PositiveNumber);
     Add(&app_, "config", "the settings in force, and where each came from", "stmctl config",
         [](Shell& shell) { return ShowConfig(shell); });
     sub = Add(&app_, "drain", "refuse new work, finish what is under way, and stop the daemon", "stmctl drain --grace 5s",
@@ -253,6 +287,9 @@ class Parser {
               "stmctl outcome 0f8fad5bd9cb469fa16570867728950e.0000000000000001.42.0000000000000002.1b7e",
               [&line](Shell& shell) { return Outcome(shell, line.value); });
     Positional(sub, "WORD", &line.value, "as the error printed it");
+    sub = Add(&app_, "completion", "completion of commands and options for a shell",
+              "source <(stmctl completion bash)", [&line](Shell& shell) { return PrintCompletion(shell, line.value); });
+    Positional(sub, "SHELL", &line.value, "bash, zsh, fish; or man: the manual page, as roff");
     Add(&app_, "version", "the version of stmctl; of stmd: status", "stmctl version",
         [](Shell& shell) { return Version(shell); });
     sub = Add(&app_, "help", "this text, or a command's", "stmctl help log tail", [](Shell&) { return absl::OkStatus(); });
@@ -278,6 +315,159 @@ std::vector<std::string> OptionNames(CLI::App* app) {
     }
   }
   return names;
+}
+
+// ---- completion, and the manual page: both of the tree that the parser walks, so that they can't tell of other commands.
+
+// Every command with its words, groups too: {"log", "tail"}.
+void Walk(CLI::App* app, std::vector<std::string> words,
+          const std::function<void(CLI::App*, const std::vector<std::string>&)>& visit) {
+  visit(app, words);
+  for (CLI::App* sub : app->get_subcommands([](CLI::App*) { return true; })) {
+    words.push_back(sub->get_name());
+    Walk(sub, words, visit);
+    words.pop_back();
+  }
+}
+
+std::string Joined(const std::vector<std::string>& words, const char* between) {
+  std::string all;
+  for (const std::string& word : words) absl::StrAppend(&all, all.empty() ? "" : between, word);
+  return all;
+}
+
+// One function for bash, which zsh runs by bashcompinit: the commands that were said choose what may follow.
+std::string BashCompletion(CLI::App* app) {
+  std::string cases;
+  Walk(app, {}, [&](CLI::App* at, const std::vector<std::string>& words) {
+    std::vector<std::string> next = CommandNames(at);
+    for (const std::string& option : OptionNames(at)) next.push_back(option);
+    absl::StrAppend(&cases, "    '", Joined(words, " "), "') next='", Joined(next, " "), "' ;;\n");
+  });
+  std::string values = "    --output) next='edn json table raw' ;;\n";
+  return absl::StrCat(
+      "_stmctl() {\n"
+      "  local current=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} said='' word next='' i\n"
+      "  for ((i = 1; i < COMP_CWORD; i++)); do\n"
+      "    word=${COMP_WORDS[i]}\n"
+      "    case \"${said:+$said }$word\" in\n",
+      [&] {
+        std::string known;
+        Walk(app, {}, [&](CLI::App*, const std::vector<std::string>& words) {
+          if (!words.empty()) absl::StrAppend(&known, known.empty() ? "" : "|", "'", Joined(words, " "), "'");
+        });
+        return absl::StrCat("      ", known, ") said=\"${said:+$said }$word\" ;;\n");
+      }(),
+      "    esac\n"
+      "  done\n"
+      "  case $said in\n",
+      cases,
+      "  esac\n"
+      "  case $before in\n",
+      values,
+      "  esac\n"
+      "  COMPREPLY=($(compgen -W \"$next\" -- \"$current\"))\n"
+      "}\n"
+      "complete -o default -F _stmctl stmctl\n");
+}
+
+std::string FishCompletion(CLI::App* app) {
+  const auto quoted = [](std::string text) {
+    for (size_t at = 0; (at = text.find('\'', at)) != std::string::npos; at += 2) text.insert(at, 1, '\\');
+    return absl::StrCat("'", text, "'");
+  };
+  std::string script = "complete -c stmctl -e\n";
+  Walk(app, {}, [&](CLI::App* at, const std::vector<std::string>& words) {
+    std::string when = words.empty() ? "__fish_use_subcommand" : "true";
+    for (const std::string& word : words) absl::StrAppend(&when, "; and __fish_seen_subcommand_from ", word);
+    std::vector<std::string> names = CommandNames(at);
+    const std::string among = Joined(names, " ");
+    for (const std::string& name : names) {
+      const std::string unsaid = words.empty() ? when : absl::StrCat(when, "; and not __fish_seen_subcommand_from ", among);
+      absl::StrAppend(&script, "complete -c stmctl -f -n ", quoted(unsaid), " -a ", name, " -d ",
+                      quoted(at->get_subcommand(name)->get_description()), "\n");
+    }
+    for (const CLI::Option* option : at->get_options([](CLI::Option*) { return true; })) {
+      if (option->get_lnames().empty()) continue;
+      absl::StrAppend(&script, "complete -c stmctl ", words.empty() ? "" : absl::StrCat("-n ", quoted(when), " "), "-l ",
+                      option->get_lnames().front(), option->get_type_size_max() > 0 ? " -r" : "", " -d ",
+                      quoted(option->get_description()), "\n");
+    }
+  });
+  return script;
+}
+
+std::string Roff(const std::string& text) {
+  std::string out;
+  for (char c : text) {
+    if (c == '\\') {
+      out += "\\e";
+    } else if (c == '-') {
+      out += "\\-";
+    } else if ((c == '.' || c == '\'') && (out.empty() || out.back() == '\n')) {
+      out += "\\&";
+      out += c;
+    } else {
+      out += c;
+    }
+  }
+  return out;
+}
+
+std::string ManualPage(CLI::App* app) {
+  std::string page = absl::StrCat(
+      ".\\\" Made by: stmctl completion man\n.TH STMCTL 1 \"\" \"stmctl ", kVersion, "\"\n.SH NAME\n",
+      "stmctl \\- the shell of stmd: refs, atoms, transactions, watches, the log\n.SH SYNOPSIS\n",
+      ".B stmctl\n[options] command ...\n");
+  const auto options = [&](CLI::App* at) {
+    for (const CLI::Option* option : at->get_options([](CLI::Option*) { return true; })) {
+      std::string names = option->nonpositional() ? option->get_name(false, true) : option->get_name(true);
+      if (option->get_type_size_max() > 0 && option->nonpositional()) absl::StrAppend(&names, " ", option->get_type_name());
+      names.erase(names.find_last_not_of(' ') + 1);
+      absl::StrAppend(&page, ".TP\n.B ", Roff(names), "\n", Roff(option->get_description()), "\n");
+    }
+  };
+  Walk(app, {}, [&](CLI::App* at, const std::vector<std::string>& words) {
+    if (words.empty()) {
+      absl::StrAppend(&page, ".SH OPTIONS\nThey may stand before or after the command.\n");
+      options(at);
+      absl::StrAppend(&page, ".SH COMMANDS\n");
+      return;
+    }
+    if (!CommandNames(at).empty()) return;  // a group: its commands follow
+    std::string usage;
+    for (const CLI::Option* option : at->get_options([](CLI::Option* o) { return o->get_positional(); })) {
+      absl::StrAppend(&usage, " ", option->get_name(true));
+    }
+    absl::StrAppend(&page, ".SS ", Roff(absl::StrCat(Joined(words, " "), usage)), "\n", Roff(at->get_description()), ".\n");
+    options(at);
+    std::string footer = at->get_footer();
+    footer.erase(0, footer.find_first_not_of('\n'));
+    absl::StrAppend(&page, ".PP\n", Roff(footer), "\n");
+  });
+  absl::StrAppend(&page, ".SH VALUES AND EXIT CODES\n", Roff(std::string(kFooter).substr(1)), "\n.SH SEE ALSO\n",
+                  "client/cli/README.md\n");
+  return page;
+}
+
+absl::Status PrintCompletion(Shell& shell, const std::string& form) {
+  Line line;
+  Parser parser(&line);
+  CLI::App* app = &parser.app();
+  std::string text;
+  if (form == "bash") {
+    text = BashCompletion(app);
+  } else if (form == "zsh") {
+    text = absl::StrCat("autoload -U +X bashcompinit && bashcompinit\n", BashCompletion(app));
+  } else if (form == "fish") {
+    text = FishCompletion(app);
+  } else if (form == "man") {
+    text = ManualPage(app);
+  } else {
+    return absl::InvalidArgumentError(absl::StrCat(form, ": expected bash, zsh, fish or man"));
+  }
+  shell.io().out << text;
+  return absl::OkStatus();
 }
 
 // The command that was reached: "log tail".

@@ -68,6 +68,9 @@ struct WatchOptions {
 };
 absl::Status Watch(Shell& shell, const WatchOptions& options);
 
+// Until the value satisfies `rule` (EDN; :stm/absent: until there is none), and prints it.
+absl::Status Wait(Shell& shell, const std::string& name, const std::string& rule);
+
 struct LogOptions {
   bool follow = false;
   int64_t from = 0;
@@ -86,6 +89,23 @@ struct ImportOptions {
   int64_t skip = 0;
 };
 absl::Status LogImport(Shell& shell, const ImportOptions& options);
+
+// diff.cc
+
+absl::Status Diff(Shell& shell, const std::string& name, int64_t from, int64_t to);
+
+// transfer.cc
+
+absl::Status Export(Shell& shell, const std::string& prefix, const std::string& at);
+absl::Status Import(Shell& shell, const std::string& prefix, const std::string& path, int64_t skip);
+
+// top.cc
+
+struct TopOptions {
+  std::string every;  // "": a second
+  int64_t count = 0;  // 0: for ever
+};
+absl::Status Top(Shell& shell, const TopOptions& options);
 
 // backup.cc
 

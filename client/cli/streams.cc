@@ -8,12 +8,17 @@
 #include <cerrno>
 #include <cstring>
 #include <deque>
+#include <memory>
+#include <optional>
 #include <ostream>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "client/cli/commands.h"
 #include "client/cli/json.h"
+#include "client/cli/transaction_file.h"
+#include "engine/operation.h"
+#include "engine/validator.h"
 #include "engine/values/edn.h"
 
 extern char** environ;
@@ -324,6 +329,69 @@ absl::Status Watch(Shell& shell, const WatchOptions& options) {
     if (!status.ok()) return status;
   }
   return Watcher(shell, options).Run();
+}
+
+absl::Status Wait(Shell& shell, const std::string& name, const std::string& text) {
+  absl::Status status = CheckNames({name});
+  if (!status.ok()) return status;
+  absl::StatusOr<Value> form = shell.ReadForm(text);
+  if (!form.ok()) return form.status();
+  const bool absent = IsAbsentWord(*form);
+  std::shared_ptr<const engine::Validator> rule;
+  if (!absent) {
+    absl::StatusOr<std::shared_ptr<const engine::Validator>> parsed = engine::Validator::Parse(*form);
+    if (!parsed.ok()) return absl::InvalidArgumentError(absl::StrCat("--is: ", parsed.status().message()));
+    rule = *std::move(parsed);
+  }
+  std::optional<Value> value;
+  absl::Status failed;
+  bool done = false;
+  const auto look = [&](bool has, const v1::Value& message) {
+    value.reset();
+    if (has) {
+      absl::StatusOr<Value> read = ValueOf(message);
+      failed = read.status();
+      if (!failed.ok()) return false;
+      value = *std::move(read);
+    }
+    done = absent ? !value.has_value() : value.has_value() && !rule->Check(*value).has_value();
+    return !done;
+  };
+  v1::WatchRequest request;
+  request.mutable_selector()->add_names(name);
+  request.set_initial(true);  // each time it is opened: nothing is missed between
+  const absl::Time deadline = shell.StreamDeadline();
+  bool opened = false;
+  for (Reopen reopen;;) {
+    bool initial = false;
+    bool gap = false;
+    status = shell.daemon().Watch(request, deadline, [&](const v1::WatchResponse& response) {
+      opened = true;
+      reopen.Alive();
+      if (response.has_initial()) {
+        initial = response.initial().has_value();
+        return look(initial, response.initial().value());
+      }
+      if (response.event_case() == v1::WatchResponse::kSynced && !initial) return look(false, v1::Value());
+      gap = response.has_gap();
+      for (const v1::Change& change : response.commit().changes()) {
+        if (change.name() == name && !look(change.has_after(), change.after())) return false;
+      }
+      return true;
+    });
+    if (!failed.ok()) return failed;
+    if (done) {
+      if (value) shell.printer().Print(*value);
+      return absl::OkStatus();
+    }
+    if (gap) continue;
+    if (status.ok()) status = absl::UnavailableError("the daemon ended the watch");
+    if (status.code() == absl::StatusCode::kDeadlineExceeded) {
+      return absl::DeadlineExceededError(absl::StrCat(name, ": --timeout has passed, it is ",
+                                                      value ? engine::Excerpt(*value) : "absent"));
+    }
+    if (!opened || !reopen.Again(status, deadline)) return status;
+  }
 }
 
 absl::Status LogTail(Shell& shell, const LogOptions& options) {

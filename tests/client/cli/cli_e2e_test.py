@@ -427,6 +427,81 @@ class Memory(unittest.TestCase):
         self.assertEqual([process.wait(DEADLINE_S) for process in processes], [0] * 30)
         self.assertEqual(self.out("get", "/mo/n"), "30\n")
 
+    def test_wait(self):
+        self.out("set", "/wait/a", "1")
+        self.assertEqual(self.out("wait", "/wait/a", "--is", "[:min 1]"), "1\n")
+        waiting = subprocess.Popen([STMCTL, "wait", "/wait/a", "--is", "[:min 3]"], stdout=subprocess.PIPE, text=True,
+                                   env=dict(os.environ, STM_ADDRESS=self.daemon.address))
+        self.out("set", "/wait/a", "2")
+        self.out("set", "/wait/a", "3")
+        self.assertEqual(waiting.communicate(timeout=DEADLINE_S)[0], "3\n")
+        self.assertEqual(waiting.returncode, 0)
+        self.assertEqual(self.out("wait", "/wait/none", "--is", ":stm/absent"), "")
+        self.assertIn("it is 3", ctl(self.daemon, "wait", "/wait/a", "--is", ":string", "--timeout", "200ms",
+                                     check=124).stderr)
+        self.assertIn("--is", ctl(self.daemon, "wait", "/wait/a", "--is", ":no-such-rule", check=2).stderr)
+
+    def test_diff(self):
+        one = self.out("set", "/diff/a", "{:same 1 :gone 2 :list [1 2 3]}").strip()
+        two = self.out("set", "/diff/a", "{:same 1 :new 4 :list [1 5]}").strip()
+        self.assertEqual(sorted(self.out("diff", "/diff/a", one, two).splitlines()),
+                         ["{:path [:gone], :before 2}", "{:path [:list 1], :before 2, :after 5}",
+                          "{:path [:list 2], :before 3}", "{:path [:new], :after 4}"])
+        self.assertEqual(self.out("diff", "/diff/a", two, two), "")
+        self.out("delete", "/diff/a")
+        self.assertIn("absent", ctl(self.daemon, "diff", "/diff/none", one, two, check=3).stderr)
+
+    def test_export_and_import(self):
+        self.out("set", "/port/a", '{"k" [1 2]}')
+        self.out("set", "/port/ttl", "1", "--ttl", "1h")
+        self.out("atom", "reset", "/port/atom", '"x"')
+        self.out("validator", "set", "/port/a", ":map")
+        for form in ([], ["--output", "json"]):
+            lines = self.out("export", "/port/", *form)
+            self.assertEqual(lines.count("\n"), 3)
+            self.out("delete", "--prefix", "/port/", "--yes")
+            said = self.out("import", "/port/", "-", *(["--json"] if form else []), input=lines)
+            self.assertRegex(said, ":imported 3, :version ")
+            self.assertEqual(self.out("get", "/port/a"), '{"k" [1 2]}\n')
+            self.assertEqual(self.out("validator", "get", "/port/a"), ":map\n")
+            self.assertRegex(self.out("get", "/port/ttl", "--meta"), ":ttl-ms 3600000")
+            self.assertRegex(self.out("get", "/port/atom", "--meta"), ":kind :atom")
+        outside = ctl(self.daemon, "import", "/else/", "-", input='{:name "/port/a" :value 1}', check=2)
+        self.assertIn("is not under", outside.stderr)
+        bad = '{:name "/port/n" :value 1}\n{:name "/port/m"}\n'
+        self.assertIn("stdin:2", ctl(self.daemon, "import", "/port/", "-", input=bad, check=2).stderr)
+        ctl(self.daemon, "get", "/port/n", check=3)
+
+    def test_completion(self):
+        script = self.out("completion", "bash") + '''
+            at() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=(); _stmctl; echo "${COMPREPLY[*]}"; }
+            at stmctl hi; at stmctl log ""; at stmctl --json watch --init; at stmctl get /a --output t'''
+        done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+        lines = done.stdout.splitlines()
+        self.assertEqual(lines[0], "history")
+        self.assertIn("tail records import verify seal drop", lines[1])
+        self.assertEqual(lines[2:], ["--initial", "table"])
+        self.assertEqual(done.stderr, "")
+        self.assertIn("bashcompinit", self.out("completion", "zsh"))
+        self.assertRegex(self.out("completion", "fish"), r"complete -c stmctl -f -n '__fish_use_subcommand' -a backup -d ")
+        ctl(self.daemon, "completion", "csh", check=2)
+
+    def test_the_manual_page_has_every_command_of_the_help(self):
+        page = self.out("completion", "man")
+        commands = re.search(r"Subcommands:\n((?:  .*\n)+)", self.out("help")).group(1)
+        names = [name for name in re.findall(r"(?m)^  ([a-z]+) ", commands)]
+        self.assertGreater(len(names), 25)
+        for name in names:
+            self.assertRegex(page, rf"(?m)^\.SS {name}( |$)", name)
+        with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../../client/cli/stmctl.1"),
+                  encoding="utf-8") as file:
+            self.assertEqual(file.read(), page, "write it anew: stmctl completion man > client/cli/stmctl.1")
+
+    def test_top(self):
+        rows = self.out("top", "--count", "2", "--every", "10ms").splitlines()
+        self.assertEqual(len(rows), 2)
+        self.assertRegex(rows[1], r"{:version \d+, :commits/s \d+, :ready true, ")
+
     def test_status_and_health(self):
         status = json.loads(self.out("status", "--output", "json"))
         self.assertEqual(status["coordinator"], "memory")
