@@ -59,6 +59,7 @@ struct Line {
 using Command = std::function<absl::Status(Shell&)>;
 
 absl::Status PrintCompletion(Shell& shell, const std::string& form);
+absl::Status StartRepl(Shell& shell, const Line& line);
 
 class Parser {
  public:
@@ -287,6 +288,8 @@ class Parser {
               "stmctl outcome 0f8fad5bd9cb469fa16570867728950e.0000000000000001.42.0000000000000002.1b7e",
               [&line](Shell& shell) { return Outcome(shell, line.value); });
     Positional(sub, "WORD", &line.value, "as the error printed it");
+    Add(&app_, "repl", "commands and EDN forms, a line each, with history and completion", "stmctl repl",
+        [&line](Shell& shell) { return StartRepl(shell, line); });
     sub = Add(&app_, "completion", "completion of commands and options for a shell",
               "source <(stmctl completion bash)", [&line](Shell& shell) { return PrintCompletion(shell, line.value); });
     Positional(sub, "SHELL", &line.value, "bash, zsh, fish; or man: the manual page, as roff");
@@ -468,6 +471,22 @@ absl::Status PrintCompletion(Shell& shell, const std::string& form) {
   }
   shell.io().out << text;
   return absl::OkStatus();
+}
+
+absl::Status StartRepl(Shell& shell, const Line& line) {
+  std::vector<std::string> globals{"--address", line.addresses};
+  if (!line.output.empty()) globals.insert(globals.end(), {"--output", line.output});
+  if (!line.timeout.empty()) globals.insert(globals.end(), {"--timeout", line.timeout});
+  if (!line.label.empty()) globals.insert(globals.end(), {"--label", line.label});
+  if (line.json) globals.push_back("--json");
+  Line none;
+  Parser parser(&none);
+  std::vector<std::string> words;
+  Walk(&parser.app(), {}, [&](CLI::App* at, const std::vector<std::string>&) {
+    for (const std::string& name : CommandNames(at)) words.push_back(name);
+    for (const std::string& name : OptionNames(at)) words.push_back(name);
+  });
+  return Repl(shell, globals, words);
 }
 
 // The command that was reached: "log tail".

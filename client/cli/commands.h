@@ -107,6 +107,11 @@ struct TopOptions {
 };
 absl::Status Top(Shell& shell, const TopOptions& options);
 
+// repl.cc
+
+// Reads lines until the input ends. `globals`: the global options, for each command; `commands`: for completion.
+absl::Status Repl(Shell& shell, const std::vector<std::string>& globals, const std::vector<std::string>& commands);
+
 // backup.cc
 
 struct BackupOptions {

@@ -5,6 +5,7 @@ usage: cli_e2e_test.py STMD STMCTL [TEST...]
 """
 import json
 import os
+import pty
 import re
 import shutil
 import signal
@@ -496,6 +497,64 @@ class Memory(unittest.TestCase):
         with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../../client/cli/stmctl.1"),
                   encoding="utf-8") as file:
             self.assertEqual(file.read(), page, "write it anew: stmctl completion man > client/cli/stmctl.1")
+
+    def test_repl(self):
+        lines = """
+            ; a comment
+            (ref-set "/repl/a" 1)
+            (alter "/repl/a" (add 41))
+            @"/repl/a"
+            (dosync (ref-set "/repl/b" [1 2])
+                    (alter "/repl/a" (add 1)))
+            get /repl/a '/repl/b'
+            set /repl/c '"x y"'
+            @"/repl/c"
+            (dosync (delete "/repl/c"))
+            """
+        said = self.out("repl", input=lines).splitlines()
+        self.assertEqual(said[1:3], ["42", "42"])
+        self.assertEqual(said[4:6], ['{:name "/repl/a", :value 43}', '{:name "/repl/b", :value [1 2]}'])
+        self.assertEqual(said[7], '"x y"')
+        ctl(self.daemon, "get", "/repl/c", check=3)
+        done = self.ctl("repl", input='(alter "/repl/a" (no-such 1))\nget /none\nget /repl/a\nexit\nget /repl/b\n',
+                        check=None)
+        self.assertEqual((done.returncode, done.stdout), (1, "43\n"))
+        self.assertIn("no-such", done.stderr)
+        self.assertIn("/none: absent", done.stderr)
+
+    def test_repl_completes_on_a_terminal_and_keeps_its_history(self):
+        home = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, home)
+        self.out("set", "/repl/typed", "7")
+        terminal, side = pty.openpty()
+        repl = subprocess.Popen([STMCTL, "repl"], stdin=side, stdout=side, stderr=side, start_new_session=True,
+                                env=dict(os.environ, STM_ADDRESS=self.daemon.address, HOME=home, TERM="xterm"))
+        os.close(side)
+        shown = b""
+
+        def until(text):
+            nonlocal shown
+            while text not in shown:
+                shown += os.read(terminal, 4096)
+            shown = shown.split(text, 1)[1]
+
+        until(b"stm> ")
+        os.write(terminal, b'@"/repl/typed"\n')
+        until(b"7\r\n")
+        until(b"stm> ")
+        os.write(terminal, b"conf\t\n")
+        until(b"drain-grace")
+        until(b"stm> ")
+        os.write(terminal, b"exit\n")
+        try:
+            while os.read(terminal, 4096):
+                pass
+        except OSError:
+            pass
+        self.assertEqual(repl.wait(DEADLINE_S), 0)
+        os.close(terminal)
+        with open(home + "/.stmctl_history", encoding="utf-8") as history:
+            self.assertIn("typed", history.read())
 
     def test_top(self):
         rows = self.out("top", "--count", "2", "--every", "10ms").splitlines()
