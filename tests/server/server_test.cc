@@ -1252,8 +1252,15 @@ TEST_CASE("backup: one that history can't be kept for is ended, by the name of i
     write->mutable_set()->set_text(std::string(60000, 'x'));
   }
   stmd.Commit(large);
+  // A connection that takes 64 KiB ahead of its reader, and never more: else gRPC may take all of it.
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+  arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 64 << 10);
+  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  const auto admin = v1::AdminService::NewStub(grpc::CreateCustomChannel(
+      stmd.daemon->addresses()[0], grpc::InsecureChannelCredentials(), arguments));
   auto context = Context();
-  auto stream = stmd.admin->Backup(context.get(), v1::BackupRequest());
+  auto stream = admin->Backup(context.get(), v1::BackupRequest());
   v1::BackupResponse response;
   REQUIRE(stream->Read(&response));
   // The reader stands still, and the writers do not, until the daemon has looked.
