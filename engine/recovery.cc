@@ -51,7 +51,8 @@ void Engine::State::EndImage(Version version, Instant at, Version id_floor) {
 absl::Status Engine::State::Install(std::shared_ptr<CommitRecord> record) {
   assert(record->version > installed_);
   for (EntryChange& change : record->changes) {
-    const Entry* entry = entries_.Find(change.name);
+    Entry* entry = entries_.Find(change.name);
+    change.entry = entry;
     // A log tells the kind of what it creates or defines; it is fixed from then on.
     const bool told = change.kind == EntryChange::Kind::kCreate || change.kind == EntryChange::Kind::kDefine;
     if (!told && entry != nullptr && entry->newest() != nullptr) change.entry_kind = entry->newest()->kind;

@@ -376,6 +376,19 @@ std::string PrintBytes(int64_t bytes) {
   return absl::StrCat(bytes, units[unit]);
 }
 
+std::optional<Address> ParseAddress(const std::string& text) {
+  const size_t colon = text.rfind(':');
+  Address address;
+  if (colon == std::string::npos || !absl::SimpleAtoi(text.substr(colon + 1), &address.port) || address.port < 0 ||
+      address.port > 65535) {
+    return std::nullopt;
+  }
+  address.host = address.written_host = text.substr(0, colon);
+  std::string& host = address.host;
+  if (host.size() >= 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
+  return address;
+}
+
 std::string Nearest(std::string_view name, const std::vector<std::string>& names) {
   // Damerau's distance with neighbours swapped (optimal string alignment).
   const auto distance = [](std::string_view a, std::string_view b) {

@@ -5,6 +5,7 @@
 #define STM_SERVER_CONFIG_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -75,6 +76,14 @@ int64_t MessageBytesMax(const Config& config);
 // "1048576", "256MiB"; "60s", "10m". INVALID_ARGUMENT says what is allowed.
 absl::StatusOr<int64_t> ParseBytes(std::string_view text);
 std::string PrintBytes(int64_t bytes);
+
+// "localhost:7440", "[::1]:0". Nullopt: not host:port.
+struct Address {
+  std::string host;          // without brackets
+  std::string written_host;  // with them, where it has them
+  int port = 0;              // 0: any free one
+};
+std::optional<Address> ParseAddress(const std::string& text);
 
 // The name of `names` that `name` was most likely meant to be; "": none is near.
 std::string Nearest(std::string_view name, const std::vector<std::string>& names);

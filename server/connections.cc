@@ -14,12 +14,13 @@
 #include <cassert>
 #include <cerrno>
 #include <cstring>
+#include <optional>
 #include <utility>
 
 #include <spdlog/spdlog.h>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "server/config.h"
 
 namespace stm::server {
 namespace {
@@ -89,13 +90,12 @@ Connections::~Connections() {
 }
 
 absl::StatusOr<std::string> Connections::Listen(const std::string& address) {
-  const size_t colon = address.rfind(':');
-  int port = -1;
-  if (colon == std::string::npos || !absl::SimpleAtoi(address.substr(colon + 1), &port) || port < 0 || port > 65535) {
+  const std::optional<Address> parsed = ParseAddress(address);
+  if (!parsed) {
     return absl::InvalidArgumentError(absl::StrCat("listen: ", address, ": expected host:port, or unix:/path"));
   }
-  std::string host = address.substr(0, colon);
-  if (host.size() >= 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
+  const std::string& host = parsed->host;
+  const int port = parsed->port;
   addrinfo hints{};
   hints.ai_socktype = SOCK_STREAM;
   hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
@@ -123,7 +123,7 @@ absl::StatusOr<std::string> Connections::Listen(const std::string& address) {
     if (port == 0) {
       socklen_t length = sizeof(at);
       getsockname(listening, reinterpret_cast<sockaddr*>(&at), &length);
-      return absl::StrCat(address.substr(0, colon), ":", Port(at));
+      return absl::StrCat(parsed->written_host, ":", Port(at));
     }
   }
   if (bound > 0) return address;

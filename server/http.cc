@@ -8,7 +8,6 @@
 
 #include <httplib.h>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 
 namespace stm::server {
@@ -51,13 +50,10 @@ struct Http::Server {
 Http::Http() : server_(std::make_unique<Server>()) {}
 
 absl::StatusOr<std::unique_ptr<Http>> Http::Start(Node* node, const std::string& address) {
-  const size_t colon = address.rfind(':');
-  int port = -1;
-  if (colon == std::string::npos || !absl::SimpleAtoi(address.substr(colon + 1), &port) || port < 0 || port > 65535) {
-    return absl::InvalidArgumentError(absl::StrCat("http: ", address, ": expected host:port, or off"));
-  }
-  std::string host = address.substr(0, colon);
-  if (host.size() >= 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
+  const std::optional<Address> parsed = ParseAddress(address);
+  if (!parsed) return absl::InvalidArgumentError(absl::StrCat("http: ", address, ": expected host:port, or off"));
+  const std::string& host = parsed->host;
+  int port = parsed->port;
 
   std::unique_ptr<Http> http(new Http);
   httplib::Server& server = http->server_->http;
@@ -109,7 +105,7 @@ absl::StatusOr<std::unique_ptr<Http>> Http::Start(Node* node, const std::string&
     return absl::UnavailableError(
         absl::StrCat("http: ", address, ": can't be bound: is another daemon there, or is the address not ours?"));
   }
-  http->address_ = absl::StrCat(address.substr(0, colon), ":", port);
+  http->address_ = absl::StrCat(parsed->written_host, ":", port);
   http->server_->thread = std::thread([&server] { server.listen_after_bind(); });
   return http;
 }

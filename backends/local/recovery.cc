@@ -185,17 +185,10 @@ absl::Status Recovery::ReadHeaders(const std::vector<Version>& firsts) {
     if (!header.ok() && torn && i + 1 == firsts.size() && may_be_unfinished) {
       // The newest file: a crash may have come between its creation and its first sync. Then no good line is
       // in it.
-      absl::StatusOr<std::unique_ptr<File>> file = disk_->Open(segment.name);
-      if (!file.ok()) return file.status();
-      LineReader lines(file->get());
-      LineReader::Line line;
-      for (;;) {
-        absl::StatusOr<bool> got = lines.Next(&line);
-        if (!got.ok()) return got.status();
-        if (!*got) break;
-        if (DurableProvedBy(line.text)) return header.status();
-      }
-      file->reset();
+      absl::StatusOr<bool> durable =
+          AnyLine(segment.name, [](std::string_view line) { return DurableProvedBy(line).has_value(); });
+      if (!durable.ok()) return durable.status();
+      if (*durable) return header.status();
       spdlog::warn("log_file_never_finished file={}", segment.name);
       absl::Status status = disk_->Remove(segment.name);
       if (status.ok()) status = disk_->SyncDirectory();
@@ -231,6 +224,14 @@ absl::Status Recovery::ReadHeaders(const std::vector<Version>& firsts) {
 
 // Anything but the lines of starts and stops counts as one.
 absl::StatusOr<bool> Recovery::HasCommits(const std::string& name) {
+  return AnyLine(name, [](std::string_view line) {
+    if (IsBlank(line)) return false;
+    const std::optional<LogLine::Kind> kind = KindOf(line);
+    return !kind || *kind == LogLine::Kind::kCommit;
+  });
+}
+
+absl::StatusOr<bool> Recovery::AnyLine(const std::string& name, absl::FunctionRef<bool(std::string_view)> is) {
   absl::StatusOr<std::unique_ptr<File>> file = disk_->Open(name);
   if (!file.ok()) return file.status();
   LineReader lines(file->get());
@@ -239,9 +240,7 @@ absl::StatusOr<bool> Recovery::HasCommits(const std::string& name) {
     absl::StatusOr<bool> got = lines.Next(&line);
     if (!got.ok()) return got.status();
     if (!*got) return false;
-    if (IsBlank(line.text)) continue;
-    const std::optional<LogLine::Kind> kind = KindOf(line.text);
-    if (!kind || *kind == LogLine::Kind::kCommit) return true;
+    if (is(line.text)) return true;
   }
 }
 

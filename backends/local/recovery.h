@@ -18,6 +18,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "backends/local/disk.h"
@@ -76,6 +77,8 @@ class Recovery {
   absl::Status Open();
   absl::Status ReadHeaders(const std::vector<engine::Version>& firsts);
   absl::StatusOr<bool> HasCommits(const std::string& name);
+  // Is there such a line in the file?
+  absl::StatusOr<bool> AnyLine(const std::string& name, absl::FunctionRef<bool(std::string_view)> is);
   absl::Status OpenSegment();
   absl::Status ReadLog(RecoveryChunk* chunk);
   absl::Status FinishSegment();
