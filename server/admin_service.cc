@@ -1,13 +1,13 @@
 #include <algorithm>
+#include <deque>
 #include <memory>
 #include <string>
 #include <utility>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/mutex.h"
 #include "server/call.h"
 #include "server/services.h"
+#include "server/write_stream.h"
 #include "stm/v1/admin_service.grpc.pb.h"
 
 namespace stm::server {
@@ -27,58 +27,46 @@ struct StatusCall {
   v1::GetStatusResponse* response;
 };
 
-// One Backup: takes some of the image on the Loop, prints it on the Executor, sends it, takes more when all is sent. So it
-// goes at its reader's pace and holds up nobody; what it may hold in memory is bounded by backup_history_bytes_max.
-class BackupStream final : public grpc::ServerWriteReactor<v1::BackupResponse>,
-                           public std::enable_shared_from_this<BackupStream> {
+// One Backup: takes some of the image on the Loop, prints it on the Executor, takes more when that is sent.
+// It holds up nobody; what it may hold in memory is bounded by backup_history_bytes_max.
+class BackupStream final : public WriteStream<v1::BackupResponse> {
  public:
-  explicit BackupStream(Node* node) : node_(node), began_(node->loop->Now()) {
-    node_->metrics.Opened(Method::kBackup);
-    node_->backups.fetch_add(1);
-  }
-  ~BackupStream() override { node_->backups.fetch_sub(1); }
+  explicit BackupStream(Node* node) : WriteStream(node, Method::kBackup) { node->backups.fetch_add(1); }
+  ~BackupStream() override { node()->backups.fetch_sub(1); }
 
   void Start(engine::Version version) {
-    self_ = shared_from_this();
+    Begin();
     if (version < 0) return End(engine::BadRequest("version", "is below 0"));
-    const int64_t backups = node_->backups.load();
-    if (backups > node_->config.server.backups_max) {
-      return End(engine::LimitReached("backups_max", node_->config.server.backups_max, "the daemon", backups,
+    const int64_t backups = node()->backups.load();
+    if (backups > node()->config.server.backups_max) {
+      return End(engine::LimitReached("backups_max", node()->config.server.backups_max, "the daemon", backups,
                                       "wait until another backup has ended"));
     }
-    node_->loop->Post([self = self_, version] { self->Open(version); });
-  }
-
-  void OnWriteDone(bool ok) override {
-    {
-      absl::MutexLock lock(&mutex_);
-      sending_ = false;
-    }
-    if (!ok) return End(absl::CancelledError("the client ended the stream"));
-    Step();
-  }
-  void OnCancel() override { End(absl::CancelledError("the client ended the stream")); }
-  void OnDone() override {
-    node_->metrics.Closed(Method::kBackup);
-    node_->metrics.Called(Method::kBackup, status_.code(), node_->loop->Now() - began_);
-    // An image goes where it was taken.
-    node_->loop->Post([self = std::move(self_)] { self->image_.reset(); });
+    node()->loop->Post([self = Self(), version] { self->Open(version); });
   }
 
  private:
+  std::shared_ptr<BackupStream> Self() { return std::static_pointer_cast<BackupStream>(shared_from_this()); }
+
+  // An image goes where it was taken.
+  void Release(std::shared_ptr<WriteStream> self) override {
+    node()->loop->Post([this, self = std::move(self)] { image_.reset(); });
+  }
+
   // On the Loop.
   void Open(engine::Version version) {
-    absl::StatusOr<std::unique_ptr<engine::Image>> image = node_->engine->TakeImageAt(version);
+    absl::StatusOr<std::unique_ptr<engine::Image>> image = node()->engine->TakeImageAt(version);
     if (image.ok() && (*image)->version() == 0) {
-      image = absl::FailedPreconditionError("backup: nothing was ever committed to this store: there is nothing to keep");
+      image = absl::FailedPreconditionError(
+          "backup: nothing was ever committed to this store: there is nothing to keep");
     }
     if (!image.ok()) {
-      return node_->executor->Run(engine::Work::kAnswer,
-                                  [self = shared_from_this(), status = image.status()] { self->End(status); });
+      return node()->executor->Run(engine::Work::kAnswer,
+                                   [self = Self(), status = image.status()] { self->End(status); });
     }
     image_ = *std::move(image);
     version_ = image_->version();
-    printer_ = node_->archive->Print(version_, image_->at());
+    printer_ = node()->archive->Print(version_, image_->at());
     Look();
     Take();
   }
@@ -86,17 +74,18 @@ class BackupStream final : public grpc::ServerWriteReactor<v1::BackupResponse>,
   // On the Loop: a reader too slow for what is committed meanwhile is told so.
   void Look() {
     if (image_ == nullptr) return;
-    const int64_t held = node_->engine->GetStatus().stats.history_bytes;
-    const int64_t limit = std::max(node_->config.server.backup_history_bytes_max, node_->config.engine.history_bytes_max);
+    const int64_t held = node()->engine->GetStatus().stats.history_bytes;
+    const int64_t limit =
+        std::max(node()->config.server.backup_history_bytes_max, node()->config.engine.history_bytes_max);
     if (held > limit) {
       image_.reset();
-      return node_->executor->Run(engine::Work::kAnswer, [self = shared_from_this(), held, limit] {
+      return node()->executor->Run(engine::Work::kAnswer, [self = Self(), held, limit] {
         self->End(engine::LimitReached("backup_history_bytes_max", limit,
                                        absl::StrCat("the backup of version ", self->version_), held,
                                        "take it again and read it faster, or when less is written"));
       });
     }
-    node_->loop->At(node_->loop->Now() + kLookEvery, [self = shared_from_this()] { self->Look(); });
+    node()->loop->At(node()->loop->Now() + kLookEvery, [self = Self()] { self->Look(); });
   }
 
   // On the Loop.
@@ -109,11 +98,11 @@ class BackupStream final : public grpc::ServerWriteReactor<v1::BackupResponse>,
       image_.reset();
       taken_ = true;
     }
-    node_->executor->Run(engine::Work::kHeavy, [self = shared_from_this()] { self->Print(); });
+    node()->executor->Run(engine::Work::kHeavy, [self = Self()] { self->Print(); });
   }
 
-  // While filling_: a message of what was taken, and the next ones when that is sent. Entry by entry: a part of large
-  // values is never text all at once.
+  // A message of what was taken, and the next ones when that is sent. Entry by entry: a part of large values
+  // is never text all at once.
   void Print() {
     while (text_.size() < kChunkBytes && at_ < part_.entries.size()) {
       engine::ImagePart one;
@@ -125,65 +114,30 @@ class BackupStream final : public grpc::ServerWriteReactor<v1::BackupResponse>,
       ids.ids.swap(part_.ids);
       text_ += printer_->Add(ids);
     }
-    if (at_ == part_.entries.size() && taken_ && !printed_) {
+    if (at_ == part_.entries.size() && taken_) {
       text_ += printer_->End(id_floor_);
       printed_ = true;
     }
-    {
-      absl::MutexLock lock(&mutex_);
-      filling_ = false;
-    }
-    Step();
-  }
-
-  // The next thing to do: end, send, print or take. Off the Loop. The caller holds the stream, or is a reaction.
-  void Step() {
-    bool end = false;
-    bool send = false;
-    {
-      absl::MutexLock lock(&mutex_);
-      if (sending_ || finished_) return;
-      if (ending_) {
-        end = finished_ = true;
-      } else if (filling_) {
-        return;
-      } else if (!text_.empty() && (text_.size() >= kChunkBytes || printed_)) {
-        send = sending_ = true;
-      } else if (printed_) {
-        end = finished_ = true;
-      } else {
-        filling_ = true;
-      }
-    }
-    if (end) return Finish(ToGrpc(status_, *node_));
-    if (send) {
-      message_.set_version(version_);
-      message_.set_chunk(std::move(text_));
+    std::deque<v1::BackupResponse> messages;
+    if (text_.size() >= kChunkBytes || printed_) {
+      v1::BackupResponse& message = messages.emplace_back();
+      message.set_version(version_);
+      message.set_chunk(std::move(text_));
       text_.clear();
-      return StartWrite(&message_);
     }
+    Filled(std::move(messages));
+  }
+
+  void Fill() override {
+    if (printed_) return End(absl::OkStatus());
     if (at_ < part_.entries.size()) {
-      return node_->executor->Run(engine::Work::kHeavy, [self = shared_from_this()] { self->Print(); });
+      return node()->executor->Run(engine::Work::kHeavy, [self = Self()] { self->Print(); });
     }
-    node_->loop->Post([self = shared_from_this()] { self->Take(); });
+    node()->loop->Post([self = Self()] { self->Take(); });
   }
 
-  void End(const absl::Status& status) {
-    {
-      absl::MutexLock lock(&mutex_);
-      if (!ending_) {
-        ending_ = true;
-        status_ = status;
-      }
-    }
-    Step();
-  }
-
-  Node* const node_;
-  const absl::Duration began_;
-  std::shared_ptr<BackupStream> self_;    // until OnDone
   std::unique_ptr<engine::Image> image_;  // the Loop's
-  // Of whoever is filling, or sends.
+  // Of whoever is filling.
   std::unique_ptr<engine::Archive::Printer> printer_;
   engine::Version version_ = 0;
   engine::Version id_floor_ = 0;
@@ -192,18 +146,10 @@ class BackupStream final : public grpc::ServerWriteReactor<v1::BackupResponse>,
   bool taken_ = false;    // all of the image
   bool printed_ = false;  // and its end
   std::string text_;
-  v1::BackupResponse message_;
-
-  absl::Mutex mutex_;
-  bool sending_ ABSL_GUARDED_BY(mutex_) = false;
-  bool filling_ ABSL_GUARDED_BY(mutex_) = true;
-  bool ending_ ABSL_GUARDED_BY(mutex_) = false;
-  bool finished_ ABSL_GUARDED_BY(mutex_) = false;
-  absl::Status status_;  // written under mutex_ before finished_, read after
 };
 
-// One Restore: reads a message, keeps it apart from the store, reads on; one thing after another. Only a whole backup is
-// installed, and only if the store is still empty then.
+// One Restore: reads a message, keeps it apart from the store, reads on; one thing after another. Only a
+// whole backup is installed, and only if the store is still empty then.
 class RestoreStream final : public grpc::ServerReadReactor<v1::RestoreRequest>,
                             public std::enable_shared_from_this<RestoreStream> {
  public:
@@ -246,7 +192,8 @@ class RestoreStream final : public grpc::ServerReadReactor<v1::RestoreRequest>,
   }
 
   void Install() {
-    if (context_->IsCancelled()) return End(absl::CancelledError("the client ended the stream: nothing was restored"));
+    if (context_->IsCancelled())
+      return End(absl::CancelledError("the client ended the stream: nothing was restored"));
     absl::StatusOr<engine::Version> version = intake_->Check();
     if (!version.ok()) return End(version.status());
     response_->set_version(*version);
@@ -289,7 +236,8 @@ class AdminService final : public v1::AdminService::CallbackService {
  public:
   explicit AdminService(Node* node) : node_(node) {}
 
-  grpc::ServerUnaryReactor* GetStatus(grpc::CallbackServerContext* context, const v1::GetStatusRequest* /*request*/,
+  grpc::ServerUnaryReactor* GetStatus(grpc::CallbackServerContext* context,
+                                      const v1::GetStatusRequest* /*request*/,
                                       v1::GetStatusResponse* response) override {
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
     std::unique_ptr<StatusCall> work(new StatusCall{UnaryCall(node_, Method::kGetStatus, reactor), response});
@@ -304,7 +252,8 @@ class AdminService final : public v1::AdminService::CallbackService {
     return reactor;
   }
 
-  grpc::ServerUnaryReactor* GetConfig(grpc::CallbackServerContext* context, const v1::GetConfigRequest* /*request*/,
+  grpc::ServerUnaryReactor* GetConfig(grpc::CallbackServerContext* context,
+                                      const v1::GetConfigRequest* /*request*/,
                                       v1::GetConfigResponse* response) override {
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
     UnaryCall call(node_, Method::kGetConfig, reactor);
