@@ -248,7 +248,6 @@ void LocalCoordinator::Fatal(absl::Status status) {
   if (broken_) return;
   broken_ = true;
   queue_.clear();
-  spdlog::critical("log_broken why=\"{}\"", What(status));
   if (options_.fatal) options_.fatal(std::move(status));
 }
 
