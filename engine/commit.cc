@@ -429,10 +429,10 @@ void Engine::State::CheckReads(const Transaction& t, bool installed_only, std::v
 }
 
 // Could another life of this daemon have held the memory entry, or listed it, at this snapshot? Then it changed with the
-// start. Nothing but a version can tell a run that began before the start from one that began after: one is made, or
-// who reads memory entries on an idle daemon would conflict for ever.
+// start. Nothing but a version can tell who began before the start from who began after: one is made, or who reads
+// memory entries on an idle daemon would begin again for ever.
 bool Engine::State::MemoryLost(std::string_view name, Version snapshot) {
-  if (recovered_ == 0 || snapshot > recovered_ || !IsMemory(name)) return false;
+  if (recovered_ == 0 || snapshot > recovered_ || !IsMemory(name) || canaries_.keep_lost_memory) return false;
   if (installed_ == recovered_) QueueEmptyCommit();
   return true;
 }

@@ -72,6 +72,8 @@ struct Canaries {
   // Watches.
   bool lose_event_on_resume = false;     // the first commit after the version that a watch resumes from
   bool newest_before_on_resume = false;  // old values as they are now, of commits out of history
+  // Memory entries.
+  bool keep_lost_memory = false;  // nobody who saw them before a start is told that it took them
   // Those who wait, and time.
   bool keep_reservations = false;  // whoever stands in line behind one waits for ever
   bool lose_wakes = false;         // sleepers sleep on

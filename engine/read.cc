@@ -141,6 +141,18 @@ void Engine::State::ResolveSnapshot(const ReadPoint& at, const Seen& seen, absl:
   }
 }
 
+// A snapshot that another life of this daemon may have given can't be read on where it held memory entries: one run
+// would see them as they were and gone.
+absl::Status Engine::State::CheckMemory(const ReadPoint& at, const std::vector<std::string>& names) {
+  if (at.at != ReadPoint::At::kVersion) return absl::OkStatus();
+  for (const std::string& name : names) {
+    if (!MemoryLost(name, at.version)) continue;
+    CloseBatches();
+    return SnapshotTooOld(at.version, recovered_ + 1);
+  }
+  return absl::OkStatus();
+}
+
 EntryState Engine::State::StateAt(std::string_view name, Version snapshot) const {
   EntryState state;
   state.name = std::string(name);
@@ -182,6 +194,8 @@ void Engine::State::Get(GetRequest request, Done<GetResult> done) {
   absl::Duration deadline = request.deadline;
   ResolveSnapshot(at, seen, deadline,
                   [this, request = std::move(request), done = std::move(done)](absl::StatusOr<Version> snapshot) mutable {
+                    absl::Status lost = CheckMemory(request.at, request.names);
+                    if (snapshot.ok() && !lost.ok()) snapshot = std::move(lost);
                     if (!snapshot.ok()) return AnswerLater<GetResult>(executor_, std::move(done), snapshot.status());
                     GetResult result = ReadAt(request.names, *snapshot);
                     if (request.pending.empty()) {
@@ -215,6 +229,8 @@ void Engine::State::List(ListRequest request, Done<ListResult> done) {
   absl::Duration deadline = request.deadline;
   ResolveSnapshot(at, seen, deadline,
                   [this, request = std::move(request), done = std::move(done)](absl::StatusOr<Version> snapshot) mutable {
+                    absl::Status lost = CheckMemory(request.at, {request.prefix});
+                    if (snapshot.ok() && !lost.ok()) snapshot = std::move(lost);
                     if (!snapshot.ok()) return AnswerLater<ListResult>(executor_, std::move(done), snapshot.status());
                     AnswerLater<ListResult>(executor_, std::move(done), ListAt(request, *snapshot));
                   });

@@ -144,6 +144,7 @@ class Engine::State {
   void ToldInstalled();
   void ResolveSnapshot(const ReadPoint& at, const Seen& seen, absl::Duration deadline,
                        absl::AnyInvocable<void(absl::StatusOr<Version>)> done);
+  absl::Status CheckMemory(const ReadPoint& at, const std::vector<std::string>& names);
   EntryState StateAt(std::string_view name, Version snapshot) const;
   std::vector<EntryState> Fresh(const std::vector<std::string>& names) const;
   GetResult ReadAt(const std::vector<std::string>& names, Version snapshot) const;
@@ -155,6 +156,7 @@ class Engine::State {
 
   // watching.cc
   void Feed(uint64_t handle);
+  bool SelectsLostMemory(const WatchRequest& request);
   bool FeedInitial(Watcher& watcher);
   void FeedLater(uint64_t handle, bool has_room);
   void ProgressLater(uint64_t handle, absl::Duration every);

@@ -72,6 +72,9 @@ void Engine::State::Feed(uint64_t handle) {
     if (request.after > installed_) {
       return gap(absl::StrCat("version ", request.after, " is no more: the newest is ", installed_));
     }
+    if (SelectsLostMemory(request)) {
+      return gap("the daemon started anew: what was under \"/.memory/\" went with its last life");
+    }
     if (request.initial) {
       watcher->phase = Watcher::Phase::kInitial;
       watcher->synced = installed_;
@@ -109,6 +112,17 @@ void Engine::State::Feed(uint64_t handle) {
     }
   }
   watcher->phase = Watcher::Phase::kLive;
+}
+
+// Would a watch that resumes be told nothing of memory entries that a start took?
+bool Engine::State::SelectsLostMemory(const WatchRequest& request) {
+  if (request.after == 0 || request.initial) return false;
+  const auto lost = [&](const std::string& name) { return MemoryLost(name, request.after); };
+  const Selector& selector = request.selector;
+  const bool any = std::any_of(selector.names.begin(), selector.names.end(), lost) ||
+                   std::any_of(selector.prefixes.begin(), selector.prefixes.end(), lost);
+  if (any) CloseBatches();
+  return any;
 }
 
 // The entries as they were at `synced`, some at a time: names first, then prefix by prefix, each entry once. True: all

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <set>
+#include <tuple>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -31,112 +32,187 @@ std::string Show(const std::optional<Value>& value) {
   return text;
 }
 
-// What the log makes of one entry, version by version.
-struct Point {
+bool InMemory(std::string_view name) {
+  constexpr std::string_view kMemory = "/.memory/";
+  return name.substr(0, kMemory.size()) == kMemory;
+}
+
+// A place in the order of all states. A start of the daemon takes what is under "/.memory/" and gives no
+// version: of the version that it recovered, the life tells what was before it from what came after.
+struct Place {
   Version version = 0;
+  Life life = 0;
+  friend bool operator<(const Place& a, const Place& b) {
+    return std::tie(a.version, a.life) < std::tie(b.version, b.life);
+  }
+};
+
+// What the log, or a life's memory, makes of one entry, place by place.
+struct Point {
+  Place place;
   std::optional<Value> value;
   bool listing = false;  // it came or went: the listings above it changed
   bool define = false;   // the definition alone
   int64_t ttl_ms = 0;
-  const LogCommit* commit = nullptr;
+  const LogCommit* commit = nullptr;  // null: a start took it
 };
 
-// Every state that the log passed through.
+// Every state that the log and the lives' memories passed through.
 class States {
  public:
-  explicit States(const Log& log) : log_(log) {
-    for (const LogCommit& commit : log) {
-      by_version_[commit.version] = &commit;
-      for (const LogChange& change : commit.changes) {
-        std::vector<Point>& points = entries_[change.name];
-        const Point* last = points.empty() ? nullptr : &points.back();
-        const bool was = last != nullptr && last->value.has_value();
-        Point point;
-        point.version = commit.version;
-        point.commit = &commit;
-        point.ttl_ms = was ? last->ttl_ms : 0;
-        switch (change.kind) {
-          case LogChange::Kind::kCreate:
-            point.ttl_ms = 0;
-            [[fallthrough]];
-          case LogChange::Kind::kSet:
-            point.value = change.value;
-            break;
-          case LogChange::Kind::kDefine:
-            if (was) point.value = last->value;
-            point.define = true;
-            break;
-          case LogChange::Kind::kDelete:
-          case LogChange::Kind::kExpire:
-            break;
-        }
-        if (change.ttl_ms) point.ttl_ms = *change.ttl_ms;
-        point.listing = was != point.value.has_value();
-        points.push_back(std::move(point));
-      }
+  States(const Log& log, const History& history) : starts_(history.starts) {
+    std::map<Version, const MemoryCommit*> memory;
+    for (const MemoryCommit& commit : history.memory) {
+      if (commit.life == LifeOf(commit.version)) memory[commit.version] = &commit;
     }
+    log_.reserve(log.size());
+    size_t begun = 0;
+    for (const LogCommit& in_log : log) {
+      while (begun < starts_.size() && starts_[begun].life <= LifeOf(in_log.version)) Begin(starts_[begun++]);
+      log_.push_back(in_log);
+      LogCommit& commit = log_.back();
+      by_version_[commit.version] = &commit;
+      const auto noted = memory.find(commit.version);
+      if (noted != memory.end()) {
+        const std::vector<LogChange>& changes = noted->second->changes;
+        commit.changes.insert(commit.changes.end(), changes.begin(), changes.end());
+        noted_.insert(commit.version);
+      }
+      for (const LogChange& change : commit.changes) Add(commit, change);
+    }
+    while (begun < starts_.size()) Begin(starts_[begun++]);
   }
 
+  // The log, and in it what was noted of memory entries.
   const Log& log() const { return log_; }
   Version newest() const { return log_.empty() ? 0 : log_.back().version; }
+  // Is anything known of the entry, or the listing?
+  bool Judges(std::string_view name) const { return !InMemory(name) || !starts_.empty(); }
+
+  // The life that made the commit of this version: the last that had not recovered it.
+  Life LifeOf(Version version) const {
+    for (auto start = starts_.rbegin(); start != starts_.rend(); ++start) {
+      if (start->recovered < version) return start->life;
+    }
+    return 0;
+  }
+  // What the life began with; 0: the life was not noted.
+  Version RecoveredBy(Life life) const {
+    for (const Start& start : starts_) {
+      if (start.life == life) return start.recovered;
+    }
+    return 0;
+  }
+  // Just before the commit of this version, and just after it.
+  Place Before(Version version) const { return Place{version - 1, LifeOf(version)}; }
+  Place After(Version version) const { return Place{version, LifeOf(version)}; }
+  // Did it change a memory entry, as its life noted?
+  bool Noted(Version version) const { return noted_.count(version) > 0; }
 
   const LogCommit* At(Version version) const {
     auto found = by_version_.find(version);
     return found == by_version_.end() ? nullptr : found->second;
   }
-  // The newest point at or below `version`; null: never written by then.
-  const Point* StateAt(const std::string& name, Version version) const {
+  // The newest point at or before `place`; null: never written by then.
+  const Point* StateAt(const std::string& name, Place place) const {
     auto found = entries_.find(name);
     if (found == entries_.end()) return nullptr;
-    const std::vector<Point>& points = found->second;
-    auto next = std::upper_bound(points.begin(), points.end(), version,
-                                 [](Version v, const Point& point) { return v < point.version; });
-    return next == points.begin() ? nullptr : &*(next - 1);
+    const auto next = Behind(found->second, place);
+    return next == found->second.begin() ? nullptr : &*(next - 1);
   }
-  std::optional<Value> ValueAt(const std::string& name, Version version) const {
-    const Point* point = StateAt(name, version);
+  std::optional<Value> ValueAt(const std::string& name, Place place) const {
+    const Point* point = StateAt(name, place);
     return point == nullptr ? std::nullopt : point->value;
   }
   // The oldest change in (after, upto]; null: none.
-  const Point* ChangeIn(const std::string& name, Version after, Version upto) const {
+  const Point* ChangeIn(const std::string& name, Place after, Place upto) const {
     auto found = entries_.find(name);
     if (found == entries_.end()) return nullptr;
-    const std::vector<Point>& points = found->second;
-    auto next = std::upper_bound(points.begin(), points.end(), after,
-                                 [](Version v, const Point& point) { return v < point.version; });
-    return next == points.end() || next->version > upto ? nullptr : &*next;
+    const auto next = Behind(found->second, after);
+    return next == found->second.end() || upto < next->place ? nullptr : &*next;
   }
   // A name that came or went under `prefix` in (after, upto]; "": none.
-  std::string ListingChangeIn(const std::string& prefix, Version after, Version upto) const {
+  std::string ListingChangeIn(const std::string& prefix, Place after, Place upto) const {
     for (const auto& [name, points] : entries_) {
       if (!Under(name, prefix)) continue;
-      for (const Point& point : points) {
-        if (point.listing && point.version > after && point.version <= upto) return name;
+      for (auto point = Behind(points, after); point != points.end() && !(upto < point->place); ++point) {
+        if (point->listing) return name;
       }
     }
     return "";
   }
-  std::vector<std::string> ListAt(const std::string& prefix, Version version) const {
+  std::vector<std::string> ListAt(const std::string& prefix, Place place) const {
     std::vector<std::string> names;
     for (const auto& [name, points] : entries_) {
-      if (Under(name, prefix) && ValueAt(name, version)) names.push_back(name);
+      if (Under(name, prefix) && ValueAt(name, place)) names.push_back(name);
     }
     return names;
   }
   const std::map<std::string, std::vector<Point>>& entries() const { return entries_; }
 
  private:
-  const Log& log_;
+  static std::vector<Point>::const_iterator Behind(const std::vector<Point>& points, Place place) {
+    return std::upper_bound(points.begin(), points.end(), place,
+                            [](Place place, const Point& point) { return place < point.place; });
+  }
+
+  void Add(const LogCommit& commit, const LogChange& change) {
+    std::vector<Point>& points = entries_[change.name];
+    const Point* last = points.empty() ? nullptr : &points.back();
+    const bool was = last != nullptr && last->value.has_value();
+    Point point;
+    // What the log holds is the same in every life.
+    point.place = InMemory(change.name) ? After(commit.version) : Place{commit.version, 0};
+    point.commit = &commit;
+    point.ttl_ms = was ? last->ttl_ms : 0;
+    switch (change.kind) {
+      case LogChange::Kind::kCreate:
+        point.ttl_ms = 0;
+        [[fallthrough]];
+      case LogChange::Kind::kSet:
+        point.value = change.value;
+        break;
+      case LogChange::Kind::kDefine:
+        if (was) point.value = last->value;
+        point.define = true;
+        break;
+      case LogChange::Kind::kDelete:
+      case LogChange::Kind::kExpire:
+        break;
+    }
+    if (change.ttl_ms) point.ttl_ms = *change.ttl_ms;
+    point.listing = was != point.value.has_value();
+    points.push_back(std::move(point));
+  }
+
+  void Begin(const Start& start) {
+    for (auto& [name, points] : entries_) {
+      if (!InMemory(name) || !points.back().value) continue;
+      Point gone;
+      gone.place = Place{start.recovered, start.life};
+      gone.listing = true;
+      points.push_back(std::move(gone));
+    }
+  }
+
+  const std::vector<Start> starts_;
+  Log log_;
+  std::set<Version> noted_;
   std::map<Version, const LogCommit*> by_version_;
   std::map<std::string, std::vector<Point>> entries_;
 };
 
 class Checking {
  public:
-  Checking(const History& history, const Log& log) : history_(history), states_(log) {
+  Checking(const History& history, const Log& log) : history_(history), states_(log, history) {
     for (const Transaction& t : history.transactions) by_id_[t.id] = &t;
     for (const LogCommit& commit : log) {
       if (commit.id) in_log_[*commit.id].push_back(commit.version);
+      for (const LogChange& change : commit.changes) {
+        if (!InMemory(change.name)) continue;
+        Report(Rule::kLogOrder, "version ", commit.version, " holds ", change.name,
+               ", which is kept in memory");
+      }
     }
   }
 
@@ -165,11 +241,17 @@ class Checking {
     if (++counts_[rule] > kViolationsMax) return;
     violations_.push_back(Violation{rule, absl::StrCat(parts...)});
   }
+  static Place SnapshotOf(const Transaction& t) { return Place{t.snapshot, t.life}; }
   static std::string Name(const Transaction& t) {
     return absl::StrCat("transaction ", ToString(t.id), " of client ", t.client);
   }
 
   void LogOrder() {
+    for (const MemoryCommit& noted : history_.memory) {
+      if (states_.Noted(noted.version) && states_.LifeOf(noted.version) == noted.life) continue;
+      Report(Rule::kLostCommit, "life ", noted.life, " installed ", noted.version,
+             ", which it has not in the log");
+    }
     Version last = 0;
     for (const LogCommit& commit : states_.log()) {
       if (commit.version <= last) Report(Rule::kLogOrder, "version ", commit.version, " after ", last);
@@ -179,7 +261,7 @@ class Checking {
         if (!names.insert(change.name).second) {
           Report(Rule::kLogOrder, "version ", commit.version, " changes ", change.name, " twice");
         }
-        const std::optional<Value> before = states_.ValueAt(change.name, commit.version - 1);
+        const std::optional<Value> before = states_.ValueAt(change.name, states_.Before(commit.version));
         if (change.before_known && change.before != before) {
           Report(Rule::kLogOrder, "version ", commit.version, " says that ", change.name, " was ",
                  Show(change.before), "; it was ", Show(before));
@@ -266,11 +348,15 @@ class Checking {
         continue;
       }
       const LogCommit* commit = states_.At(cause.version);
+      const Place before = states_.Before(cause.version);
+      const Place after = states_.After(cause.version);
       bool real = cause.version > t.snapshot && commit != nullptr;
-      if (real && cause.name.back() == '/') {
-        real = !states_.ListingChangeIn(cause.name, cause.version - 1, cause.version).empty();
+      if (!states_.Judges(cause.name)) {
+        continue;
+      } else if (real && cause.name.back() == '/') {
+        real = !states_.ListingChangeIn(cause.name, before, after).empty();
       } else if (real) {
-        real = states_.ChangeIn(cause.name, cause.version - 1, cause.version) != nullptr;
+        real = states_.ChangeIn(cause.name, before, after) != nullptr;
       }
       if (!real) {
         Report(Rule::kFalseConflict, Name(t), " with snapshot ", t.snapshot, " was told of a conflict with ",
@@ -278,14 +364,16 @@ class Checking {
       }
     }
     if (answer.causes.empty()) Report(Rule::kFalseConflict, Name(t), " was told of a conflict with nothing");
-    for (const Entry& entry : answer.fresh) EntryState(entry, answer.snapshot, {}, Name(t) + ", fresh");
+    const Place snapshot{answer.snapshot, answer.life};
+    for (const Entry& entry : answer.fresh) EntryState(entry, snapshot, {}, Name(t) + ", fresh");
   }
 
   // A cause without a version: a listing of which no more is known than that, or an entry that was deleted
   // and its tombstone swept. One that is there tells its version.
   void MayHaveChanged(const Transaction& t, const Answer& answer, const std::string& name) {
-    if (name.back() == '/' || !states_.ValueAt(name, answer.snapshot)) return;
-    if (states_.ChangeIn(name, t.snapshot, answer.snapshot) != nullptr) return;
+    const Place snapshot{answer.snapshot, answer.life};
+    if (name.back() == '/' || !states_.ValueAt(name, snapshot)) return;
+    if (states_.ChangeIn(name, SnapshotOf(t), snapshot) != nullptr) return;
     Report(Rule::kFalseConflict, Name(t), " with snapshot ", t.snapshot, " was told at ", answer.snapshot,
            " of a conflict with ", name, ", which had not changed by then");
   }
@@ -295,14 +383,17 @@ class Checking {
       Report(Rule::kEffects, Name(t), " at ", commit.version, ": ", commit.records.size(), " records, sent ",
              t.records.size());
     }
+    const Place just_before = states_.Before(commit.version);
+    const Place just_after = states_.After(commit.version);
     std::map<std::string, Outcome> outcomes;
     for (const Write& write : t.writes) {
       if (outcomes.count(write.name) > 0) continue;
-      outcomes[write.name] = Carry(t.writes, write.name, states_.ValueAt(write.name, commit.version - 1));
+      outcomes[write.name] = Carry(t.writes, write.name, states_.ValueAt(write.name, just_before));
     }
     for (const auto& [name, outcome] : outcomes) {
-      const std::optional<Value> before = states_.ValueAt(name, commit.version - 1);
-      const std::optional<Value> after = states_.ValueAt(name, commit.version);
+      if (InMemory(name) && !WasInstalled(t, commit)) continue;
+      const std::optional<Value> before = states_.ValueAt(name, just_before);
+      const std::optional<Value> after = states_.ValueAt(name, just_after);
       if (!outcome.possible) {
         Report(Rule::kEffects, Name(t), " at ", commit.version, " can't write ", name, ", which was ",
                Show(before));
@@ -310,7 +401,7 @@ class Checking {
         Report(Rule::kEffects, Name(t), " at ", commit.version, ": ", name, " was ", Show(before),
                " and should be ", Show(outcome.after), ", is ", Show(after));
       }
-      const bool in_log = states_.ChangeIn(name, commit.version - 1, commit.version) != nullptr;
+      const bool in_log = states_.ChangeIn(name, just_before, just_after) != nullptr;
       if (outcome.possible && in_log && !outcome.changed) {
         Report(Rule::kEffects, Name(t), " at ", commit.version, " changes ", name,
                ", which it leaves as it is");
@@ -333,6 +424,15 @@ class Checking {
     }
   }
 
+  // Did the life that made the commit live to install it? Else its memory entries never changed.
+  bool WasInstalled(const Transaction& t, const LogCommit& commit) const {
+    const Life life = states_.LifeOf(commit.version);
+    return states_.Noted(commit.version) ||
+           std::any_of(t.answers.begin(), t.answers.end(), [life](const Answer& answer) {
+             return life != 0 && answer.verdict == Answer::Verdict::kCommitted && answer.life == life;
+           });
+  }
+
   void Results(const Transaction& t, const LogCommit& commit, const Answer& answer,
                const std::map<std::string, Outcome>& outcomes) {
     if (answer.results_dropped) return;
@@ -345,7 +445,7 @@ class Checking {
     for (size_t i = 0; i < t.writes.size(); ++i) {
       const Write& write = t.writes[i];
       const Outcome& outcome = outcomes.at(write.name);
-      if (!outcome.possible) continue;
+      if (!outcome.possible || !states_.Judges(write.name)) continue;
       const std::optional<Value> result = answer.results.empty() ? std::nullopt : answer.results[i];
       if (result == outcome.results[i]) continue;
       // What a set gives its sender knows.
@@ -356,14 +456,14 @@ class Checking {
   }
 
   void Isolation(const Transaction& t, const LogCommit& commit) {
-    const Version upto = commit.version - 1;
-    if (t.snapshot > upto) {
+    if (t.snapshot >= commit.version) {
       Report(Rule::kRealTime, Name(t), " committed at ", commit.version, ", below its snapshot ", t.snapshot);
     }
     if (t.serializable) {
       for (const std::string& name : t.reads) Unchanged(Rule::kStaleRead, t, commit, name);
       for (const std::string& prefix : t.lists) {
-        const std::string name = states_.ListingChangeIn(prefix, t.snapshot, upto);
+        const std::string name =
+            states_.ListingChangeIn(prefix, SnapshotOf(t), states_.Before(commit.version));
         if (name.empty()) continue;
         Report(Rule::kPhantom, Name(t), " listed ", prefix, " at ", t.snapshot, " and committed at ",
                commit.version, "; ", name, " came or went between");
@@ -380,27 +480,28 @@ class Checking {
   }
 
   void Unchanged(Rule rule, const Transaction& t, const LogCommit& commit, const std::string& name) {
-    const Point* change = states_.ChangeIn(name, t.snapshot, commit.version - 1);
+    const Point* change = states_.ChangeIn(name, SnapshotOf(t), states_.Before(commit.version));
     if (change == nullptr) return;
     Report(rule, Name(t), " with snapshot ", t.snapshot, " committed at ", commit.version, "; ", name,
-           " changed at ", change->version);
+           change->commit == nullptr ? " went with a start at " : " changed at ", change->place.version);
   }
 
-  void EntryState(const Entry& entry, Version snapshot, const std::vector<Write>& pending,
+  void EntryState(const Entry& entry, Place snapshot, const std::vector<Write>& pending,
                   const std::string& who) {
+    if (!states_.Judges(entry.name)) return;
     const Point* point = states_.StateAt(entry.name, snapshot);
     std::optional<Value> value = point == nullptr ? std::nullopt : point->value;
     // The tombstone of an absent entry may be swept.
     const bool swept = !value && entry.version == 0;
-    const Version version = point == nullptr ? 0 : point->version;
+    const Version version = point == nullptr ? 0 : point->place.version;
     const Outcome outcome = Carry(pending, entry.name, value);
     if (outcome.possible && outcome.after != entry.value) {
-      Report(Rule::kReadState, who, ": at ", snapshot, " ", entry.name, " is ", Show(outcome.after),
+      Report(Rule::kReadState, who, ": at ", snapshot.version, " ", entry.name, " is ", Show(outcome.after),
              ", read ", Show(entry.value));
     }
     if (!outcome.changed && version != entry.version && !swept) {
-      Report(Rule::kReadState, who, ": at ", snapshot, " ", entry.name, " has version ", version, ", read ",
-             entry.version);
+      Report(Rule::kReadState, who, ": at ", snapshot.version, " ", entry.name, " has version ", version,
+             ", read ", entry.version);
     }
   }
 
@@ -413,13 +514,15 @@ class Checking {
       Report(Rule::kReadState, who, " was answered at ", read.snapshot, ", which is not in the log");
     }
     if (read.instant) AtInstant(read, who);
-    for (const Entry& entry : read.entries) EntryState(entry, read.snapshot, read.pending, who);
-    if (read.prefix.empty()) return;
+    const Place snapshot{read.snapshot, read.life};
+    for (const Entry& entry : read.entries) EntryState(entry, snapshot, read.pending, who);
+    if (read.prefix.empty() || !states_.Judges(read.prefix)) return;
     std::vector<std::string> names;
     for (const Entry& entry : read.entries) names.push_back(entry.name);
-    if (names != states_.ListAt(read.prefix, read.snapshot)) {
+    const std::vector<std::string> expected = states_.ListAt(read.prefix, snapshot);
+    if (names != expected) {
       Report(Rule::kReadState, who, ": listing ", read.prefix, " at ", read.snapshot, " has ", names.size(),
-             " names, ", states_.ListAt(read.prefix, read.snapshot).size(), " expected, or others");
+             " names, ", expected.size(), " expected, or others");
     }
   }
 
@@ -491,94 +594,104 @@ class Checking {
   }
 
   // Watches.
-  static bool Selects(const Watch& watch, const std::string& name) {
+  bool Selects(const Watch& watch, const std::string& name) const {
+    if (!states_.Judges(name)) return false;
     if (watch.names.empty() && watch.prefixes.empty()) return Under(name, "/");
     if (std::find(watch.names.begin(), watch.names.end(), name) != watch.names.end()) return true;
     return std::any_of(watch.prefixes.begin(), watch.prefixes.end(),
                        [&name](const std::string& prefix) { return Under(name, prefix); });
   }
-  static std::vector<const LogChange*> Selected(const Watch& watch, const LogCommit& commit) {
+  std::vector<const LogChange*> Selected(const Watch& watch, const LogCommit& commit) const {
     std::vector<const LogChange*> changes;
     for (const LogChange& change : commit.changes) {
       if (Selects(watch, change.name)) changes.push_back(&change);
     }
     return changes;
   }
-  // The oldest commit in (after, upto] that the watch selects; null: none.
-  const LogCommit* SelectedIn(const Watch& watch, Version after, Version upto) const {
+  // A commit in (after, upto] that the watch selects, or a start that took what it selects; "": none.
+  std::string SelectedIn(const Watch& watch, Place after, Place upto) const {
     const Log& log = states_.log();
-    auto next = std::upper_bound(log.begin(), log.end(), after,
+    auto next = std::upper_bound(log.begin(), log.end(), after.version,
                                  [](Version v, const LogCommit& commit) { return v < commit.version; });
-    for (; next != log.end() && next->version <= upto; ++next) {
-      if (!Selected(watch, *next).empty()) return &*next;
+    for (; next != log.end() && next->version <= upto.version; ++next) {
+      if (!Selected(watch, *next).empty()) return absl::StrCat(next->version);
     }
-    return nullptr;
+    for (const Start& start : history_.starts) {
+      const Place place{start.recovered, start.life};
+      if (!(after < place) || upto < place) continue;
+      for (const auto& [name, points] : states_.entries()) {
+        const Point* point = InMemory(name) && Selects(watch, name) ? states_.StateAt(name, place) : nullptr;
+        if (point == nullptr || point->place < place || place < point->place) continue;
+        return absl::StrCat("that a start at ", place.version, " took ", name);
+      }
+    }
+    return "";
   }
 
   void WatchStream(const Watch& watch) {
     const std::string who = absl::StrCat("watch of client ", watch.client);
-    std::optional<Version> at;  // told of everything up to here; nullopt: nothing is promised
+    std::optional<Place> at;  // told of everything up to here; nullopt: nothing is promised
     std::vector<Entry> initial;
     bool wants_initial = false;
-    const auto complete = [&](Version upto, std::string_view by) {
-      const LogCommit* missed = at ? SelectedIn(watch, *at, upto) : nullptr;
-      if (missed == nullptr) return;
-      Report(Rule::kWatch, who, " missed ", missed->version, " between ", *at, " and ", std::string(by), " ",
-             upto);
+    const auto complete = [&](Place upto, std::string_view by) {
+      const std::string missed = at ? SelectedIn(watch, *at, upto) : "";
+      if (missed.empty()) return;
+      Report(Rule::kWatch, who, " missed ", missed, " between ", at->version, " and ", std::string(by), " ",
+             upto.version);
     };
     for (const WatchStep& step : watch.steps) {
+      const Place told{step.version, step.life};
       switch (step.kind) {
         case WatchStep::Kind::kOpened:
           wants_initial = step.initial;
           initial.clear();
-          if (step.version != 0) complete(step.version, "resuming after");
-          at = step.version == 0 ? std::nullopt : std::optional<Version>(step.version);
+          if (step.version != 0) complete(told, "resuming after");
+          at = step.version == 0 ? std::nullopt : std::optional<Place>(told);
           break;
         case WatchStep::Kind::kInitial:
           if (!wants_initial) Report(Rule::kWatch, who, " was given initial entries unasked");
           initial.insert(initial.end(), step.entries.begin(), step.entries.end());
           break;
         case WatchStep::Kind::kSynced:
-          complete(step.version, "synced");
-          at = std::max(at.value_or(0), step.version);
-          if (wants_initial) Initial(watch, initial, step.version, who);
+          complete(told, "synced");
+          at = std::max(at.value_or(Place()), told);
+          if (wants_initial) Initial(watch, initial, told, who);
           wants_initial = false;
           break;
         case WatchStep::Kind::kCommit:
-          if (at && step.version <= *at) {
-            Report(Rule::kWatch, who, " saw ", step.version, " after ", *at);
+          if (at && step.version <= at->version) {
+            Report(Rule::kWatch, who, " saw ", step.version, " after ", at->version);
           }
           if (!at) Report(Rule::kWatch, who, " saw ", step.version, " before it was synced");
-          complete(step.version - 1, "commit");
+          complete(Place{step.version - 1, step.life}, "commit");
           Event(watch, step, who);
-          at = step.version;
+          at = told;
           break;
         case WatchStep::Kind::kProgress:
-          complete(step.version, "progress");
-          if (at) at = std::max(*at, step.version);
+          complete(told, "progress");
+          if (at) at = std::max(*at, told);
           break;
         case WatchStep::Kind::kGap:
           at = std::nullopt;
           break;
       }
     }
-    if (watch.complete_to > 0) complete(watch.complete_to, "the end");
+    if (watch.complete_to > 0) complete(Place{watch.complete_to, watch.complete_life}, "the end");
   }
 
-  void Initial(const Watch& watch, const std::vector<Entry>& initial, Version version,
-               const std::string& who) {
+  void Initial(const Watch& watch, const std::vector<Entry>& initial, Place synced, const std::string& who) {
     std::vector<std::string> names, expected;
     for (const Entry& entry : initial) {
-      EntryState(entry, version, {}, who + ", initial");
-      if (entry.value) names.push_back(entry.name);
+      EntryState(entry, synced, {}, who + ", initial");
+      if (entry.value && states_.Judges(entry.name)) names.push_back(entry.name);
     }
     std::sort(names.begin(), names.end());
     for (const auto& [name, points] : states_.entries()) {
-      if (Selects(watch, name) && states_.ValueAt(name, version)) expected.push_back(name);
+      if (Selects(watch, name) && states_.ValueAt(name, synced)) expected.push_back(name);
     }
     if (names != expected) {
-      Report(Rule::kWatch, who, " began at ", version, " with ", names.size(), " entries, ", expected.size(),
-             " expected, or others");
+      Report(Rule::kWatch, who, " began at ", synced.version, " with ", names.size(), " entries, ",
+             expected.size(), " expected, or others");
     }
   }
 
@@ -592,19 +705,23 @@ class Checking {
     if (commit->records != step.records)
       Report(Rule::kWatch, who, " saw ", step.version, " with other records");
     const std::vector<const LogChange*> expected = Selected(watch, *commit);
-    if (expected.size() != step.changes.size()) {
-      Report(Rule::kWatch, who, " saw ", step.changes.size(), " changes at ", step.version, ", expected ",
+    std::vector<WatchStep::Change> changes = step.changes;
+    changes.erase(std::remove_if(changes.begin(), changes.end(),
+                                 [this](const auto& change) { return !states_.Judges(change.name); }),
+                  changes.end());
+    if (expected.size() != changes.size()) {
+      Report(Rule::kWatch, who, " saw ", changes.size(), " changes at ", step.version, ", expected ",
              expected.size());
     }
-    for (const WatchStep::Change& change : step.changes) {
+    for (const WatchStep::Change& change : changes) {
       const auto found = std::find_if(expected.begin(), expected.end(),
                                       [&change](const LogChange* c) { return c->name == change.name; });
       if (found == expected.end()) {
         Report(Rule::kWatch, who, " saw ", change.name, " change at ", step.version, ", which it did not");
         continue;
       }
-      const std::optional<Value> before = states_.ValueAt(change.name, step.version - 1);
-      const std::optional<Value> after = states_.ValueAt(change.name, step.version);
+      const std::optional<Value> before = states_.ValueAt(change.name, states_.Before(step.version));
+      const std::optional<Value> after = states_.ValueAt(change.name, states_.After(step.version));
       if (change.before_known && change.before != before) {
         Report(Rule::kWatch, who, " at ", step.version, ": ", change.name, " was ", Show(before), ", told ",
                Show(change.before));
@@ -624,21 +741,24 @@ class Checking {
 
   void Sleeping(const Sleep& sleep) {
     const std::string who = absl::StrCat("sleep of client ", sleep.client, " from ", sleep.snapshot);
-    const auto changed_by = [this, &sleep](Version upto) -> std::string {
+    const Place snapshot{sleep.snapshot, sleep.life};
+    const auto changed_by = [&](Version upto) -> std::string {
       for (const std::string& name : sleep.reads) {
-        if (states_.ChangeIn(name, sleep.snapshot, upto) != nullptr) return name;
+        if (states_.ChangeIn(name, snapshot, Place{upto, sleep.asleep_in}) != nullptr) return name;
       }
       for (const std::string& prefix : sleep.lists) {
-        if (!states_.ListingChangeIn(prefix, sleep.snapshot, upto).empty()) return prefix;
+        const Place place{upto, sleep.asleep_in};
+        if (!states_.ListingChangeIn(prefix, snapshot, place).empty()) return prefix;
       }
       return "";
     };
     if (sleep.answered != kNever) {
-      if (changed_by(sleep.woken_at).empty()) {
+      if (changed_by(sleep.woken_at).empty() && !StartMayHaveTaken(sleep)) {
         Report(Rule::kSleep, who, " was woken at ", sleep.woken_at,
                ", where nothing that it read had changed");
       }
-      for (const Entry& entry : sleep.fresh) EntryState(entry, sleep.woken_at, {}, who + ", fresh");
+      const Place woken{sleep.woken_at, sleep.asleep_in};
+      for (const Entry& entry : sleep.fresh) EntryState(entry, woken, {}, who + ", fresh");
     } else if (sleep.asleep_at > 0) {
       const std::string name = changed_by(sleep.asleep_at);
       if (!name.empty()) {
@@ -647,28 +767,37 @@ class Checking {
     }
   }
 
+  // Nothing but the version tells the daemon whether a memory entry was read in its own life: of one that was
+  // read at what its start recovered, or before, it says that it may have changed.
+  bool StartMayHaveTaken(const Sleep& sleep) const {
+    if (sleep.snapshot > states_.RecoveredBy(sleep.asleep_in)) return false;
+    return std::any_of(sleep.reads.begin(), sleep.reads.end(), InMemory) ||
+           std::any_of(sleep.lists.begin(), sleep.lists.end(), InMemory);
+  }
+
   void Expiries() {
     for (const auto& [name, points] : states_.entries()) {
       for (size_t i = 1; i < points.size(); ++i) {
         const Point& end = points[i];
         const Point& last = points[i - 1];
+        if (end.commit == nullptr || last.commit == nullptr) continue;
         const bool expired = std::any_of(
             end.commit->changes.begin(), end.commit->changes.end(), [&name = name](const LogChange& change) {
               return change.name == name && change.kind == LogChange::Kind::kExpire;
             });
         if (!expired) continue;
         if (last.ttl_ms == 0) {
-          Report(Rule::kExpiry, name, " expired at ", end.version, " without a TTL");
+          Report(Rule::kExpiry, name, " expired at ", end.place.version, " without a TTL");
           continue;
         }
         // Written no earlier than its transaction was sent; expired no later than that was installed.
-        const auto installed = history_.installed.find(end.version);
+        const auto installed = history_.installed.find(end.place.version);
         const auto writer = last.commit->id ? by_id_.find(*last.commit->id) : by_id_.end();
         if (installed == history_.installed.end() || writer == by_id_.end()) continue;
         const Time lived = installed->second - writer->second->invoked;
         if (lived < last.ttl_ms * 1000000) {
-          Report(Rule::kExpiry, name, " written at ", last.version, " expired at ", end.version, " after ",
-                 lived / 1000000, " ms of ", last.ttl_ms);
+          Report(Rule::kExpiry, name, " written at ", last.place.version, " expired at ", end.place.version,
+                 " after ", lived / 1000000, " ms of ", last.ttl_ms);
         }
       }
     }

@@ -493,6 +493,180 @@ TEST_CASE("checker: an expiry that comes early, or without a TTL, is seen") {
   RequireBroken(h, Rule::kExpiry);
 }
 
+// Sound, and then: life 1 writes a memory entry at 7 and 8, life 2 recovers 8 and lacks it, and writes it
+// anew at 9.
+struct Memory : Sound {
+  Memory() {
+    log.push_back(Commit(7, 8, {}));
+    log.push_back(Commit(8, 9, {Set("/b", 1)}));
+    log.push_back(Commit(9, 10, {}));
+    history.starts = {{1, 0}, {2, 8}};
+    history.memory = {
+        {1, 7, {Create("/.memory/m", 1)}}, {1, 8, {Set("/.memory/m", 2)}}, {2, 9, {Create("/.memory/m", 5)}}};
+    auto& t = history.transactions;
+    t.push_back(Sent(8, 200, 0, {}, {CreateAs("/.memory/m", 1)}, 210, 7));
+    t.back().answers[0].results = {Int(1)};
+    t.push_back(Sent(9, 220, 7, {"/.memory/m"}, {SetTo("/b", 1), SetTo("/.memory/m", 2)}, 230, 8));
+    t.back().life = 1;
+    t.push_back(Sent(10, 300, 8, {"/.memory/m"}, {SetTo("/.memory/m", 5)}, 310, 9));
+    t.back().life = 2;
+    for (size_t i = 7; i < t.size(); ++i) t[i].answers[0].life = i < 9 ? 1 : 2;
+
+    Read read;
+    read.invoked = 240;
+    read.answered = 245;
+    read.snapshot = 8;
+    read.life = 1;
+    read.entries = {Entry{"/.memory/m", Int(2), 8}};
+    history.reads.push_back(read);
+    read.invoked = 260;
+    read.answered = 265;
+    read.life = 2;
+    read.entries = {Entry{"/.memory/m", std::nullopt, 0}};
+    history.reads.push_back(read);
+    read.prefix = "/.memory/";
+    read.entries = {};
+    history.reads.push_back(read);
+
+    Watch watch;
+    watch.names = {"/.memory/m"};
+    watch.steps.resize(3);
+    watch.steps[0].kind = WatchStep::Kind::kOpened;
+    watch.steps[1].kind = WatchStep::Kind::kSynced;
+    watch.steps[1].version = 7;
+    watch.steps[2] = Event(8, 9, {"/.memory/m", Int(1), true, Int(2), false});
+    for (WatchStep& step : watch.steps) {
+      step.at = 1000;
+      step.life = 1;
+    }
+    watch.complete_to = 8;
+    watch.complete_life = 1;
+    history.watches.push_back(watch);
+
+    Sleep sleep;
+    sleep.invoked = 250;
+    sleep.answered = 270;
+    sleep.snapshot = 8;
+    sleep.life = 1;
+    sleep.asleep_in = 2;
+    sleep.reads = {"/.memory/m"};
+    sleep.woken_at = 8;
+    sleep.fresh = {Entry{"/.memory/m", std::nullopt, 0}};
+    history.sleeps.push_back(sleep);
+  }
+};
+
+TEST_CASE("checker: memory entries go with their daemon's life, and a sound history says so") {
+  Memory sound;
+  INFO(ToString(sound.Check()));
+  REQUIRE(sound.Check().empty());
+}
+
+TEST_CASE("checker: a memory entry read as it was before a start, or after it as it was before, is seen") {
+  Memory before;
+  before.history.reads[2].entries[0] = Entry{"/.memory/m", Int(1), 7};
+  RequireBroken(before, Rule::kReadState);
+  Memory after;
+  after.history.reads[3].entries[0] = Entry{"/.memory/m", Int(2), 8};
+  RequireBroken(after, Rule::kReadState);
+  Memory across;  // one snapshot, read on in the next life
+  across.history.reads[3].life = 1;
+  RequireBroken(across, Rule::kReadState);
+  Memory listed;
+  listed.history.reads[4].entries = {Entry{"/.memory/m", Int(2), 8}};
+  RequireBroken(listed, Rule::kReadState);
+}
+
+TEST_CASE("checker: what read a memory entry before a start and committed after it is seen") {
+  Memory read;
+  read.transaction(10).life = 1;
+  RequireBroken(read, Rule::kStaleRead);
+  Memory listed;
+  listed.transaction(10).life = 1;
+  listed.transaction(10).reads = {};
+  listed.transaction(10).lists = {"/.memory/"};
+  RequireBroken(listed, Rule::kPhantom);
+  Memory written;
+  written.transaction(10).life = 1;
+  written.transaction(10).serializable = false;
+  RequireBroken(written, Rule::kLostUpdate);
+}
+
+TEST_CASE("checker: a commit whose effect on memory entries is wrong, missing, or in the log is seen") {
+  Memory wrong;
+  wrong.history.memory[1].changes[0].value = Int(3);
+  wrong.history.reads.erase(wrong.history.reads.begin() + 2);
+  wrong.history.watches.pop_back();
+  RequireBroken(wrong, Rule::kEffects);
+  Memory missing;
+  missing.history.memory.pop_back();
+  RequireBroken(missing, Rule::kEffects);
+  missing.transaction(10).answers.clear();  // its life may not have lived to install it
+  REQUIRE(missing.Check().empty());
+  Memory unasked;
+  unasked.history.memory[2].changes.push_back(Create("/.memory/other", 1));
+  RequireBroken(unasked, Rule::kEffects);
+  Memory logged;
+  logged.log[6].changes = {Create("/.memory/m", 1)};
+  logged.history.memory.erase(logged.history.memory.begin());
+  RequireBroken(logged, Rule::kLogOrder);
+  Memory lost;  // an installed commit
+  lost.history.memory.push_back({2, 11, {Set("/.memory/m", 6)}});
+  RequireBroken(lost, Rule::kLostCommit);
+}
+
+TEST_CASE("checker: a watch that hears nothing of a start that took what it watches is seen") {
+  Memory h;
+  auto& steps = h.history.watches[1].steps;
+  WatchStep opened;
+  opened.at = 1000;
+  opened.version = 8;
+  opened.life = 1;
+  steps.push_back(opened);
+  WatchStep synced;
+  synced.kind = WatchStep::Kind::kSynced;
+  synced.at = 1000;
+  synced.version = 8;
+  synced.life = 2;
+  steps.push_back(synced);
+  h.history.watches[1].complete_to = 8;
+  h.history.watches[1].complete_life = 2;
+  RequireBroken(h, Rule::kWatch);
+  h.history.watches[1].names = {"/b"};
+  h.history.watches[1].steps.erase(steps.begin() + 2);
+  RequireBroken(h, Rule::kWatch);  // of /b it missed 8
+  h.history.watches[1].steps[1].version = 8;
+  REQUIRE(h.Check().empty());
+}
+
+TEST_CASE("checker: a sleeper that a start took something from sleeps on, or is woken for nothing, is seen") {
+  Memory on;
+  on.history.sleeps[2].answered = kNever;
+  on.history.sleeps[2].asleep_at = 8;
+  RequireBroken(on, Rule::kSleep);
+  // It may be woken by the start's version alone; by a later one only for a change.
+  Memory nothing;
+  nothing.history.sleeps[2].life = 2;
+  REQUIRE(nothing.Check().empty());
+  nothing.history.sleeps[2].snapshot = 9;
+  nothing.history.sleeps[2].woken_at = 9;
+  nothing.history.sleeps[2].answered = 400;
+  nothing.history.sleeps[2].fresh = {Entry{"/.memory/m", Int(5), 9}};
+  RequireBroken(nothing, Rule::kSleep);
+}
+
+TEST_CASE("checker: where no start is noted nothing in memory is judged") {
+  Memory h;
+  h.history.starts.clear();
+  h.history.memory.clear();
+  h.history.reads[3].entries[0].value = Int(77);
+  h.history.reads[4].entries = {Entry{"/.memory/x", Int(1), 1}};
+  h.history.watches[1].steps.pop_back();
+  INFO(ToString(h.Check()));
+  h.history.sleeps.pop_back();
+  REQUIRE(h.Check().empty());
+}
+
 TEST_CASE("checker: carrying writes out follows their order") {
   const std::vector<Write> writes = {CreateAs("/a", 1), Add("/a", 2), Add("/b", 1), SetTo("/a", 7),
                                      Add("/a", 1)};
@@ -510,7 +684,7 @@ TEST_CASE("checker: carrying writes out follows their order") {
 }
 
 TEST_CASE("history: lines read back give the same history") {
-  Sound sound;
+  Memory sound;
   sound.history.installed[3] = 5;
   sound.history.transactions[3].records = {*ReadEdn("#blog.CreateUser{:name \"Bob\"}")};
   sound.history.transactions[3].writes[0].ttl_ms = 5;

@@ -76,6 +76,7 @@ Value Print(const Answer& answer) {
   return Line()
       .Put("verdict", Value::Keyword(kVerdicts[static_cast<int>(answer.verdict)]))
       .Number("at", answer.at)
+      .Number("life", answer.life)
       .Number("version", answer.version)
       .Each("results", answer.results, PrintResult)
       .Flag("results-dropped", answer.results_dropped)
@@ -93,6 +94,7 @@ Value Print(const WatchStep& step) {
   line.Put("step", Value::Keyword(kSteps[static_cast<int>(step.kind)]))
       .Number("at", step.at)
       .Number("version", step.version)
+      .Number("life", step.life)
       .Flag("initial", step.initial)
       .Each("entries", step.entries, [](const Entry& entry) { return Print(entry); });
   if (step.id) line.Put("id", Value::OfUuid(*step.id));
@@ -109,6 +111,15 @@ Value Print(const WatchStep& step) {
             })
       .Each("records", step.records, Same)
       .Take();
+}
+
+Value Print(const LogChange& change) {
+  Line line;
+  line.Put("name", Text(change.name))
+      .Put("change", Value::Keyword(kLogChanges[static_cast<int>(change.kind)]))
+      .Optional("value", change.value);
+  if (change.ttl_ms) line.Put("ttl-ms", Value::Integer(*change.ttl_ms));
+  return line.Optional("before", change.before).Flag("before-known", change.before_known).Take();
 }
 
 // Reading. The first fault is kept, and named by its key; what follows reads as empty.
@@ -239,6 +250,7 @@ Answer ReadAnswer(const Value& value, std::string where, absl::Status* status) {
   Answer answer;
   answer.verdict = f.OneOf<Answer::Verdict>("verdict", kVerdicts);
   answer.at = f.Number("at");
+  answer.life = f.Number("life");
   answer.version = f.Number("version");
   answer.results = f.Each<std::optional<Value>>("results", [](const Value& value, std::string) {
     const bool some = value.is(Type::kVector) && !value.items().empty();
@@ -260,6 +272,7 @@ WatchStep ReadStep(const Value& value, std::string where, absl::Status* status) 
   step.kind = f.OneOf<WatchStep::Kind>("step", kSteps);
   step.at = f.Number("at");
   step.version = f.Number("version");
+  step.life = f.Number("life");
   step.initial = f.Flag("initial");
   step.entries = Entries(&f, "entries");
   step.id = f.Id("id");
@@ -289,6 +302,13 @@ LogChange ReadLogChange(const Value& value, std::string where, absl::Status* sta
   return change;
 }
 
+std::vector<LogChange> LogChanges(Fields* f, std::string_view key) {
+  absl::Status* status = f->status();
+  return f->Each<LogChange>(key, [status](const Value& value, std::string where) {
+    return ReadLogChange(value, std::move(where), status);
+  });
+}
+
 void ReadTransaction(Fields* f, History* history) {
   absl::Status* status = f->status();
   Transaction t;
@@ -296,6 +316,7 @@ void ReadTransaction(Fields* f, History* history) {
   t.id = f->Id("id").value_or(Uuid());
   t.invoked = f->Number("invoked");
   t.snapshot = f->Number("snapshot");
+  t.life = f->Number("life");
   t.serializable = !f->Flag("snapshot-isolation");
   t.reads = f->Texts("reads");
   t.lists = f->Texts("lists");
@@ -316,6 +337,7 @@ void ReadRead(Fields* f, History* history) {
   r.newest = f->Flag("newest");
   r.at_least = f->Number("at-least");
   r.snapshot = f->Number("snapshot");
+  r.life = f->Number("life");
   r.instant = f->Moment("instant");
   r.prefix = f->Text("prefix");
   r.pending = Writes(f, "pending");
@@ -330,6 +352,7 @@ void ReadWatch(Fields* f, History* history) {
   w.names = f->Texts("names");
   w.prefixes = f->Texts("prefixes");
   w.complete_to = f->Number("complete-to");
+  w.complete_life = f->Number("complete-life");
   w.steps = f->Each<WatchStep>("steps", [status](const Value& value, std::string where) {
     return ReadStep(value, std::move(where), status);
   });
@@ -342,6 +365,8 @@ void ReadSleep(Fields* f, History* history) {
   s.invoked = f->Number("invoked");
   s.answered = f->Number("answered", kNever);
   s.snapshot = f->Number("snapshot");
+  s.life = f->Number("life");
+  s.asleep_in = f->Number("asleep-in");
   s.reads = f->Texts("reads");
   s.lists = f->Texts("lists");
   s.woken_at = f->Number("woken-at");
@@ -351,20 +376,18 @@ void ReadSleep(Fields* f, History* history) {
 }
 
 void ReadLogCommit(Fields* f, Log* log) {
-  absl::Status* status = f->status();
   LogCommit c;
   c.version = f->Number("version");
   c.at = f->Moment("at");
   c.id = f->Id("id");
-  c.changes = f->Each<LogChange>("changes", [status](const Value& value, std::string where) {
-    return ReadLogChange(value, std::move(where), status);
-  });
+  c.changes = LogChanges(f, "changes");
   c.records = f->Values("records");
   log->push_back(std::move(c));
 }
 
-enum class Op : uint8_t { kCommit, kRead, kWatch, kSleep, kLog, kInstalled, kHistory };
-constexpr std::string_view kOps[] = {"commit", "read", "watch", "sleep", "log", "installed", "history"};
+enum class Op : uint8_t { kCommit, kRead, kWatch, kSleep, kLog, kStart, kMemory, kInstalled, kHistory };
+constexpr std::string_view kOps[] = {"commit", "read",   "watch",     "sleep",  "log",
+                                     "start",  "memory", "installed", "history"};
 
 }  // namespace
 
@@ -374,6 +397,7 @@ std::string ToEdnLine(const Transaction& t) {
                    .Put("id", Value::OfUuid(t.id))
                    .Number("invoked", t.invoked)
                    .Number("snapshot", t.snapshot)
+                   .Number("life", t.life)
                    .Flag("snapshot-isolation", !t.serializable)
                    .Each("reads", t.reads, Text)
                    .Each("lists", t.lists, Text)
@@ -391,7 +415,8 @@ std::string ToEdnLine(const Read& r) {
       .Number("answered", r.answered)
       .Flag("newest", r.newest)
       .Number("at-least", r.at_least)
-      .Number("snapshot", r.snapshot);
+      .Number("snapshot", r.snapshot)
+      .Number("life", r.life);
   if (r.instant) line.Put("instant", Value::OfInstant(*r.instant));
   if (!r.prefix.empty()) line.Put("prefix", Text(r.prefix));
   return ToEdn(line.Each("pending", r.pending, [](const Write& write) { return Print(write); })
@@ -405,6 +430,7 @@ std::string ToEdnLine(const Watch& w) {
                    .Each("names", w.names, Text)
                    .Each("prefixes", w.prefixes, Text)
                    .Number("complete-to", w.complete_to)
+                   .Number("complete-life", w.complete_life)
                    .Each("steps", w.steps, [](const WatchStep& step) { return Print(step); })
                    .Take());
 }
@@ -414,6 +440,8 @@ std::string ToEdnLine(const Sleep& s) {
   line.Number("client", s.client).Number("invoked", s.invoked);
   if (s.answered != kNever) line.Number("answered", s.answered);
   return ToEdn(line.Number("snapshot", s.snapshot)
+                   .Number("life", s.life)
+                   .Number("asleep-in", s.asleep_in)
                    .Each("reads", s.reads, Text)
                    .Each("lists", s.lists, Text)
                    .Number("woken-at", s.woken_at)
@@ -427,18 +455,20 @@ std::string ToEdnLine(const LogCommit& c) {
   line.Number("version", c.version);
   if (c.at) line.Put("at", Value::OfInstant(*c.at));
   if (c.id) line.Put("id", Value::OfUuid(*c.id));
-  return ToEdn(line.Each("changes", c.changes,
-                         [](const LogChange& change) {
-                           Line line;
-                           line.Put("name", Text(change.name))
-                               .Put("change", Value::Keyword(kLogChanges[static_cast<int>(change.kind)]))
-                               .Optional("value", change.value);
-                           if (change.ttl_ms) line.Put("ttl-ms", Value::Integer(*change.ttl_ms));
-                           return line.Optional("before", change.before)
-                               .Flag("before-known", change.before_known)
-                               .Take();
-                         })
+  return ToEdn(line.Each("changes", c.changes, [](const LogChange& change) { return Print(change); })
                    .Each("records", c.records, Same)
+                   .Take());
+}
+
+std::string ToEdnLine(const Start& s) {
+  return ToEdn(Line("start").Number("life", s.life).Number("version", s.recovered).Take());
+}
+
+std::string ToEdnLine(const MemoryCommit& c) {
+  return ToEdn(Line("memory")
+                   .Number("life", c.life)
+                   .Number("version", c.version)
+                   .Each("changes", c.changes, [](const LogChange& change) { return Print(change); })
                    .Take());
 }
 
@@ -451,6 +481,8 @@ std::string ToEdnText(const History& history, const Log& log) {
   for (const Read& read : history.reads) add(ToEdnLine(read));
   for (const Watch& watch : history.watches) add(ToEdnLine(watch));
   for (const Sleep& sleep : history.sleeps) add(ToEdnLine(sleep));
+  for (const Start& start : history.starts) add(ToEdnLine(start));
+  for (const MemoryCommit& commit : history.memory) add(ToEdnLine(commit));
   for (const auto& [version, at] : history.installed) {
     add(ToEdn(Line("installed").Number("version", version).Number("at", at).Take()));
   }
@@ -478,6 +510,13 @@ absl::Status AddEdnLine(std::string_view line, History* history, Log* log) {
         break;
       case Op::kLog:
         ReadLogCommit(&f, log);
+        break;
+      case Op::kStart:
+        history->starts.push_back(Start{f.Number("life"), f.Number("version")});
+        break;
+      case Op::kMemory:
+        history->memory.push_back(
+            MemoryCommit{f.Number("life"), f.Number("version"), LogChanges(&f, "changes")});
         break;
       case Op::kInstalled: {
         const Version version = f.Number("version");

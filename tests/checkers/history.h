@@ -1,6 +1,10 @@
 // A history is what clients saw of one store: every transaction with every answer it got, every read, watch
 // and sleep, with times of one clock. Each is one line of EDN, so that processes in any language can write
 // one. Plain data.
+//
+// Entries under "/.memory/" are in no log and go with the daemon's life. An observer inside the daemon notes
+// its starts and what commits did to them; then clients say of each version which life told it. Where no
+// start is noted, nothing under "/.memory/" is judged.
 #ifndef STM_TESTS_CHECKERS_HISTORY_H_
 #define STM_TESTS_CHECKERS_HISTORY_H_
 
@@ -21,6 +25,8 @@ using Version = int64_t;
 // Nanoseconds on the one clock of everybody who wrote the history.
 using Time = int64_t;
 inline constexpr Time kNever = std::numeric_limits<Time>::max();
+// Numbers a daemon's starts, from 1; 0: not told.
+using Life = int64_t;
 
 struct Entry {
   std::string name;
@@ -45,6 +51,7 @@ struct Read {
   bool newest = false;   // asked for the newest, so linearizable; else at a snapshot, or stale
   Version at_least = 0;  // what the client said it had seen
   Version snapshot = 0;  // what the answer says
+  Life life = 0;         // that told the snapshot: of a later read at it not the life that answered
   // Asked for the store as it was at this moment of the calendar.
   std::optional<Instant> instant;
   std::string prefix;          // "": by name
@@ -68,6 +75,7 @@ struct Answer {
   };
   Verdict verdict = Verdict::kUnknown;
   Time at = 0;
+  Life life = 0;
   Version version = 0;  // of kCommitted
   std::vector<std::optional<Value>> results;
   bool results_dropped = false;
@@ -81,6 +89,7 @@ struct Transaction {
   Uuid id;
   Time invoked = 0;  // first sent
   Version snapshot = 0;
+  Life life = 0;  // that told the snapshot
   bool serializable = true;
   std::vector<std::string> reads;
   std::vector<std::string> lists;
@@ -102,7 +111,8 @@ struct WatchStep {
   Kind kind = Kind::kOpened;
   Time at = 0;
   Version version =
-      0;  // kOpened: after this, 0 from now. kSynced, kCommit, kProgress. kGap: where to begin again
+      0;          // kOpened: after this, 0 from now. kSynced, kCommit, kProgress. kGap: where to begin again
+  Life life = 0;  // that told the version
   bool initial = false;         // of kOpened
   std::vector<Entry> entries;   // of kInitial
   std::optional<Uuid> id;       // of kCommit
@@ -118,6 +128,7 @@ struct Watch {
   std::vector<WatchStep> steps;
   // Every selected commit up to here must have come; 0: the watcher was cut off, nothing is claimed.
   Version complete_to = 0;
+  Life complete_life = 0;
 };
 
 // One AwaitChange.
@@ -126,23 +137,14 @@ struct Sleep {
   Time invoked = 0;
   Time answered = kNever;
   Version snapshot = 0;
+  Life life = 0;       // that told the snapshot
+  Life asleep_in = 0;  // the life that was asked to wake it
   std::vector<std::string> reads;
   std::vector<std::string> lists;
   Version woken_at = 0;  // the answer's snapshot
   std::vector<Entry> fresh;
   // Not answered although the daemon that held it had installed this version; 0: nothing is claimed.
   Version asleep_at = 0;
-};
-
-struct History {
-  std::vector<Transaction> transactions;
-  std::vector<Read> reads;
-  std::vector<Watch> watches;
-  std::vector<Sleep> sleeps;
-  // When a version was installed, by an observer inside the daemon; may be empty.
-  std::map<Version, Time> installed;
-  // Nobody else wrote to the store: every commit of the log is one of these transactions or an expiry.
-  bool whole = true;
 };
 
 // The log as its reader serves it: the version order, known exactly.
@@ -167,12 +169,40 @@ struct LogCommit {
 
 using Log = std::vector<LogCommit>;
 
+// A start of the daemon, noted by an observer inside it.
+struct Start {
+  Life life = 0;
+  Version recovered = 0;  // installed when it was ready: what was under "/.memory/" is gone from here on
+};
+
+// What an installed commit did to entries under "/.memory/", noted by the same.
+struct MemoryCommit {
+  Life life = 0;
+  Version version = 0;
+  std::vector<LogChange> changes;
+};
+
+struct History {
+  std::vector<Transaction> transactions;
+  std::vector<Read> reads;
+  std::vector<Watch> watches;
+  std::vector<Sleep> sleeps;
+  // By an observer inside the daemon; may be empty. When a version was installed.
+  std::map<Version, Time> installed;
+  std::vector<Start> starts;  // in order
+  std::vector<MemoryCommit> memory;
+  // Nobody else wrote to the store: every commit of the log is one of these transactions or an expiry.
+  bool whole = true;
+};
+
 // One line each, without the newline.
 std::string ToEdnLine(const Transaction& transaction);
 std::string ToEdnLine(const Read& read);
 std::string ToEdnLine(const Watch& watch);
 std::string ToEdnLine(const Sleep& sleep);
 std::string ToEdnLine(const LogCommit& commit);
+std::string ToEdnLine(const Start& start);
+std::string ToEdnLine(const MemoryCommit& commit);
 std::string ToEdnText(const History& history, const Log& log);
 
 // Adds a line to `history` or `log`. INVALID_ARGUMENT names the key that is wrong.

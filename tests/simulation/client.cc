@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "engine/name.h"
 #include "engine/values/vector.h"
 
 namespace stm::sim {
@@ -13,6 +14,7 @@ using check::Write;
 
 constexpr int kSetSize = 5;
 constexpr int kReadTimeoutMs = 12;
+constexpr std::string_view kMemory = "/.memory";
 
 Value Int(int64_t i) { return Value::Integer(i); }
 Write CreateAs(std::string name, Value value, int64_t ttl_ms = 0) {
@@ -28,8 +30,16 @@ int64_t Number(const std::optional<Value>& value) {
   return value && value->is(Type::kInteger) ? value->integer() : 0;
 }
 
-bool IsAtom(std::string_view name) { return name.substr(0, 6) == "/atom/"; }
-bool IsChecked(std::string_view name) { return name.substr(0, 3) == "/v/"; }
+bool IsUnder(std::string_view name, std::string_view directory) {
+  if (engine::IsMemory(name)) name.remove_prefix(kMemory.size());
+  return name.substr(0, directory.size()) == directory;
+}
+bool IsAtom(std::string_view name) { return IsUnder(name, "/atom/"); }
+bool IsChecked(std::string_view name) { return IsUnder(name, "/v/"); }
+
+bool AnyInMemory(const std::vector<std::string>& names) {
+  return std::any_of(names.begin(), names.end(), engine::IsMemory);
+}
 
 // Entries under "/v/" hold integers of at least 0.
 std::shared_ptr<const engine::Definition> DefinitionOf(const Write& write) {
@@ -98,9 +108,10 @@ std::vector<check::Entry> ToEntries(const std::vector<engine::EntryState>& from)
   return entries;
 }
 
-check::Answer ToAnswer(const engine::Verdict& verdict, check::Time at) {
+check::Answer ToAnswer(const engine::Verdict& verdict, check::Time at, check::Life life) {
   check::Answer answer;
   answer.at = at;
+  answer.life = life;
   using Verdict = check::Answer::Verdict;
   if (const auto* committed = std::get_if<engine::Committed>(&verdict.outcome)) {
     answer.verdict = Verdict::kCommitted;
@@ -149,8 +160,11 @@ std::string Client::Describe() const {
                       " left, knows ", known_.version, ", snapshot ", snapshot_, ")");
 }
 
+// "": among the shared entries; or among those that the daemon holds in memory.
+std::string Client::Root() { return chance_.In1000(scene_.in_memory) ? std::string(kMemory) : std::string(); }
+
 std::string Client::Name(std::string_view directory) {
-  return absl::StrCat(std::string(directory), chance_.Below(static_cast<uint64_t>(scene_.names)));
+  return absl::StrCat(Root(), std::string(directory), chance_.Below(static_cast<uint64_t>(scene_.names)));
 }
 
 std::vector<std::string> Client::Names(std::string_view directory, int64_t count) {
@@ -206,7 +220,7 @@ Client::Plan Client::Draw() {
     case 3: {
       // Reads two, writes one: write skew, were reads not checked.
       plan.label = "skew";
-      plan.names = {"/skew/a", "/skew/b"};
+      plan.names = {Root() + "/skew/a", Root() + "/skew/b"};
       const std::string target = plan.names[chance_.Below(2)];
       plan.body = [target](const Seen& seen) {
         int64_t sum = 1;
@@ -229,11 +243,12 @@ Client::Plan Client::Draw() {
     case 6: {
       plan.label = "blind set";
       const std::string name = Name("/n/");
+      const std::string wide = Name("/wide/");
       const int64_t value = static_cast<int64_t>(chance_.Below(1000000));
       const std::string padding(static_cast<size_t>(scene_.value_bytes), 'x');
-      plan.body = [name, value, padding](const Seen&) {
+      plan.body = [name, wide, value, padding](const Seen&) {
         std::vector<Write> writes = {SetTo(name, Int(value))};
-        if (!padding.empty()) writes.push_back(SetTo("/wide" + name, Value::String(padding)));
+        if (!padding.empty()) writes.push_back(SetTo(wide, Value::String(padding)));
         return writes;
       };
       break;
@@ -241,8 +256,8 @@ Client::Plan Client::Draw() {
     case 7: {
       // As many as kSetSize, or one fewer: a phantom would make more.
       plan.label = "listing";
-      plan.prefix = "/set/";
-      const std::string fresh = absl::StrCat("/set/", chance_.Below(20));
+      plan.prefix = Root() + "/set/";
+      const std::string fresh = absl::StrCat(plan.prefix, chance_.Below(20));
       const int64_t ttl_ms = chance_.In1000(400) ? chance_.Between(5, scene_.ttl_ms_max) : 0;
       plan.body = [fresh, ttl_ms](const Seen& seen) {
         std::vector<std::string> there;
@@ -256,7 +271,7 @@ Client::Plan Client::Draw() {
     }
     case 8: {
       plan.label = "come and go";
-      const std::string name = absl::StrCat("/set/", chance_.Below(20));
+      const std::string name = absl::StrCat(Root(), "/set/", chance_.Below(20));
       const int64_t ttl_ms = chance_.In1000(600) ? chance_.Between(5, scene_.ttl_ms_max) : 0;
       std::vector<Write> writes;
       switch (chance_.Below(5)) {
@@ -281,12 +296,12 @@ Client::Plan Client::Draw() {
     }
     case 9: {
       plan.label = "queue";
-      const Write conj{"/queue", Write::Change::kConj, Int(number_ * 100000 + left_)};
+      const Write conj{Root() + "/queue", Write::Change::kConj, Int(number_ * 100000 + left_)};
       const bool start_over = chance_.In1000(60);
       plan.body = [conj, start_over](const Seen&) {
         std::vector<Write> writes;
-        if (start_over) writes.push_back(DeleteOf("/queue"));
-        writes.push_back(CreateAs("/queue", Value::OfVector(std::vector<Value>{})));
+        if (start_over) writes.push_back(DeleteOf(conj.name));
+        writes.push_back(CreateAs(conj.name, Value::OfVector(std::vector<Value>{})));
         writes.push_back(conj);
         return writes;
       };
@@ -308,7 +323,7 @@ Client::Plan Client::Draw() {
       plan.commits = false;
       plan.names = Names(chance_.In1000(500) ? "/n/" : "/account/", 3);
       plan.later = Names("/counter/", 2);
-      if (chance_.In1000(300)) plan.prefix = chance_.In1000(500) ? "/" : "/set/";
+      if (chance_.In1000(300)) plan.prefix = Root() + (chance_.In1000(500) ? "/" : "/set/");
       if (chance_.In1000(300)) plan.ago = absl::Microseconds(chance_.Between(-100, 60000));
       break;
     case 12: {
@@ -317,7 +332,7 @@ Client::Plan Client::Draw() {
       plan.sleeps = true;
       plan.stale = false;
       if (chance_.In1000(700)) plan.names = Names("/n/", 2);
-      if (plan.names.empty() || chance_.In1000(300)) plan.prefix = "/set/";
+      if (plan.names.empty() || chance_.In1000(300)) plan.prefix = Root() + "/set/";
       break;
     }
     case 13: {
@@ -340,11 +355,12 @@ Client::Plan Client::Draw() {
     default: {
       plan.label = "ensure";
       plan.serializable = false;
-      plan.names = {"/n/0", "/account/0"};
-      plan.ensures = {"/account/0"};
+      const std::string ensured = Root() + "/account/0";
+      plan.names = {"/n/0", ensured};
+      plan.ensures = {ensured};
       const std::string name = Name("/n/");
-      plan.body = [name](const Seen& seen) {
-        return std::vector<Write>{SetTo(name, Int(Number(seen.at("/account/0")) + 7)), AddTo(name, 1)};
+      plan.body = [name, ensured](const Seen& seen) {
+        return std::vector<Write>{SetTo(name, Int(Number(seen.at(ensured)) + 7)), AddTo(name, 1)};
       };
       break;
     }
@@ -378,6 +394,7 @@ void Client::StartRun() {
   seen_.clear();
   has_snapshot_ = listed_ = false;
   snapshot_ = 0;
+  snapshot_life_ = 0;
   if (known_.writer == 0) {
     // Connecting: whose versions, which writer.
     doing_ = "connecting";
@@ -437,6 +454,7 @@ void Client::Get(std::vector<std::string> names, std::function<void()> then) {
   if (has_snapshot_) {
     request.at.at = engine::ReadPoint::At::kVersion;
     request.at.version = snapshot_;
+    read.life = snapshot_life_;
     // A look at the second names as they would be after a commute.
     if (!plan_.commits && names == plan_.later && chance_.In1000(500)) {
       for (const std::string& name : names) {
@@ -464,22 +482,25 @@ void Client::Get(std::vector<std::string> names, std::function<void()> then) {
     engine::GetRequest copy = request;
     copy.deadline = world_.Now() + absl::Milliseconds(10);
     scene_.daemon->engine().Get(
-        std::move(copy), [this, wait, read, then, again](absl::StatusOr<engine::GetResult> result) {
+        std::move(copy), [this, wait, read, names, then, again](absl::StatusOr<engine::GetResult> result) {
           const Header header = MakeHeader();
-          scene_.network->Answer([this, wait, read, then, again, header, result = std::move(result)] {
+          scene_.network->Answer([this, wait, read, names, then, again, header, result = std::move(result)] {
             Learn(header);
             if (result.ok()) {
               check::Read answered = read;
               answered.answered = world_.nanos();
               answered.snapshot = result->snapshot;
+              if (answered.life == 0) answered.life = header.life;
               answered.entries = ToEntries(result->entries);
               if (answered.instant) ++totals_->instants;
+              if (AnyInMemory(names)) ++totals_->memory_reads;
               scene_.history->reads.push_back(answered);
             }
             if (wait != wait_) return;
             if (!result.ok()) return ReadFailed(result.status(), again);
             world_.Trace(static_cast<uint64_t>(result->snapshot));
             snapshot_ = result->snapshot;
+            snapshot_life_ = read.life != 0 ? read.life : header.life;
             has_snapshot_ = true;
             for (const engine::EntryState& entry : result->entries) seen_[entry.name] = entry.value;
             then();
@@ -506,6 +527,7 @@ void Client::ListPage(std::shared_ptr<check::Read> read, std::string after, std:
   if (has_snapshot_) {
     request.at.at = engine::ReadPoint::At::kVersion;
     request.at.version = snapshot_;
+    read->life = snapshot_life_;
   } else {
     read->newest = true;
     read->invoked = world_.nanos();
@@ -524,6 +546,8 @@ void Client::ListPage(std::shared_ptr<check::Read> read, std::string after, std:
             if (wait != wait_) return;
             if (!result.ok()) return ReadFailed(result.status(), again);
             snapshot_ = read->snapshot = result->snapshot;
+            if (read->life == 0) read->life = header.life;
+            snapshot_life_ = read->life;
             has_snapshot_ = true;
             for (check::Entry& entry : ToEntries(result->entries)) {
               seen_[entry.name] = entry.value;
@@ -532,6 +556,7 @@ void Client::ListPage(std::shared_ptr<check::Read> read, std::string after, std:
             if (result->more) return ListPage(read, result->entries.back().name, then);
             read->answered = world_.nanos();
             scene_.history->reads.push_back(*read);
+            if (engine::IsMemory(read->prefix)) ++totals_->memory_reads;
             listed_ = true;
             then();
           });
@@ -556,6 +581,7 @@ void Client::CommitRun() {
   t.id = Uuid{chance_.Bits(), chance_.Bits()};
   t.invoked = world_.nanos();
   t.snapshot = snapshot_;
+  t.life = snapshot_life_;
   t.serializable = plan_.serializable;
   for (const auto& [name, value] : seen_) t.reads.push_back(name);
   if (!plan_.prefix.empty()) t.lists = {plan_.prefix};
@@ -685,7 +711,7 @@ void Client::AskOutcome() {
 void Client::OnVerdict(size_t transaction, bool resend, uint64_t wait, const engine::Verdict& verdict,
                        Header header) {
   Learn(header);
-  const check::Answer answer = ToAnswer(verdict, world_.nanos());
+  const check::Answer answer = ToAnswer(verdict, world_.nanos(), header.life);
   world_.Trace(static_cast<uint64_t>(answer.verdict) * 1000003 + static_cast<uint64_t>(answer.version));
   scene_.history->transactions[transaction].answers.push_back(answer);
   known_.version = std::max({known_.version, answer.version, answer.snapshot});
@@ -695,24 +721,26 @@ void Client::OnVerdict(size_t transaction, bool resend, uint64_t wait, const eng
   switch (answer.verdict) {
     case Verdict::kCommitted:
       ++totals_->committed;
+      CountMemory(scene_.history->transactions[transaction]);
       if (resend) ++totals_->resends_committed;
       if (chance_.In1000(50)) {
         // An outcome known long ago must be the same when asked for again.
         auto [old, id] = mine_[chance_.Below(mine_.size())];
         id.resend = true;
         scene_.network->Request([this, id = id, old = old] {
-          scene_.daemon->engine().GetOutcome(
-              id, [this, old](std::shared_ptr<const engine::Verdict> verdict, engine::Version installed) {
-                scene_.network->Answer([this, old, verdict] {
-                  scene_.history->transactions[old].answers.push_back(ToAnswer(*verdict, world_.nanos()));
-                });
-              });
+          scene_.daemon->engine().GetOutcome(id, [this, old](std::shared_ptr<const engine::Verdict> verdict,
+                                                             engine::Version installed) {
+            scene_.network->Answer([this, old, verdict, life = MakeHeader().life] {
+              scene_.history->transactions[old].answers.push_back(ToAnswer(*verdict, world_.nanos(), life));
+            });
+          });
         });
       }
       return NextOperation();
     case Verdict::kConflict: {
       ++totals_->conflicts;
       if (resend) ++totals_->resends_conflict;
+      CountMemory(scene_.history->transactions[transaction], answer);
       if (late_) return NextOperation();
       const auto& conflict = std::get<engine::Conflict>(verdict.outcome);
       reservation_ = conflict.reservation;
@@ -734,11 +762,12 @@ void Client::OnVerdict(size_t transaction, bool resend, uint64_t wait, const eng
       const absl::Duration pause = conflict.reservation != 0 || runs_ < 3
                                        ? absl::ZeroDuration()
                                        : absl::Microseconds(chance_.Between(100, 1000));
-      return Retry(pause, [this, all, fresh = std::move(fresh), snapshot = answer.snapshot] {
+      return Retry(pause, [this, all, fresh = std::move(fresh), answer] {
         if (!all) return StartRun();
         ++runs_;
         seen_ = fresh;
-        snapshot_ = snapshot;
+        snapshot_ = answer.snapshot;
+        snapshot_life_ = answer.life;
         has_snapshot_ = true;
         ReadOn();
       });
@@ -773,6 +802,23 @@ void Client::OnVerdict(size_t transaction, bool resend, uint64_t wait, const eng
   }
 }
 
+void Client::CountMemory(const check::Transaction& t) {
+  const auto in_memory = [](const Write& write) { return engine::IsMemory(write.name); };
+  const int64_t writes = std::count_if(t.writes.begin(), t.writes.end(), in_memory);
+  if (writes == 0 && !AnyInMemory(t.reads) && !AnyInMemory(t.lists)) return;
+  ++totals_->memory_committed;
+  if (writes < static_cast<int64_t>(t.writes.size())) ++totals_->memory_mixed;
+}
+
+void Client::CountMemory(const check::Transaction& t, const check::Answer& conflict) {
+  for (const check::Answer::Cause& cause : conflict.causes) {
+    if (!engine::IsMemory(cause.name)) continue;
+    ++totals_->memory_conflicts;
+    if (t.life != conflict.life) ++totals_->memory_outlived;
+    return;
+  }
+}
+
 void Client::SleepOn() {
   doing_ = "sleeping";
   ++totals_->slept;
@@ -783,6 +829,7 @@ void Client::SleepOn() {
   sleep.client = number_;
   sleep.invoked = world_.nanos();
   sleep.snapshot = snapshot_;
+  sleep.life = snapshot_life_;
   for (const auto& [name, value] : seen_) sleep.reads.push_back(name);
   if (!plan_.prefix.empty()) sleep.lists = {plan_.prefix};
   scene_.history->sleeps.push_back(sleep);
@@ -808,6 +855,7 @@ void Client::SleepOn() {
         engine::AwaitRequest copy = request;
         if (!patient) copy.deadline = world_.Now() + absl::Milliseconds(20);
         asleep->life = scene_.daemon->life();
+        scene_.history->sleeps[asleep->sleep].asleep_in = static_cast<check::Life>(asleep->life);
         *handle = scene_.daemon->engine().AwaitChange(
             std::move(copy), [this, asleep, wait](absl::StatusOr<engine::AwaitResult> result) {
               asleep->answered = true;
@@ -820,6 +868,7 @@ void Client::SleepOn() {
                   sleep.answered = world_.nanos();
                   sleep.woken_at = result->snapshot;
                   sleep.fresh = ToEntries(result->fresh);
+                  if (AnyInMemory(sleep.reads) || AnyInMemory(sleep.lists)) ++totals_->memory_woken;
                 }
                 if (wait == wait_) NextOperation();
               });
@@ -853,7 +902,8 @@ void Client::Learn(const Header& header) {
 }
 
 Client::Header Client::MakeHeader() const {
-  return Header{scene_.daemon->store(), scene_.daemon->writer(), scene_.daemon->installed()};
+  return Header{scene_.daemon->store(), scene_.daemon->writer(),
+                static_cast<check::Life>(scene_.daemon->life()), scene_.daemon->installed()};
 }
 
 }  // namespace stm::sim

@@ -30,6 +30,7 @@ struct Scene {
   int64_t names = 3;  // of each sort
   int64_t ttl_ms_max = 100;
   int64_t value_bytes = 0;  // of padding in blind sets
+  uint64_t in_memory = 0;   // in 1000 names
 };
 
 // Sums over all clients.
@@ -52,6 +53,13 @@ struct ClientTotals {
   int64_t came_back_later = 0;  // of those: to another life of the daemon
   int64_t snapshots_too_old = 0;
   int64_t instants = 0;  // reads at a moment that were answered
+  // Of memory entries, or of them and others.
+  int64_t memory_reads = 0;
+  int64_t memory_committed = 0;
+  int64_t memory_mixed = 0;      // of those: shared refs took part
+  int64_t memory_conflicts = 0;  // with one or a listing of them
+  int64_t memory_outlived = 0;   // of those: it was read in another life
+  int64_t memory_woken = 0;
   int64_t slept = 0;
   int64_t woken = 0;
 };
@@ -92,6 +100,7 @@ class Client {
   struct Header {
     uint64_t store = 0;
     uint64_t writer = 0;
+    check::Life life = 0;
     check::Version installed = 0;
   };
   struct Asleep {
@@ -101,6 +110,7 @@ class Client {
   };
 
   Plan Draw();
+  std::string Root();
   std::string Name(std::string_view directory);
   std::vector<std::string> Names(std::string_view directory, int64_t count);
 
@@ -117,6 +127,8 @@ class Client {
   void GiveUp();
   // Asks after one that was given up, under its old id. False: there is none.
   bool ComeBack();
+  void CountMemory(const check::Transaction& committed);
+  void CountMemory(const check::Transaction& t, const check::Answer& conflict);
   void SleepOn();
   // The connection is gone or the answer late: `again` after a while, unless something else came.
   void Timeout(absl::Duration after, std::function<void()> again);
@@ -148,6 +160,7 @@ class Client {
   uint64_t reservation_ = 0;
   // Of this run.
   check::Version snapshot_ = 0;
+  check::Life snapshot_life_ = 0;  // that told it
   bool has_snapshot_ = false;
   std::map<std::string, std::optional<Value>> seen_;
   bool listed_ = false;

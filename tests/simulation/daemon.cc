@@ -2,10 +2,37 @@
 
 #include <utility>
 
+#include "engine/name.h"
+
 namespace stm::sim {
 namespace {
 
 constexpr size_t kLogBytesAtOnce = 1 << 20;
+
+check::LogChange ToLogChange(const engine::EntryChange& from) {
+  check::LogChange change;
+  change.name = from.name;
+  switch (from.kind) {
+    case engine::EntryChange::Kind::kSet:
+      change.kind = check::LogChange::Kind::kSet;
+      break;
+    case engine::EntryChange::Kind::kCreate:
+      change.kind = check::LogChange::Kind::kCreate;
+      break;
+    case engine::EntryChange::Kind::kDelete:
+      change.kind = check::LogChange::Kind::kDelete;
+      break;
+    case engine::EntryChange::Kind::kExpire:
+      change.kind = check::LogChange::Kind::kExpire;
+      break;
+    case engine::EntryChange::Kind::kDefine:
+      change.kind = check::LogChange::Kind::kDefine;
+      break;
+  }
+  change.value = from.value;
+  if (from.definition != nullptr) change.ttl_ms = absl::ToInt64Milliseconds(from.definition->ttl);
+  return change;
+}
 
 check::LogCommit ToLogCommit(const engine::LogCursor::Item& item) {
   check::LogCommit commit;
@@ -14,28 +41,7 @@ check::LogCommit ToLogCommit(const engine::LogCursor::Item& item) {
   commit.id = item.commit->transaction_id;
   commit.records = item.commit->records;
   for (size_t i = 0; i < item.commit->changes.size(); ++i) {
-    const engine::EntryChange& from = item.commit->changes[i];
-    check::LogChange change;
-    change.name = from.name;
-    switch (from.kind) {
-      case engine::EntryChange::Kind::kSet:
-        change.kind = check::LogChange::Kind::kSet;
-        break;
-      case engine::EntryChange::Kind::kCreate:
-        change.kind = check::LogChange::Kind::kCreate;
-        break;
-      case engine::EntryChange::Kind::kDelete:
-        change.kind = check::LogChange::Kind::kDelete;
-        break;
-      case engine::EntryChange::Kind::kExpire:
-        change.kind = check::LogChange::Kind::kExpire;
-        break;
-      case engine::EntryChange::Kind::kDefine:
-        change.kind = check::LogChange::Kind::kDefine;
-        break;
-    }
-    change.value = from.value;
-    if (from.definition != nullptr) change.ttl_ms = absl::ToInt64Milliseconds(from.definition->ttl);
+    check::LogChange change = ToLogChange(item.commit->changes[i]);
     change.before = item.before[i];
     change.before_known = item.before_known[i];
     commit.changes.push_back(std::move(change));
@@ -45,24 +51,45 @@ check::LogCommit ToLogCommit(const engine::LogCursor::Item& item) {
 
 }  // namespace
 
-// Notes when each version was installed: a watch of everything, inside the daemon.
-class Daemon::Observer : public engine::WatchSink {
+// Between the engine and its coordinator: notes when each version was installed, and what it did to memory
+// entries, which no log holds.
+class Daemon::Observer : public engine::Coordinator {
  public:
-  Observer(World* world, check::History* history) : world_(world), history_(history) {}
-  void OnInitial(std::vector<engine::EntryState>) override {}
-  void OnSynced(engine::Version) override {}
-  bool OnCommit(std::shared_ptr<const engine::WatchEvent> event) override {
-    history_->installed[event->commit->version] = world_->nanos();
-    return true;
+  Observer(World* world, engine::Coordinator* coordinator, check::History* history, check::Life life)
+      : world_(world), coordinator_(coordinator), history_(history), life_(life) {}
+
+  void Recover(engine::Sink* sink, absl::AnyInvocable<void(absl::Status)> recovered) override {
+    coordinator_->Recover(sink, std::move(recovered));
   }
-  size_t Room() const override { return 1000; }
-  void OnProgress(engine::Version) override {}
-  void OnGap(engine::Version, std::string) override {}
-  void OnDrain() override {}
+  void Append(engine::Batch batch, absl::AnyInvocable<void(engine::AppendResult)> done) override {
+    engine::Batch given = batch;
+    coordinator_->Append(std::move(given), [this, batch = std::move(batch),
+                                            done = std::move(done)](engine::AppendResult result) mutable {
+      const bool committed = result.outcome == engine::AppendResult::Outcome::kCommitted;
+      done(std::move(result));
+      for (size_t i = 0; committed && i < batch.size(); ++i) Installed(*batch[i]);
+    });
+  }
+  void Barrier(absl::AnyInvocable<void(absl::StatusOr<engine::Version>)> done) override {
+    coordinator_->Barrier(std::move(done));
+  }
+  void Trim(engine::Version id_floor) override { coordinator_->Trim(id_floor); }
 
  private:
+  // Its changes are those of memory entries too by now.
+  void Installed(const engine::CommitRecord& commit) {
+    history_->installed[commit.version] = world_->nanos();
+    check::MemoryCommit memory{life_, commit.version, {}};
+    for (const engine::EntryChange& change : commit.changes) {
+      if (engine::IsMemory(change.name)) memory.changes.push_back(ToLogChange(change));
+    }
+    if (!memory.changes.empty()) history_->memory.push_back(std::move(memory));
+  }
+
   World* const world_;
+  engine::Coordinator* const coordinator_;
   check::History* const history_;
+  const check::Life life_;
 };
 
 Daemon::Daemon(World* world, SimDrive* drive, engine::Options options, engine::Canaries canaries,
@@ -83,7 +110,9 @@ void Daemon::Start() {
   local_options.fatal = [this](absl::Status status) { fatal_ = std::move(status); };
   coordinator_ =
       std::make_unique<local::LocalCoordinator>(world_, world_, disk_.get(), std::move(local_options));
-  engine_ = std::make_unique<engine::Engine>(world_, world_, coordinator_.get(), coordinator_.get(), options_,
+  observer_ =
+      std::make_unique<Observer>(world_, coordinator_.get(), history_, static_cast<check::Life>(life_));
+  engine_ = std::make_unique<engine::Engine>(world_, world_, observer_.get(), coordinator_.get(), options_,
                                              canaries_);
   world_->Post([this] {
     engine_->Start([this, life = life_](absl::Status status) {
@@ -92,10 +121,8 @@ void Daemon::Start() {
         start_failed_ = std::move(status);
         return;
       }
-      world_->Post([this] {
-        auto watch = engine_->Watch(engine::WatchRequest(), std::make_shared<Observer>(world_, history_));
-        ready_ = true;
-      });
+      history_->starts.push_back(check::Start{static_cast<check::Life>(life_), installed()});
+      ready_ = true;
     });
   });
 }
@@ -180,6 +207,7 @@ void Daemon::Teardown() {
   // The coordinator may hold an image of the engine, which goes first.
   coordinator_.reset();
   engine_.reset();
+  observer_.reset();
   world_->DropDaemon();
   disk_.reset();
 }

@@ -25,7 +25,8 @@ enum class End : uint8_t { kKill, kPowerLoss };
 
 class Daemon {
  public:
-  // All outlive the daemon. Installed versions are noted in `history`.
+  // All outlive the daemon. Starts, installed versions and what they did to memory entries are noted in
+  // `history`.
   Daemon(World* world, SimDrive* drive, engine::Options options, engine::Canaries canaries,
          local::LocalOptions local_options, check::History* history);
   ~Daemon();
@@ -89,6 +90,7 @@ class Daemon {
   Totals totals_;
   std::unique_ptr<local::Disk> disk_;
   std::unique_ptr<local::LocalCoordinator> coordinator_;
+  std::unique_ptr<Observer> observer_;
   std::unique_ptr<engine::Engine> engine_;
 };
 

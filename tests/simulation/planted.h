@@ -25,6 +25,7 @@ inline std::map<std::string, Planted> PlantedByName() {
   all["too_old_is_conflict"].engine.too_old_is_conflict = true;
   all["lose_event_on_resume"].engine.lose_event_on_resume = true;
   all["newest_before_on_resume"].engine.newest_before_on_resume = true;
+  all["keep_lost_memory"].engine.keep_lost_memory = true;
   all["keep_reservations"].engine.keep_reservations = true;
   all["lose_wakes"].engine.lose_wakes = true;
   all["early_ttl"].engine.early_ttl = true;

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/name.h"
 #include "engine/reservations.h"
 #include "tests/simulation/daemon.h"
 #include "tests/simulation/sim_disk.h"
@@ -197,6 +198,79 @@ TEST_CASE("regression: a read of a memory entry does not outlive the daemon that
     REQUIRE(machine.Until(moved));
     transaction.snapshot = machine.daemon.installed();
     REQUIRE(std::holds_alternative<engine::Committed>(machine.Commit(transaction)->outcome));
+  }
+}
+
+// A snapshot that both lives had installed was read on in the second: one run saw memory entries there, and
+// gone. (The simulation's seeds 176 and 193 of 300, by a name and by a listing.)
+TEST_CASE("regression: a snapshot that held memory entries is not read on after the start that took them") {
+  for (const bool lists : {false, true}) {
+    Machine machine(1);
+    machine.Start();
+    const auto version = machine.Set("/.memory/a");
+    REQUIRE(version);
+    machine.daemon.Crash(End::kKill);
+    machine.Start();
+    absl::Status status = absl::UnknownError("no answer");
+    const auto read = [&](engine::Version at) {
+      status = absl::UnknownError("no answer");
+      const engine::ReadPoint point{engine::ReadPoint::At::kVersion, at, {}};
+      machine.world.Post([&machine, &status, lists, point] {
+        const auto told = [&status](const auto& result) { status = result.status(); };
+        engine::GetRequest get{{"/.memory/a"}, point};
+        engine::ListRequest list{"/.memory/", point};
+        if (lists) return machine.daemon.engine().List(std::move(list), told);
+        machine.daemon.engine().Get(std::move(get), told);
+      });
+      REQUIRE(machine.Until([&] { return !absl::IsUnknown(status); }));
+    };
+    read(*version);
+    REQUIRE(absl::IsOutOfRange(status));
+    // Whoever begins again finds a snapshot of this life, although nobody else writes.
+    REQUIRE(machine.Until([&] { return machine.daemon.installed() > *version; }));
+    read(machine.daemon.installed());
+    REQUIRE(status.ok());
+  }
+}
+
+// A watch that resumed after the version that a start recovered went on as if the memory entries were still
+// there. (The simulation's seed 41 of 300.)
+TEST_CASE("regression: a watch of memory entries that resumes after a start has a gap") {
+  class Sink : public engine::WatchSink {
+   public:
+    void OnInitial(std::vector<engine::EntryState>) override {}
+    void OnSynced(engine::Version) override { synced = true; }
+    bool OnCommit(std::shared_ptr<const engine::WatchEvent>) override { return true; }
+    size_t Room() const override { return 10; }
+    void OnProgress(engine::Version) override {}
+    void OnGap(engine::Version, std::string) override { gap = true; }
+    void OnDrain() override {}
+    bool synced = false;
+    bool gap = false;
+  };
+  for (const char* name : {"/.memory/a", "/a"}) {
+    Machine machine(1);
+    machine.Start();
+    const auto version = machine.Set(name);
+    REQUIRE(version);
+    machine.daemon.Crash(End::kKill);
+    machine.Start();
+    const auto watch = [&](engine::Version after) {
+      auto sink = std::make_shared<Sink>();
+      machine.world.Post([&machine, sink, name, after] {
+        engine::WatchRequest request;
+        request.selector.names = {name};
+        request.after = after;
+        REQUIRE(machine.daemon.engine().Watch(request, sink).ok());
+      });
+      REQUIRE(machine.Until([&] { return sink->synced || sink->gap; }));
+      return sink->gap;
+    };
+    const bool memory = engine::IsMemory(name);
+    REQUIRE(watch(*version) == memory);
+    if (!memory) continue;
+    REQUIRE(machine.Until([&] { return machine.daemon.installed() > *version; }));
+    REQUIRE(!watch(machine.daemon.installed()));
   }
 }
 

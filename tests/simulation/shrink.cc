@@ -54,6 +54,19 @@ std::string Show(const std::vector<check::Entry>& entries) {
   });
 }
 
+std::string Show(const std::vector<check::LogChange>& changes) {
+  std::string text;
+  for (const check::LogChange& change : changes) {
+    const bool defines = change.kind == check::LogChange::Kind::kDefine;
+    const bool expires = change.kind == check::LogChange::Kind::kExpire;
+    absl::StrAppend(&text, ", ", change.name, " ",
+                    defines   ? "defined"
+                    : expires ? "expired"
+                              : Show(change.value));
+  }
+  return text;
+}
+
 std::string Names(std::vector<std::string> names, const std::vector<std::string>& more) {
   names.insert(names.end(), more.begin(), more.end());
   return absl::StrJoin(names, " ");
@@ -170,6 +183,10 @@ std::string Story(const Result& result) {
   for (const Event& event : result.events) lines.emplace_back(event.at, absl::StrCat("--- ", event.what));
   for (const auto& [version, at] : history.installed)
     lines.emplace_back(at, absl::StrCat("daemon: installed ", version));
+  for (const check::MemoryCommit& commit : history.memory) {
+    lines.emplace_back(history.installed.at(commit.version),
+                       absl::StrCat("daemon: in memory", Show(commit.changes)));
+  }
   for (size_t i = 0; i < history.transactions.size(); ++i) {
     const check::Transaction& t = history.transactions[i];
     const std::string name = absl::StrCat("t", i);
@@ -209,16 +226,8 @@ std::string Story(const Result& result) {
   }
   absl::StrAppend(&text, "the log:\n");
   for (const check::LogCommit& commit : result.log) {
-    absl::StrAppend(&text, "  ", commit.version, commit.id ? " " + names[*commit.id] : "");
-    for (const check::LogChange& change : commit.changes) {
-      const bool defines = change.kind == check::LogChange::Kind::kDefine;
-      const bool expires = change.kind == check::LogChange::Kind::kExpire;
-      absl::StrAppend(&text, ", ", change.name, " ",
-                      defines   ? "defined"
-                      : expires ? "expired"
-                                : Show(change.value));
-    }
-    absl::StrAppend(&text, "\n");
+    absl::StrAppend(&text, "  ", commit.version, commit.id ? " " + names[*commit.id] : "",
+                    Show(commit.changes), "\n");
   }
   return text + "what is wrong:\n" + absl::StrReplaceAll(result.Faults(), replacements);
 }

@@ -25,6 +25,7 @@ struct Settings {
   int64_t clients = 4;
   int64_t names = 3;
   int64_t value_bytes = 0;
+  uint64_t in_memory = 0;  // in 1000 names
   int64_t watchers = 2;
   absl::Duration write_delay_max;
   absl::Duration calm_max;    // between disasters; infinite: none
@@ -36,7 +37,7 @@ struct Settings {
 
   std::string ToString() const {
     return absl::StrCat(
-        "clients=", clients, " names=", names, " segment=", local.segment_bytes,
+        "clients=", clients, " names=", names, " memory=", in_memory, " segment=", local.segment_bytes,
         " snapshot=", local.snapshot_bytes, " prefill=", local.prefill_bytes,
         " ballast=", local.ballast_bytes, " history_ms=", absl::ToInt64Milliseconds(engine.history_age_max),
         " history_bytes=", engine.history_bytes_max, " ids_bytes=", engine.id_table_bytes_max,
@@ -52,7 +53,8 @@ Settings DrawSettings(Chance* chance, const Planted& planted) {
   Settings s;
   s.clients = chance->Between(2, 10);
   s.names = chance->Between(1, 6);
-  s.watchers = chance->Between(1, 4);
+  s.watchers = chance->Between(1, 5);
+  s.in_memory = chance->OneOf<uint64_t>({0, 100, 300});
   s.value_bytes = chance->OneOf<int64_t>({0, 0, 50, 9000});  // the last: lines of three sectors
   s.write_delay_max = absl::Microseconds(chance->OneOf<int64_t>({100, 1000, 5000}));
 
@@ -101,6 +103,7 @@ struct Simplification {
 };
 constexpr Simplification kSimplifications[] = {
     {"watchers", [](Settings* s) { s->watchers = 0; }},
+    {"memory", [](Settings* s) { s->in_memory = 0; }},
     {"crashes", [](Settings* s) { s->calm_max = absl::InfiniteDuration(); }},
     {"power_losses", [](Settings* s) { s->power_loss = 0; }},
     {"kills", [](Settings* s) { s->power_loss = 1000; }},
@@ -157,8 +160,14 @@ class Simulation {
     result_.settings = settings_.ToString();
     world_.SetWriteDelayMax(settings_.write_delay_max);
     network_.SetWeather(settings_.weather);
-    Scene scene{
-        &world_, &daemon_, &network_, &result_.history, settings_.names, kTtlMsMax, settings_.value_bytes};
+    Scene scene{&world_,
+                &daemon_,
+                &network_,
+                &result_.history,
+                settings_.names,
+                kTtlMsMax,
+                settings_.value_bytes,
+                settings_.in_memory};
     for (int64_t i = 0; i < settings_.clients; ++i) {
       const int64_t share = operations / settings_.clients + (i < operations % settings_.clients ? 1 : 0);
       clients_.push_back(std::make_unique<Client>(i, scene, share, &result_.clients));
@@ -167,7 +176,8 @@ class Simulation {
       engine::Selector selector;
       if (i == 1) selector.prefixes = {"/set/", "/n/"};
       if (i == 2) selector.names = {"/n/0", "/counter/0", "/queue"};
-      if (i == 3) selector = engine::Selector{{"/queue"}, {"/account/"}};
+      if (i == 3) selector = engine::Selector{{"/queue", "/.memory/queue"}, {"/account/"}};
+      if (i == 4) selector = engine::Selector{{"/.memory/n/0"}, {"/.memory/set/", "/set/"}};
       watchers_.push_back(std::make_unique<Watcher>(1000 + i, scene, selector));
     }
   }
@@ -317,6 +327,7 @@ class Simulation {
     // All TTLs run out, all watchers catch up, all sleepers wake.
     const absl::Duration settled = world_.Now() + absl::Milliseconds(kTtlMsMax) + absl::Seconds(1);
     if (!RunUntil([&] { return world_.Now() > settled; }, "calm")) return;
+    ReadAll("/.memory/");
     for (const auto& watcher : watchers_) watcher->ClaimComplete();
     for (const auto& client : clients_) client->ClaimSleepers();
   }
@@ -331,17 +342,18 @@ class Simulation {
     RunUntil([&] { return world_.Now() > settled; }, "calm after the last start");
   }
 
-  void Judge() {
-    // The state in memory, all of it, as a read that the checkers compare with the log.
+  // The state in memory, all of it under `prefix`, as a read that the checkers compare with the log.
+  void ReadAll(std::string_view prefix) {
     check::Read all;
     all.client = -1;
     all.invoked = world_.nanos();
     all.newest = true;
-    all.prefix = "/";
+    all.life = static_cast<check::Life>(daemon_.life());
+    all.prefix = std::string(prefix);
     bool read = false;
     std::function<void(std::string, check::Version)> page = [&](std::string after, check::Version snapshot) {
       engine::ListRequest request;
-      request.prefix = "/";
+      request.prefix = all.prefix;
       request.after_name = after;
       if (snapshot != 0) request.at = engine::ReadPoint{engine::ReadPoint::At::kVersion, snapshot, {}};
       daemon_.engine().List(std::move(request), [&](absl::StatusOr<engine::ListResult> result) {
@@ -366,16 +378,26 @@ class Simulation {
     if (!RunUntil([&] { return read; }, "the last listing")) return;
     all.answered = world_.nanos();
     result_.history.reads.push_back(std::move(all));
+  }
+
+  void Judge() {
+    for (const char* prefix : {"/", "/.memory/"}) ReadAll(prefix);
+    if (!ok()) return;
 
     absl::StatusOr<check::Log> log = daemon_.ReadLog();
     if (!log.ok()) return Fail(absl::StrCat("the log can't be read: ", log.status().ToString()));
     result_.log = *std::move(log);
     result_.violations = check::Check(result_.history, result_.log);
-    for (const check::LogCommit& commit : result_.log) {
-      for (const check::LogChange& change : commit.changes) {
-        if (change.name.substr(0, 3) == "/v/" && change.value && change.value->integer() < 0) {
-          Fail(absl::StrCat(change.name, " broke its validator at ", commit.version));
-        }
+    for (const check::LogCommit& commit : result_.log) Validate(commit.version, commit.changes);
+    for (const check::MemoryCommit& commit : result_.history.memory) Validate(commit.version, commit.changes);
+  }
+
+  // Entries under "/v/" hold integers of at least 0.
+  void Validate(check::Version version, const std::vector<check::LogChange>& changes) {
+    for (const check::LogChange& change : changes) {
+      const bool checked = change.name.substr(0, 3) == "/v/" || change.name.substr(0, 11) == "/.memory/v/";
+      if (checked && change.value && change.value->integer() < 0) {
+        Fail(absl::StrCat(change.name, " broke its validator at ", version));
       }
     }
   }
@@ -449,6 +471,12 @@ void Result::Add(const Result& other) {
   clients.unknown += other.clients.unknown;
   clients.snapshots_too_old += other.clients.snapshots_too_old;
   clients.instants += other.clients.instants;
+  clients.memory_reads += other.clients.memory_reads;
+  clients.memory_committed += other.clients.memory_committed;
+  clients.memory_mixed += other.clients.memory_mixed;
+  clients.memory_conflicts += other.clients.memory_conflicts;
+  clients.memory_outlived += other.clients.memory_outlived;
+  clients.memory_woken += other.clients.memory_woken;
   clients.slept += other.clients.slept;
   clients.woken += other.clients.woken;
   losses.prefixes += other.losses.prefixes;
@@ -483,9 +511,12 @@ std::string Result::Figures() const {
       clients.resends_rejected, " rejected, ", clients.resends_refused, " refused, ",
       clients.resends_not_committed, " not committed, ", clients.unknown, " too old; ",
       clients.outcomes_asked, " outcomes asked, ", clients.given_up, " given up, ", clients.came_back,
-      " came back, ", clients.came_back_later, " to a later start\n  crashes: ", crashes, "\n  ",
-      daemon.kills, " kills, ", daemon.power_losses, " power losses, ", daemon.sync_failures,
-      " failed syncs, ", daemon.stops, " stops, ", daemon.engine.no_space,
+      " came back, ", clients.came_back_later, " to a later start\n  memory entries: ", clients.memory_reads,
+      " reads, ", clients.memory_committed, " committed, ", clients.memory_mixed,
+      " of them with shared refs, ", clients.memory_conflicts, " conflicts, ", clients.memory_outlived,
+      " of them with a start, ", clients.memory_woken, " woken\n  crashes: ", crashes, "\n  ", daemon.kills,
+      " kills, ", daemon.power_losses, " power losses, ", daemon.sync_failures, " failed syncs, ",
+      daemon.stops, " stops, ", daemon.engine.no_space,
       " batches without room; left of files: ", losses.prefixes, " torn, ", losses.mixtures, " mixed, ",
       losses.zeros, " with zeros, ", losses.names, " names undone; ", daemon.torn_tails, " torn tails cut; ",
       wall_jumps, " jumps of the clock\n  ", segments, " segments, ", daemon.snapshots, " snapshots; ",

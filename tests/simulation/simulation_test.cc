@@ -46,6 +46,12 @@ TEST_CASE("simulation: nothing acknowledged is lost, nothing applied twice, all 
   CHECK(total.clients.snapshots_too_old > 100);
   CHECK(total.clients.woken > 1000);
   CHECK(total.clients.instants > 100);
+  CHECK(total.clients.memory_reads > 1000);
+  CHECK(total.clients.memory_committed > 1000);
+  CHECK(total.clients.memory_mixed > 1000);
+  CHECK(total.clients.memory_conflicts > 100);
+  CHECK(total.clients.memory_outlived > 10);
+  CHECK(total.clients.memory_woken > 100);
   CHECK(total.daemon.kills > 1000);
   CHECK(total.daemon.power_losses > 1000);
   CHECK(total.daemon.sync_failures > 10);
@@ -93,36 +99,38 @@ struct Caught {
 // `simulation --planted all --seeds 1..1000` prints the first seed of each, and every rule that it breaks.
 constexpr Caught kCaught[] = {
     // Lost fsync; reply before append.
-    {"skip_sync", 1, "lost-commit"},
-    {"answer_before_append", 2, "lost-commit"},
-    {"answer_before_write", 2, "lost-commit"},
+    {"skip_sync", 3, "lost-commit"},
+    {"answer_before_append", 1, "lost-commit"},
+    {"answer_before_write", 3, "lost-commit"},
     // Conflict told before install.
     {"conflict_before_install", 2, "false-conflict"},
     // Stale read at commit; skipped write-skew check; phantom in a listing; ensure ignored.
     {"skip_read_check", 1, "lost-update"},
-    {"skip_write_skew_check", 2, "stale-read"},
-    {"skip_list_check", 2, "phantom"},
-    {"ignore_ensures", 4, "lost-update"},
+    {"skip_write_skew_check", 1, "stale-read"},
+    {"skip_list_check", 1, "phantom"},
+    {"ignore_ensures", 1, "lost-update"},
     // Id table lost, and lost at restart; id forgotten while queued; floor not kept in snapshots; too old, a
     // conflict.
     {"forget_ids", 1, "id-twice"},
-    {"forget_ids_on_recovery", 2, "false-refusal"},
+    {"forget_ids_on_recovery", 1, "false-refusal"},
     {"forget_queued_ids", 1, "id-twice"},
-    {"forget_id_floor", 33, "false-refusal"},
-    {"too_old_is_conflict", 2, "false-refusal"},
+    {"forget_id_floor", 9, "false-refusal"},
+    {"too_old_is_conflict", 3, "false-refusal"},
+    // Memory entries read before a start that took them.
+    {"keep_lost_memory", 1, "stale-read"},
     // Watch event lost on resume; old value wrong after resume.
     {"lose_event_on_resume", 1, "watch"},
     {"newest_before_on_resume", 1, "watch"},
     // Torn line accepted; acknowledged line cut; snapshot renamed before its log is synced.
-    {"accept_torn_lines", 2, "the log can't be read"},
-    {"cut_acknowledged_line", 13, "lost-commit"},
-    {"snapshot_before_sync", 20, "the daemon does not start"},
+    {"accept_torn_lines", 3, "the log can't be read"},
+    {"cut_acknowledged_line", 1, "the daemon does not start"},
+    {"snapshot_before_sync", 2, "the daemon does not start"},
     // History below its mark served.
     {"serve_trimmed_history", 1, "read-state"},
     // Reservation never released; retry() wake lost; TTL early.
-    {"keep_reservations", 65, "stuck"},
-    {"lose_wakes", 1, "sleep"},
-    {"early_ttl", 11, "expiry"},
+    {"keep_reservations", 94, "stuck"},
+    {"lose_wakes", 2, "sleep"},
+    {"early_ttl", 2, "expiry"},
 };
 
 TEST_CASE("simulation: every planted bug is caught, and its seed passes without it") {

@@ -79,6 +79,7 @@ class Watcher::Stream : public engine::WatchSink, public std::enable_shared_from
   }
   void Send(check::WatchStep step) {
     ++outstanding_;
+    step.life = static_cast<check::Life>(life);
     Later([self = shared_from_this(), step = std::move(step)] {
       --self->outstanding_;
       self->watcher_->Deliver(self, step);
@@ -126,6 +127,7 @@ void Watcher::Open() {
   opened.kind = Kind::kOpened;
   opened.at = scene_.world->nanos();
   opened.version = last_;
+  opened.life = last_life_;
   opened.initial = request.initial;
   watch().steps.push_back(opened);
   if (last_ != 0) ++resumed_;
@@ -172,7 +174,10 @@ void Watcher::BeSteady() {
   Reopen(absl::ZeroDuration());
 }
 
-void Watcher::ClaimComplete() { watch().complete_to = scene_.daemon->installed(); }
+void Watcher::ClaimComplete() {
+  watch().complete_to = scene_.daemon->installed();
+  watch().complete_life = static_cast<check::Life>(scene_.daemon->life());
+}
 
 void Watcher::Deliver(const std::shared_ptr<Stream>& stream, check::WatchStep step) {
   if (stream != stream_) return;
@@ -186,6 +191,7 @@ void Watcher::Deliver(const std::shared_ptr<Stream>& stream, check::WatchStep st
     case Kind::kCommit:
     case Kind::kProgress:
       last_ = std::max(last_, step.version);
+      last_life_ = step.life;
       break;
     case Kind::kGap:
       ++gaps_;

@@ -44,7 +44,8 @@ class Watcher {
   const size_t watch_;  // in the history
   std::shared_ptr<Stream> stream_;
   uint64_t attempt_ = 0;
-  engine::Version last_ = 0;  // resume after; 0: begin
+  engine::Version last_ = 0;   // resume after; 0: begin
+  check::Life last_life_ = 0;  // that told it
   bool steady_ = false;
   int64_t events_ = 0;
   int64_t resumed_ = 0;
