@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/bench/call.h"
 #include "tests/bench/echo_server.h"
 #include "tests/bench/load.h"
 #include "tests/bench/measure.h"

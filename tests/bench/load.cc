@@ -2,7 +2,6 @@
 
 #include <grpcpp/grpcpp.h>
 #include <sys/prctl.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -21,23 +20,20 @@
 
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
-#include "stm/v1/admin_service.grpc.pb.h"
 #include "stm/v1/ref_service.grpc.pb.h"
 #include "stm/v1/transaction_service.grpc.pb.h"
 #include "stm/v1/watch_service.grpc.pb.h"
+#include "tests/bench/call.h"
 #include "tests/bench/echo.grpc.pb.h"
 #include "tests/bench/process.h"
 
 namespace stm::bench {
 
-namespace wire = ::stm::v1;
 namespace echo = ::stm::bench::v1;
 
 namespace {
 
 constexpr double kRampSeconds = 0.05;
-constexpr double kDrainSecondsMax = 60;
-constexpr auto kCallDeadline = std::chrono::seconds(60);
 
 constexpr char kCounter[] = "/bench/counter";
 constexpr char kHot[] = "/bench/hot";
@@ -46,73 +42,6 @@ constexpr char kValidator[] = "[:and :string [:size 1 4096]]";
 // A hot transaction's third run is the first that may have to wait: as every stub does.
 constexpr uint32_t kRunsAtOnce = 3;
 
-void CheckOk(const grpc::Status& status, const char* call) {
-  if (status.ok()) return;
-  Fail(std::string(call) + ": status " + std::to_string(status.error_code()) + ": " + status.error_message());
-}
-
-void SleepSeconds(double seconds) {
-  if (seconds <= 0) return;
-  timespec t{static_cast<time_t>(seconds), static_cast<long>((seconds - static_cast<time_t>(seconds)) * 1e9)};
-  clock_nanosleep(CLOCK_MONOTONIC, 0, &t, nullptr);
-}
-
-void Ready(std::optional<grpc::ClientContext>* context) {
-  context->emplace();
-  (*context)->set_deadline(std::chrono::system_clock::now() + kCallDeadline);
-}
-
-// What a stub knows of the store, of all answers: shared by all callers, as in one client.
-struct Known {
-  uint64_t store = 0;
-  uint64_t writer = 0;
-  std::atomic<int64_t> newest{0};
-
-  void Learn(int64_t version) {
-    int64_t before = newest.load(std::memory_order_relaxed);
-    while (before < version && !newest.compare_exchange_weak(before, version, std::memory_order_relaxed)) {
-    }
-  }
-};
-
-// Transaction ids: random UUIDs, one generator a caller. Two generators of one seed would send the same ids, and the
-// second's commits would be taken for resends: with 32 bits of seed that was one run in 4,000.
-class Ids {
- public:
-  Ids() {
-    std::random_device device;
-    std::seed_seq seed{device(), device(), device(), device(), device(), device(), device(), device()};
-    random_.seed(seed);
-  }
-
-  void Next(const Known& known, wire::CommitId* id) {
-    const uint64_t high = (random_() & ~0xf000ull) | 0x4000ull;
-    const uint64_t low = (random_() & ~(3ull << 62)) | (2ull << 62);
-    char text[37];
-    char* at = Hex(high >> 32, 8, text);
-    *at++ = '-';
-    at = Hex(high >> 16, 4, at);
-    *at++ = '-';
-    at = Hex(high, 4, at);
-    *at++ = '-';
-    at = Hex(low >> 48, 4, at);
-    *at++ = '-';
-    at = Hex(low, 12, at);
-    id->set_transaction_id(text, 36);
-    id->set_writer(known.writer);
-    id->mutable_seen()->set_version(known.newest.load(std::memory_order_relaxed));
-    id->mutable_seen()->set_store(known.store);
-  }
-
- private:
-  static char* Hex(uint64_t number, int digits, char* to) {
-    for (int i = digits - 1; i >= 0; --i) *to++ = "0123456789abcdef"[(number >> (4 * i)) & 15];
-    return to;
-  }
-
-  std::mt19937_64 random_;
-};
-
 // 20 digits and padding.
 void PutNumber(uint64_t number, std::string* value) {
   value->resize(kValueBytes, '.');
@@ -120,14 +49,6 @@ void PutNumber(uint64_t number, std::string* value) {
 }
 
 uint64_t TakeNumber(const std::string& value) { return std::stoull(value.substr(0, 20)); }
-
-// Version of a commit that must have been done.
-int64_t VersionOf(const wire::CommitResponse& response, const char* what) {
-  if (!response.has_committed()) {
-    Fail(std::string(what) + ": a commit that nothing stands against was answered: " + response.ShortDebugString());
-  }
-  return response.committed().version();
-}
 
 std::string KeyName(int caller, int key) {
   return "/bench/disjoint/" + std::to_string(caller) + "/" + std::to_string(key);
@@ -194,7 +115,7 @@ Measured Observe(const std::vector<C*>& callers, Run* run, pid_t pid, double sec
   }
   run->recording.store(false, std::memory_order_relaxed);
   run->stop.store(true, std::memory_order_relaxed);
-  for (const double deadline = Now() + kDrainSecondsMax; run->left.load(std::memory_order_acquire) > 0;) {
+  for (const double deadline = Now() + kWaitSecondsMax; run->left.load(std::memory_order_acquire) > 0;) {
     if (Now() > deadline) Fail(std::to_string(run->left.load()) + " calls were not answered in a minute");
     SleepSeconds(0.0005);
   }
@@ -687,48 +608,7 @@ class Watcher final : public grpc::ClientReadReactor<wire::WatchResponse> {
   int64_t version_ = 0;
 };
 
-template <typename Condition>
-void Until(const char* what, const Condition& condition) {
-  for (const double deadline = Now() + kDrainSecondsMax; !condition();) {
-    if (Now() > deadline) Fail(std::string("after a minute, not yet: ") + what);
-    SleepSeconds(0.0001);
-  }
-}
-
-std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address) {
-  grpc::ChannelArguments arguments;
-  // Channels of one address would share a connection.
-  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  arguments.SetMaxReceiveMessageSize(-1);
-  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
-}
-
 }  // namespace
-
-double WaitReady(const std::string& address, Child* stmd, double deadline_s) {
-  const double from = Now();
-  std::string last = "no answer";
-  while (Now() - from < deadline_s) {
-    if (!stmd->Running()) Fail("stmd ended before it was ready: " + stmd->exit_reason());
-    // A new channel each time: one that failed backs off for a second.
-    const auto stub = wire::AdminService::NewStub(MakeChannel(address));
-    grpc::ClientContext context;
-    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(5));
-    wire::GetStatusResponse response;
-    const grpc::Status status = stub->GetStatus(&context, {}, &response);
-    if (status.ok() && response.ready()) return Now() - from;
-    last = status.ok() ? response.not_ready_because() : status.error_message();
-    SleepSeconds(0.01);
-  }
-  Fail("stmd at " + address + " is not ready after " + std::to_string(deadline_s) + " s: " + last);
-}
-
-int64_t InstalledVersion(const std::string& address) {
-  grpc::ClientContext context;
-  wire::GetStatusResponse response;
-  CheckOk(wire::AdminService::NewStub(MakeChannel(address))->GetStatus(&context, {}, &response), "GetStatus");
-  return response.header().installed_version();
-}
 
 class Load::Rep {
  public:
@@ -741,14 +621,8 @@ class Load::Rep {
       refs.push_back(wire::RefService::NewStub(channel));
       transactions.push_back(wire::TransactionService::NewStub(channel));
       watches.push_back(wire::WatchService::NewStub(channel));
-      admins.push_back(wire::AdminService::NewStub(channel));
+      if (i == 0) known.Ask(channel);
     }
-    grpc::ClientContext context;
-    wire::GetStatusResponse status;
-    CheckOk(admins[0]->GetStatus(&context, {}, &status), "GetStatus");
-    known.store = status.header().store();
-    known.writer = status.header().writer();
-    known.Learn(status.header().installed_version());
     MakeEntries();
     for (int i = 0; i < kCallersMax; ++i) {
       const size_t channel = static_cast<size_t>(i % servers.channels);
@@ -772,7 +646,6 @@ class Load::Rep {
   std::vector<std::unique_ptr<wire::RefService::Stub>> refs;
   std::vector<std::unique_ptr<wire::TransactionService::Stub>> transactions;
   std::vector<std::unique_ptr<wire::WatchService::Stub>> watches;
-  std::vector<std::unique_ptr<wire::AdminService::Stub>> admins;
   Timer timer;
   std::vector<std::unique_ptr<NullCaller>> nulls;
   std::vector<std::unique_ptr<GetCaller>> gets;

@@ -72,13 +72,6 @@ class Load {
   std::unique_ptr<Rep> rep_;
 };
 
-// Seconds until stmd at address says that it is ready, asking all the while. Ends the bench when it ended or is not
-// ready by then.
-double WaitReady(const std::string& address, Child* stmd, double deadline_s);
-
-// The newest version that it has installed.
-int64_t InstalledVersion(const std::string& address);
-
 }  // namespace stm::bench
 
 #endif  // STM_TESTS_BENCH_LOAD_H_

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -35,6 +36,13 @@ std::string HowItEnded(int status) {
 }  // namespace
 
 double Now() { return Seconds(CLOCK_MONOTONIC); }
+
+void SleepSeconds(double seconds) {
+  if (seconds <= 0) return;
+  const double whole = std::floor(seconds);
+  timespec t{static_cast<time_t>(whole), static_cast<long>((seconds - whole) * 1e9)};
+  clock_nanosleep(CLOCK_MONOTONIC, 0, &t, nullptr);
+}
 
 double CpuSecondsOfSelf() { return Seconds(CLOCK_PROCESS_CPUTIME_ID); }
 

@@ -33,6 +33,7 @@ class Child {
 
 // Steady seconds.
 double Now();
+void SleepSeconds(double seconds);
 // CPU seconds that the process has used so far, user and system. 0 when it is gone.
 double CpuSeconds(pid_t pid);
 double CpuSecondsOfSelf();

@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/bench/call.h"
 #include "tests/bench/load.h"
 #include "tests/bench/measure.h"
 #include "tests/bench/process.h"
