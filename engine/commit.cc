@@ -292,7 +292,7 @@ WriteSet::Base Engine::State::BaseOf(std::string_view name, absl::Duration now, 
   Entry* entry = entries_.Find(name);
   if (entry == nullptr) return base;
   base.entry = entry;
-  if (entry->tentative.batch != 0) {
+  if (entry->tentative.batch != 0 && !canaries_.apply_to_installed) {
     *depends = std::max(*depends, entry->tentative.batch);
     base.value = entry->tentative.value;
     base.kind = entry->tentative.kind;
@@ -304,6 +304,11 @@ WriteSet::Base Engine::State::BaseOf(std::string_view name, absl::Duration now, 
     base.expiry_due = entry->expires <= now;
   }
   return base;
+}
+
+WriteSet::Bounds Engine::State::WriteBounds(int64_t heavy_bytes) const {
+  return {options_.value_bytes_max, options_.transaction_bytes_max, heavy_bytes, canaries_.skip_validators,
+          canaries_.skip_kinds};
 }
 
 WriteSet::Result Engine::State::EvaluateWrites(Pending& pending, absl::Duration now, uint64_t* depends) const {
@@ -333,8 +338,7 @@ WriteSet::Result Engine::State::EvaluateWrites(Pending& pending, absl::Duration 
   }
   // Values that move faster than they can be worked on elsewhere are worked on here in the end.
   int64_t heavy_bytes = pending.parked < kParkedMax ? options_.heavy_value_bytes : 0;
-  return WriteSet::Evaluate(pending.transaction->writes,
-                            {options_.value_bytes_max, options_.transaction_bytes_max, heavy_bytes},
+  return WriteSet::Evaluate(pending.transaction->writes, WriteBounds(heavy_bytes),
                             [&](std::string_view name) { return BaseOf(name, now, depends); });
 }
 
@@ -350,7 +354,7 @@ void Engine::State::Park(std::unique_ptr<Pending> pending) {
     for (const auto& [name, base] : prepared.bases) known = known || name == write.name;
     if (!known) prepared.bases.emplace_back(write.name, BaseOf(write.name, now, &depends));
   }
-  WriteSet::Bounds bounds{options_.value_bytes_max, options_.transaction_bytes_max, 0};
+  WriteSet::Bounds bounds = WriteBounds(0);
   executor_->Run(Work::kHeavy, [this, bounds, pending = std::move(pending), prepared = std::move(prepared)]() mutable {
     prepared.writes = WriteSet::Evaluate(pending->transaction->writes, bounds, [&](std::string_view name) {
       for (const auto& [known, base] : prepared.bases) {
@@ -424,6 +428,11 @@ void Engine::State::CheckReads(const Transaction& t, bool installed_only, std::v
       if (counts) check_entry(write.name);
     }
   }
+  if (canaries_.check_operations && t.snapshot > 0) {
+    for (const Write& write : t.writes) {
+      if (write.change == Write::Change::kApply) check_entry(write.name);
+    }
+  }
   if (canaries_.ignore_ensures) return;
   for (const std::string& name : t.ensures) check_entry(name);
 }
@@ -443,7 +452,7 @@ void Engine::State::Accept(std::unique_ptr<Pending> pending, WriteSet writes, Ap
   member.commit = std::make_shared<InstalledCommit>();
   if (t.id.has_value()) member.commit->transaction_id = t.id->transaction_id;
   member.commit->meta = t.meta;
-  member.commit->records = t.records;
+  if (!canaries_.lose_records) member.commit->records = t.records;
   member.commit->changes.reserve(writes.items().size());
   batch.bytes += writes.bytes() + kCommitOverheadBytes;
   for (const Value& record : t.records) batch.bytes += static_cast<int64_t>(record.edn_size());
@@ -603,7 +612,10 @@ void Engine::State::InstallCommit(std::shared_ptr<InstalledCommit> commit) {
     commit->before.push_back(newest == nullptr ? std::nullopt : newest->value);
     bytes += kChangeOverheadBytes;
     if (commit->before.back().has_value()) bytes += static_cast<int64_t>(commit->before.back()->edn_size());
-    if (change.kind == EntryChange::Kind::kExpire) ++stats_.expired;
+    if (change.kind == EntryChange::Kind::kExpire) {
+      ++stats_.expired;
+      if (canaries_.expired_as_deleted) change.kind = EntryChange::Kind::kDelete;
+    }
     bool is = versioned.value.has_value();
     if (!is) tombstones_.push_back({commit->version, change.name});
     entries_.Install(&entry, std::move(versioned));

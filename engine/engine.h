@@ -59,10 +59,17 @@ struct Canaries {
   bool skip_write_skew_check = false;  // a stale read of what is not written commits
   bool skip_list_check = false;        // phantoms
   bool ignore_ensures = false;         // what was ensured may change
+  bool check_operations = false;       // operations conflict with each other
+  // What a commit does.
+  bool apply_to_installed = false;  // operations of one batch overwrite one another
+  bool skip_validators = false;     // a value that an entry's rule refuses is written
+  bool skip_kinds = false;          // an atom is written as a ref
+  bool lose_records = false;        // records are not committed
   // What is told, and when.
   bool answer_before_append = false;     // acknowledges what is not durable
   bool conflict_before_install = false;  // a conflict with what may never be
   bool serve_trimmed_history = false;    // a read below the history mark shows what is left of its snapshot
+  bool read_newest = false;              // a later read of a snapshot shows what is newest: two moments in one body
   // The id table.
   bool forget_ids = false;              // a resend executes again
   bool forget_queued_ids = false;       // a resend executes again while the first waits for its turn
@@ -72,6 +79,7 @@ struct Canaries {
   // Watches.
   bool lose_event_on_resume = false;     // the first commit after the version that a watch resumes from
   bool newest_before_on_resume = false;  // old values as they are now, of commits out of history
+  bool expired_as_deleted = false;       // watchers are not told that it was the TTL
   // Memory entries.
   bool keep_lost_memory = false;  // nobody who saw them before a start is told that it took them
   // Those who wait, and time.

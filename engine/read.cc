@@ -205,7 +205,7 @@ void Engine::State::Get(GetRequest request, Done<GetResult> done) {
                     std::vector<std::string> names;
                     for (const Write& write : request.pending) names.push_back(write.name);
                     executor_->Run(Work::kAnswer, [request = std::move(request), result = std::move(result),
-                                                   bases = ReadAt(names, *snapshot).entries, bounds = WriteSet::Bounds{options_.value_bytes_max, options_.transaction_bytes_max, 0},
+                                                   bases = ReadAt(names, *snapshot).entries, bounds = WriteBounds(0),
                                                    done = std::move(done)]() mutable {
                       absl::Status status = ApplyPending(request.pending, bases, bounds, &result);
                       if (!status.ok()) return done(std::move(status));
@@ -219,7 +219,8 @@ GetResult Engine::State::ReadAt(const std::vector<std::string>& names, Version s
   result.installed = installed_;
   result.snapshot = snapshot;
   result.entries.reserve(names.size());
-  for (const std::string& name : names) result.entries.push_back(StateAt(name, snapshot));
+  const Version shown = canaries_.read_newest ? installed_ : snapshot;
+  for (const std::string& name : names) result.entries.push_back(StateAt(name, shown));
   return result;
 }
 

@@ -116,6 +116,7 @@ class Engine::State {
   void CloseBatch();
   void Validate(std::unique_ptr<Pending> pending, Appending& batch);
   WriteSet::Base BaseOf(std::string_view name, absl::Duration now, uint64_t* depends) const;
+  WriteSet::Bounds WriteBounds(int64_t heavy_bytes) const;
   WriteSet::Result EvaluateWrites(Pending& pending, absl::Duration now, uint64_t* depends) const;
   void Park(std::unique_ptr<Pending> pending);
   void CheckReads(const Transaction& transaction, bool installed_only, std::vector<ConflictCause>* causes, bool* certain,

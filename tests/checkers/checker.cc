@@ -14,9 +14,9 @@ namespace stm::check {
 namespace {
 
 constexpr std::string_view kRuleNames[] = {
-    "log-order",   "id-twice",       "unowned",    "lost-commit", "false-refusal", "one-verdict",
-    "effects",     "results",        "read-state", "real-time",   "stale-read",    "phantom",
-    "lost-update", "false-conflict", "watch",      "sleep",       "expiry",
+    "log-order",   "id-twice",       "unowned",         "lost-commit", "false-refusal", "one-verdict",
+    "effects",     "results",        "read-state",      "real-time",   "stale-read",    "phantom",
+    "lost-update", "false-conflict", "false-rejection", "watch",       "sleep",         "expiry",
 };
 
 bool Under(std::string_view name, std::string_view prefix) {
@@ -47,10 +47,21 @@ struct Place {
   }
 };
 
+// What is written beside an atom, which changes alone; "": all is well.
+std::string WithAtom(const std::vector<Write>& writes) {
+  const auto changes = [](const Write& write) { return write.change != Write::Change::kCreate; };
+  const auto atom = std::find_if(writes.begin(), writes.end(),
+                                 [&](const Write& write) { return write.atom && changes(write); });
+  if (atom == writes.end()) return "";
+  const auto other = std::find_if(writes.begin(), writes.end(), [&](const Write& write) {
+    return write.name != atom->name && changes(write);
+  });
+  return other == writes.end() ? "" : other->name;
+}
+
 // What the log, or a life's memory, makes of one entry, place by place.
-struct Point {
+struct Point : Content {
   Place place;
-  std::optional<Value> value;
   bool listing = false;  // it came or went: the listings above it changed
   bool define = false;   // the definition alone
   int64_t ttl_ms = 0;
@@ -124,6 +135,10 @@ class States {
     const Point* point = StateAt(name, place);
     return point == nullptr ? std::nullopt : point->value;
   }
+  Content ContentAt(const std::string& name, Place place) const {
+    const Point* point = StateAt(name, place);
+    return point == nullptr ? Content() : Content(*point);
+  }
   // The oldest change in (after, upto]; null: none.
   const Point* ChangeIn(const std::string& name, Place after, Place upto) const {
     auto found = entries_.find(name);
@@ -164,23 +179,18 @@ class States {
     // What the log holds is the same in every life.
     point.place = InMemory(change.name) ? After(commit.version) : Place{commit.version, 0};
     point.commit = &commit;
-    point.ttl_ms = was ? last->ttl_ms : 0;
-    switch (change.kind) {
-      case LogChange::Kind::kCreate:
-        point.ttl_ms = 0;
-        [[fallthrough]];
-      case LogChange::Kind::kSet:
-        point.value = change.value;
-        break;
-      case LogChange::Kind::kDefine:
-        if (was) point.value = last->value;
-        point.define = true;
-        break;
-      case LogChange::Kind::kDelete:
-      case LogChange::Kind::kExpire:
-        break;
+    using Kind = LogChange::Kind;
+    if (was && (change.kind == Kind::kSet || change.kind == Kind::kDefine)) {
+      static_cast<Content&>(point) = *last;
+      point.ttl_ms = last->ttl_ms;
     }
-    if (change.ttl_ms) point.ttl_ms = *change.ttl_ms;
+    if (change.kind == Kind::kCreate) point.atom = change.atom;
+    if (change.kind == Kind::kCreate || change.kind == Kind::kSet) point.value = change.value;
+    if (change.kind == Kind::kDefine) point.define = true;
+    if (change.ttl_ms) {
+      point.ttl_ms = *change.ttl_ms;
+      point.min = change.min;
+    }
     point.listing = was != point.value.has_value();
     points.push_back(std::move(point));
   }
@@ -217,6 +227,7 @@ class Checking {
   }
 
   std::vector<Violation> Run() {
+    Learn();
     LogOrder();
     IdsAndOwners();
     for (const Transaction& t : history_.transactions) {
@@ -314,8 +325,11 @@ class Checking {
           break;
         case Answer::Verdict::kConflict:
           Conflict(t, answer);
-          [[fallthrough]];
+          refused = &answer;
+          break;
         case Answer::Verdict::kRejected:
+          Rejection(t, answer);
+          [[fallthrough]];
         case Answer::Verdict::kRefused:
         case Answer::Verdict::kNotCommitted:
           refused = &answer;
@@ -343,6 +357,10 @@ class Checking {
 
   void Conflict(const Transaction& t, const Answer& answer) {
     for (const Answer::Cause& cause : answer.causes) {
+      if (!Counts(t, cause.name)) {
+        Report(Rule::kFalseConflict, Name(t), " was told of a conflict with ", cause.name,
+               ", which its isolation does not check");
+      }
       if (cause.version == 0) {
         MayHaveChanged(t, answer, cause.name);
         continue;
@@ -368,6 +386,41 @@ class Checking {
     for (const Entry& entry : answer.fresh) EntryState(entry, snapshot, {}, Name(t) + ", fresh");
   }
 
+  // Can a change of the entry, or of the listing, be a conflict?
+  static bool Counts(const Transaction& t, const std::string& name) {
+    const auto has = [&name](const std::vector<std::string>& names) {
+      return std::find(names.begin(), names.end(), name) != names.end();
+    };
+    if (has(t.ensures)) return true;
+    if (t.serializable) return has(t.reads) || has(t.lists);
+    return std::any_of(t.writes.begin(), t.writes.end(), [&name](const Write& write) {
+      return write.name == name &&
+             (write.change == Write::Change::kSet || write.change == Write::Change::kDelete);
+    });
+  }
+
+  // Decided at a version between what was known before it was sent and what is told with the answer, in the
+  // life that answered: at one of them it must be impossible.
+  void Rejection(const Transaction& t, const Answer& answer) {
+    if (answer.snapshot == 0 || !WithAtom(t.writes).empty()) return;
+    std::set<std::string> names;
+    for (const Write& write : t.writes) names.insert(write.name);
+    Place at{std::max({t.snapshot, KnownBefore(t.invoked), states_.RecoveredBy(answer.life)}), answer.life};
+    const Place last{answer.snapshot, answer.life};
+    for (;;) {
+      const Point* next = nullptr;
+      for (const std::string& name : names) {
+        if (!states_.Judges(name) || !Carry(t.writes, name, states_.ContentAt(name, at)).possible) return;
+        const Point* change = states_.ChangeIn(name, at, last);
+        if (change != nullptr && (next == nullptr || change->place < next->place)) next = change;
+      }
+      if (next == nullptr) break;
+      at = Place{next->place.version, answer.life};
+    }
+    Report(Rule::kFalseRejection, Name(t), " was rejected by version ", answer.snapshot,
+           "; nothing stood against it then, nor since it was sent");
+  }
+
   // A cause without a version: a listing of which no more is known than that, or an entry that was deleted
   // and its tombstone swept. One that is there tells its version.
   void MayHaveChanged(const Transaction& t, const Answer& answer, const std::string& name) {
@@ -388,7 +441,11 @@ class Checking {
     std::map<std::string, Outcome> outcomes;
     for (const Write& write : t.writes) {
       if (outcomes.count(write.name) > 0) continue;
-      outcomes[write.name] = Carry(t.writes, write.name, states_.ValueAt(write.name, just_before));
+      outcomes[write.name] = Carry(t.writes, write.name, states_.ContentAt(write.name, just_before));
+    }
+    const std::string together = WithAtom(t.writes);
+    if (!together.empty()) {
+      Report(Rule::kEffects, Name(t), " at ", commit.version, " writes ", together, " together with an atom");
     }
     for (const auto& [name, outcome] : outcomes) {
       if (InMemory(name) && !WasInstalled(t, commit)) continue;
@@ -396,10 +453,10 @@ class Checking {
       const std::optional<Value> after = states_.ValueAt(name, just_after);
       if (!outcome.possible) {
         Report(Rule::kEffects, Name(t), " at ", commit.version, " can't write ", name, ", which was ",
-               Show(before));
-      } else if (outcome.after != after) {
+               Show(before), " and is ", Show(after));
+      } else if (outcome.after.value != after) {
         Report(Rule::kEffects, Name(t), " at ", commit.version, ": ", name, " was ", Show(before),
-               " and should be ", Show(outcome.after), ", is ", Show(after));
+               " and should be ", Show(outcome.after.value), ", is ", Show(after));
       }
       const bool in_log = states_.ChangeIn(name, just_before, just_after) != nullptr;
       if (outcome.possible && in_log && !outcome.changed) {
@@ -407,7 +464,7 @@ class Checking {
                ", which it leaves as it is");
       }
       // An entry that came and went within one commit, or that was not there to delete, need not be told.
-      if (outcome.possible && !in_log && outcome.changed && (before || outcome.after)) {
+      if (outcome.possible && !in_log && outcome.changed && (before || outcome.after.value)) {
         Report(Rule::kEffects, Name(t), " at ", commit.version, ": the log does not say that it wrote ",
                name);
       }
@@ -490,14 +547,14 @@ class Checking {
                   const std::string& who) {
     if (!states_.Judges(entry.name)) return;
     const Point* point = states_.StateAt(entry.name, snapshot);
-    std::optional<Value> value = point == nullptr ? std::nullopt : point->value;
+    const Content content = point == nullptr ? Content() : Content(*point);
     // The tombstone of an absent entry may be swept.
-    const bool swept = !value && entry.version == 0;
+    const bool swept = !content.value && entry.version == 0;
     const Version version = point == nullptr ? 0 : point->place.version;
-    const Outcome outcome = Carry(pending, entry.name, value);
-    if (outcome.possible && outcome.after != entry.value) {
-      Report(Rule::kReadState, who, ": at ", snapshot.version, " ", entry.name, " is ", Show(outcome.after),
-             ", read ", Show(entry.value));
+    const Outcome outcome = Carry(pending, entry.name, content);
+    if (outcome.possible && outcome.after.value != entry.value) {
+      Report(Rule::kReadState, who, ": at ", snapshot.version, " ", entry.name, " is ",
+             Show(outcome.after.value), ", read ", Show(entry.value));
     }
     if (!outcome.changed && version != entry.version && !swept) {
       Report(Rule::kReadState, who, ": at ", snapshot.version, " ", entry.name, " has version ", version,
@@ -543,9 +600,9 @@ class Checking {
            " was made by, and was answered at ", read.snapshot);
   }
 
-  // What was known at some time must hold for everything asked later.
-  void RealTime() {
-    std::vector<std::pair<Time, Version>> known;
+  // What somebody knew, by the time that he knew it.
+  void Learn() {
+    std::vector<std::pair<Time, Version>>& known = known_;
     for (const Transaction& t : history_.transactions) {
       for (const Answer& answer : t.answers) {
         if (answer.verdict == Answer::Verdict::kCommitted) known.emplace_back(answer.at, answer.version);
@@ -566,13 +623,16 @@ class Checking {
     std::sort(known.begin(), known.end());
     Version newest = 0;
     for (auto& [at, version] : known) version = newest = std::max(newest, version);
-    const auto known_before = [&known](Time time) {
-      auto next = std::lower_bound(known.begin(), known.end(), std::make_pair(time, Version{0}));
-      return next == known.begin() ? Version{0} : (next - 1)->second;
-    };
+  }
+  Version KnownBefore(Time time) const {
+    auto next = std::lower_bound(known_.begin(), known_.end(), std::make_pair(time, Version{0}));
+    return next == known_.begin() ? Version{0} : (next - 1)->second;
+  }
 
+  // What was known at some time must hold for everything asked later.
+  void RealTime() {
     for (const Transaction& t : history_.transactions) {
-      const Version floor = known_before(t.invoked);
+      const Version floor = KnownBefore(t.invoked);
       const auto found = in_log_.find(t.id);
       if (found != in_log_.end() && found->second[0] <= floor) {
         Report(Rule::kRealTime, Name(t), " committed at ", found->second[0], "; ", floor,
@@ -586,9 +646,9 @@ class Checking {
       }
     }
     for (const Read& read : history_.reads) {
-      if (!read.newest || read.snapshot >= known_before(read.invoked)) continue;
+      if (!read.newest || read.snapshot >= KnownBefore(read.invoked)) continue;
       Report(Rule::kRealTime, "client ", read.client, " asked at ", read.invoked,
-             " for the newest and was answered at ", read.snapshot, "; ", known_before(read.invoked),
+             " for the newest and was answered at ", read.snapshot, "; ", KnownBefore(read.invoked),
              " was known before");
     }
   }
@@ -805,6 +865,7 @@ class Checking {
 
   const History& history_;
   const States states_;
+  std::vector<std::pair<Time, Version>> known_;  // the newest by then, in order
   std::map<Uuid, const Transaction*> by_id_;
   std::map<Uuid, std::vector<Version>> in_log_;
   std::map<Rule, size_t> counts_;
@@ -825,51 +886,59 @@ std::string ToString(const std::vector<Violation>& violations) {
 
 std::vector<Violation> Check(const History& history, const Log& log) { return Checking(history, log).Run(); }
 
-Outcome Carry(const std::vector<Write>& writes, std::string_view name, const std::optional<Value>& before) {
+Outcome Carry(const std::vector<Write>& writes, std::string_view name, const Content& before) {
   Outcome outcome;
   outcome.after = before;
+  Content& entry = outcome.after;
+  const auto impossible = [&outcome] {
+    outcome.possible = false;
+    return outcome;
+  };
+  const auto create = [&entry](const Write& write) { entry = Content{write.value, write.atom, write.min}; };
   for (const Write& write : writes) {
     outcome.results.emplace_back();
     if (write.name != name) continue;
-    std::optional<Value>& value = outcome.after;
+    if (entry.value && entry.atom != write.atom) return impossible();
     switch (write.change) {
       case Write::Change::kSet:
-        value = write.value;
+        if (!entry.value) {
+          create(write);
+        } else {
+          entry.value = write.value;
+        }
         break;
       case Write::Change::kAdd:
-        if (!value || !value->is(Type::kInteger)) {
-          outcome.possible = false;
-          return outcome;
-        }
-        value = Value::Integer(value->integer() + write.value.integer());
+        if (!entry.value || !entry.value->is(Type::kInteger)) return impossible();
+        entry.value = Value::Integer(entry.value->integer() + write.value.integer());
         break;
       case Write::Change::kConj:
-        if (!value || !value->is(Type::kVector)) {
-          outcome.possible = false;
-          return outcome;
-        }
-        value = Value::OfVector(value->items().Push(write.value));
+        if (!entry.value || !entry.value->is(Type::kVector)) return impossible();
+        entry.value = Value::OfVector(entry.value->items().Push(write.value));
         break;
       case Write::Change::kDelete:
         // Nothing to delete is nothing done.
-        outcome.changed = outcome.changed || value.has_value();
-        value = std::nullopt;
+        outcome.changed = outcome.changed || entry.value.has_value();
+        entry = Content();
         continue;
       case Write::Change::kCreate:
-        if (!value) {
-          value = write.value;
+        if (!entry.value) {
+          create(write);
           outcome.changed = true;
         }
-        outcome.results.back() = value;
+        outcome.results.back() = entry.value;
         continue;
       case Write::Change::kDefine:
-        outcome.possible = outcome.possible && value.has_value();
+        if (!entry.value) return impossible();
+        entry.min = write.min;
         outcome.changed = true;
         continue;
     }
     outcome.changed = true;
-    outcome.results.back() = value;
+    outcome.results.back() = entry.value;
   }
+  const bool obeys =
+      !entry.min || !entry.value || (entry.value->is(Type::kInteger) && entry.value->integer() >= *entry.min);
+  outcome.possible = obeys || !outcome.changed;
   return outcome;
 }
 

@@ -16,23 +16,24 @@
 namespace stm::check {
 
 enum class Rule : uint8_t {
-  kLogOrder,       // versions rise; what the log says stood before a change did
-  kIdTwice,        // an id is in the log once at most
-  kUnowned,        // every commit of the log is one that a client asked for, or an expiry
-  kLostCommit,     // an acknowledged commit is in the log, under its version and id
-  kFalseRefusal,   // an id that was answered "not committed" in any way is not in the log
-  kOneVerdict,     // all answers to one id agree
-  kEffects,        // a commit changed what its writes say, and nothing else
-  kResults,        // the results told are those of the commit point
-  kReadState,      // a read shows the state at its snapshot, all of it
-  kRealTime,       // nothing is older than what was known before it was asked
-  kStaleRead,      // serializable: what was read is unchanged at the commit
-  kPhantom,        // serializable: what was listed is unchanged at the commit
-  kLostUpdate,     // snapshot isolation: what was written or ensured is unchanged at the commit
-  kFalseConflict,  // a conflict's cause is a commit of the log that changed that entry
-  kWatch,          // a watch shows every selected commit once, in order, with its values
-  kSleep,          // a sleeper wakes when what it read changes, and only then
-  kExpiry,         // an entry expires one TTL after its last write, never early
+  kLogOrder,        // versions rise; what the log says stood before a change did
+  kIdTwice,         // an id is in the log once at most
+  kUnowned,         // every commit of the log is one that a client asked for, or an expiry
+  kLostCommit,      // an acknowledged commit is in the log, under its version and id
+  kFalseRefusal,    // an id that was answered "not committed" in any way is not in the log
+  kOneVerdict,      // all answers to one id agree
+  kEffects,         // a commit changed what its writes say, and nothing else
+  kResults,         // the results told are those of the commit point
+  kReadState,       // a read shows the state at its snapshot, all of it
+  kRealTime,        // nothing is older than what was known before it was asked
+  kStaleRead,       // serializable: what was read is unchanged at the commit
+  kPhantom,         // serializable: what was listed is unchanged at the commit
+  kLostUpdate,      // snapshot isolation: what was written or ensured is unchanged at the commit
+  kFalseConflict,   // a conflict's cause is a commit that changed an entry which the isolation checks
+  kFalseRejection,  // a rejected transaction could not be carried out at some version while it was decided
+  kWatch,           // a watch shows every selected commit once, in order, with its values
+  kSleep,           // a sleeper wakes when what it read changes, and only then
+  kExpiry,          // an entry expires one TTL after its last write, never early
 };
 // "lost-commit".
 std::string_view RuleName(Rule rule);
@@ -49,15 +50,22 @@ std::vector<Violation> Check(const History& history, const Log& log);
 // A line each.
 std::string ToString(const std::vector<Violation>& violations);
 
-// What `writes` make of a value, in order; nullopt in `after`: absent. Not `possible`: a write of the wrong
-// type, or one that needs an entry which is absent.
+// What is at a name.
+struct Content {
+  std::optional<Value> value;  // nullopt: absent
+  bool atom = false;
+  std::optional<int64_t> min;  // its rule: an integer of at least this
+};
+
+// What `writes` make of one entry, in order. Not `possible`: a write of the wrong type or as the wrong kind,
+// one that needs an entry which is absent, or a value in the end that the rule refuses.
 struct Outcome {
   bool possible = true;
   bool changed = false;  // something is written, even if an equal value
-  std::optional<Value> after;
+  Content after;
   std::vector<std::optional<Value>> results;  // one a write
 };
-Outcome Carry(const std::vector<Write>& writes, std::string_view name, const std::optional<Value>& before);
+Outcome Carry(const std::vector<Write>& writes, std::string_view name, const Content& before);
 
 }  // namespace stm::check
 

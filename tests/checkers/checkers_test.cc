@@ -175,11 +175,12 @@ void RequireBroken(const Sound& broken, Rule rule, std::vector<Rule> also = {}) 
   REQUIRE(seen);
 }
 
-TEST_CASE("checker: a sound history has no violation") {
-  Sound sound;
+void RequireSound(const Sound& sound) {
   INFO(ToString(sound.Check()));
   REQUIRE(sound.Check().empty());
 }
+
+TEST_CASE("checker: a sound history has no violation") { RequireSound(Sound()); }
 
 TEST_CASE("checker: a log whose versions go back is seen") {
   Sound h;
@@ -399,9 +400,50 @@ TEST_CASE("checker: a conflict whose cause is not so is seen") {
   Sound none;
   none.history.transactions[6].answers[0].causes = {};
   RequireBroken(none, Rule::kFalseConflict);
+  Sound unread;  // of what was written by an operation alone
+  unread.history.transactions[6].writes.push_back(Add("/b", 1));
+  unread.history.transactions[6].answers[0].causes.push_back({"/b", 4});
+  unread.history.transactions[6].answers[0].snapshot = 4;
+  RequireBroken(unread, Rule::kFalseConflict, {Rule::kReadState, Rule::kRealTime});
   Sound fresh;
   fresh.history.transactions[6].answers[0].fresh[0].value = Int(10);
   RequireBroken(fresh, Rule::kReadState);
+}
+
+TEST_CASE("checker: a commit as the wrong kind, beside an atom, or against a rule is seen") {
+  Sound kind;
+  kind.log[0].changes[0].atom = true;
+  kind.history.transactions[0].writes[0].atom = true;
+  RequireBroken(kind, Rule::kEffects);
+  Sound rule;
+  rule.log[1].changes[0].ttl_ms = 0;
+  rule.log[1].changes[0].min = 26;
+  rule.history.transactions[1].writes[0].min = 26;
+  RequireBroken(rule, Rule::kEffects);
+  Sound together;
+  Write atom = Add("/b", 5);
+  atom.atom = true;
+  together.history.transactions[2].writes.push_back(atom);
+  RequireBroken(together, Rule::kEffects);
+}
+
+TEST_CASE("checker: a rejection that nothing stood for is seen") {
+  const auto rejected = [](Write write, Time invoked, Version snapshot) {
+    Sound h;
+    Transaction t = Sent(8, invoked, 0, {}, {std::move(write)}, 0, 0);
+    t.answers = {Told(Answer::Verdict::kRejected, 115)};
+    t.answers[0].snapshot = snapshot;
+    h.history.transactions.push_back(t);
+    return h;
+  };
+  // Absent before 2, and after 6.
+  RequireSound(rejected(Add("/b", 1), 15, 6));
+  RequireBroken(rejected(Add("/b", 1), 45, 6), Rule::kFalseRejection);
+  RequireSound(rejected(Add("/a", 1), 95, 6));
+  RequireBroken(rejected(Add("/a", 1), 95, 5), Rule::kFalseRejection);
+  Write as_atom = SetTo("/b", 1);
+  as_atom.atom = true;
+  RequireSound(rejected(as_atom, 45, 6));
 }
 
 TEST_CASE("checker: a watch that misses, repeats, reorders or tells wrong is seen") {
@@ -670,17 +712,35 @@ TEST_CASE("checker: where no start is noted nothing in memory is judged") {
 TEST_CASE("checker: carrying writes out follows their order") {
   const std::vector<Write> writes = {CreateAs("/a", 1), Add("/a", 2), Add("/b", 1), SetTo("/a", 7),
                                      Add("/a", 1)};
-  const Outcome outcome = Carry(writes, "/a", std::nullopt);
+  const Outcome outcome = Carry(writes, "/a", Content());
   REQUIRE(outcome.possible);
-  REQUIRE(outcome.after == Int(8));
+  REQUIRE(outcome.after.value == Int(8));
   REQUIRE(outcome.results[1] == Int(3));
-  REQUIRE(!Carry(writes, "/b", std::nullopt).possible);
-  REQUIRE(Carry(writes, "/b", Int(1)).after == Int(2));
-  REQUIRE(!Carry({CreateAs("/a", 1)}, "/a", Int(5)).changed);
+  REQUIRE(!Carry(writes, "/b", Content()).possible);
+  REQUIRE(Carry(writes, "/b", Content{Int(1)}).after.value == Int(2));
+  REQUIRE(!Carry({CreateAs("/a", 1)}, "/a", Content{Int(5)}).changed);
   const Write conj{"/v", Write::Change::kConj, Int(3)};
-  REQUIRE(Carry({conj}, "/v", Value::OfVector(std::vector<Value>{Int(1)})).after ==
+  REQUIRE(Carry({conj}, "/v", Content{Value::OfVector(std::vector<Value>{Int(1)})}).after.value ==
           Value::OfVector(std::vector<Value>{Int(1), Int(3)}));
-  REQUIRE(!Carry({conj}, "/v", Int(1)).possible);
+  REQUIRE(!Carry({conj}, "/v", Content{Int(1)}).possible);
+}
+
+TEST_CASE("checker: carrying writes out keeps to kinds and rules") {
+  const Content ref{Int(5), false, 3}, atom{Int(5), true, std::nullopt};
+  REQUIRE(Carry({Add("/a", -2)}, "/a", ref).possible);
+  REQUIRE(!Carry({Add("/a", -3)}, "/a", ref).possible);
+  REQUIRE(Carry({Add("/a", -3), Add("/a", 3)}, "/a", ref).possible);  // the rule is for what stays
+  REQUIRE(!Carry({SetTo("/a", 2)}, "/a", ref).possible);
+  REQUIRE(!Carry({Add("/a", 1)}, "/a", atom).possible);
+  Write define{"/a", Write::Change::kDefine};
+  define.min = 6;
+  REQUIRE(!Carry({define}, "/a", ref).possible);
+  REQUIRE(Carry({define, Add("/a", 1)}, "/a", ref).after.min == 6);
+  Write again = SetTo("/a", 1);
+  again.atom = true;
+  // What is deleted takes its kind and its rule along.
+  const Outcome anew = Carry({Write{"/a", Write::Change::kDelete}, again}, "/a", ref);
+  REQUIRE((anew.possible && anew.after.atom && !anew.after.min));
 }
 
 TEST_CASE("history: lines read back give the same history") {
@@ -692,6 +752,10 @@ TEST_CASE("history: lines read back give the same history") {
   sound.history.sleeps[0].answered = kNever;
   sound.history.sleeps[0].asleep_at = 4;
   sound.log[0].changes[0].ttl_ms = 0;
+  sound.log[0].changes[0].min = 0;
+  sound.log[0].changes[0].atom = true;
+  sound.history.transactions[3].writes[0].atom = true;
+  sound.history.transactions[3].writes[0].min = -3;
   sound.log[1].changes[0].before_known = true;
   sound.history.transactions[0].answers[0].results = {std::nullopt, Value(), Int(1)};
   const std::string text = ToEdnText(sound.history, sound.log);

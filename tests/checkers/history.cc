@@ -43,6 +43,9 @@ class Line {
 
 Value Text(const std::string& text) { return Value::String(text); }
 Value Same(const Value& value) { return value; }
+std::optional<Value> OfInteger(std::optional<int64_t> integer) {
+  return integer ? std::optional<Value>(Value::Integer(*integer)) : std::nullopt;
+}
 
 Value Print(const Entry& entry) {
   return Line()
@@ -64,6 +67,8 @@ Value Print(const Write& write) {
       .Put("change", Value::Keyword(kChanges[static_cast<int>(write.change)]))
       .Put("value", write.value)
       .Number("ttl-ms", write.ttl_ms)
+      .Flag("atom", write.atom)
+      .Optional("min", OfInteger(write.min))
       .Take();
 }
 
@@ -114,12 +119,16 @@ Value Print(const WatchStep& step) {
 }
 
 Value Print(const LogChange& change) {
-  Line line;
-  line.Put("name", Text(change.name))
+  return Line()
+      .Put("name", Text(change.name))
       .Put("change", Value::Keyword(kLogChanges[static_cast<int>(change.kind)]))
-      .Optional("value", change.value);
-  if (change.ttl_ms) line.Put("ttl-ms", Value::Integer(*change.ttl_ms));
-  return line.Optional("before", change.before).Flag("before-known", change.before_known).Take();
+      .Optional("value", change.value)
+      .Optional("ttl-ms", OfInteger(change.ttl_ms))
+      .Optional("min", OfInteger(change.min))
+      .Flag("atom", change.atom)
+      .Optional("before", change.before)
+      .Flag("before-known", change.before_known)
+      .Take();
 }
 
 // Reading. The first fault is kept, and named by its key; what follows reads as empty.
@@ -155,6 +164,10 @@ class Fields {
   int64_t Number(std::string_view key, int64_t otherwise = 0) {
     const Value* value = Find(key, Type::kInteger);
     return value == nullptr ? otherwise : value->integer();
+  }
+  std::optional<int64_t> Integer(std::string_view key) {
+    const Value* value = Find(key, Type::kInteger);
+    return value == nullptr ? std::nullopt : std::optional<int64_t>(value->integer());
   }
   bool Flag(std::string_view key) {
     const Value* value = Find(key, Type::kBoolean);
@@ -241,6 +254,8 @@ std::vector<Write> Writes(Fields* f, std::string_view key) {
     write.change = f.OneOf<Write::Change>("change", kChanges);
     write.value = f.Optional("value").value_or(Value());
     write.ttl_ms = f.Number("ttl-ms");
+    write.atom = f.Flag("atom");
+    write.min = f.Integer("min");
     return write;
   });
 }
@@ -296,7 +311,9 @@ LogChange ReadLogChange(const Value& value, std::string where, absl::Status* sta
   change.name = f.Text("name");
   change.kind = f.OneOf<LogChange::Kind>("change", kLogChanges);
   change.value = f.Optional("value");
-  if (const Value* ttl = f.Find("ttl-ms", Type::kInteger)) change.ttl_ms = ttl->integer();
+  change.ttl_ms = f.Integer("ttl-ms");
+  change.min = f.Integer("min");
+  change.atom = f.Flag("atom");
   change.before = f.Optional("before");
   change.before_known = f.Flag("before-known");
   return change;

@@ -41,6 +41,9 @@ struct Write {
   Change change = Change::kSet;
   Value value;         // of kAdd an integer; of kConj one item for a vector
   int64_t ttl_ms = 0;  // of kDefine, and of an entry that kCreate or kSet makes; 0: for ever
+  bool atom = false;   // it is written as an atom, else as a ref
+  // Of the same: the rule that every value is an integer of at least this; nullopt: any value.
+  std::optional<int64_t> min;
 };
 
 // One answer to one read: entries by name, or all there is under a prefix.
@@ -80,7 +83,7 @@ struct Answer {
   std::vector<std::optional<Value>> results;
   bool results_dropped = false;
   std::vector<Cause> causes;  // of kConflict
-  Version snapshot = 0;
+  Version snapshot = 0;       // of kConflict; of kRejected at least the version that it was decided at, or 0
   std::vector<Entry> fresh;
 };
 
@@ -153,7 +156,9 @@ struct LogChange {
   std::string name;
   Kind kind = Kind::kSet;
   std::optional<Value> value;     // of kSet, kCreate
-  std::optional<int64_t> ttl_ms;  // where the change says so
+  std::optional<int64_t> ttl_ms;  // where the change tells the definition
+  std::optional<int64_t> min;     // of the same
+  bool atom = false;              // of kCreate
   // As the reader tells it; before_known false: not told.
   std::optional<Value> before;
   bool before_known = false;

@@ -17,14 +17,6 @@ constexpr int kReadTimeoutMs = 12;
 constexpr std::string_view kMemory = "/.memory";
 
 Value Int(int64_t i) { return Value::Integer(i); }
-Write CreateAs(std::string name, Value value, int64_t ttl_ms = 0) {
-  return Write{std::move(name), Write::Change::kCreate, std::move(value), ttl_ms};
-}
-Write SetTo(std::string name, Value value) {
-  return Write{std::move(name), Write::Change::kSet, std::move(value)};
-}
-Write AddTo(std::string name, int64_t by) { return Write{std::move(name), Write::Change::kAdd, Int(by)}; }
-Write DeleteOf(std::string name) { return Write{std::move(name), Write::Change::kDelete, Value()}; }
 
 int64_t Number(const std::optional<Value>& value) {
   return value && value->is(Type::kInteger) ? value->integer() : 0;
@@ -41,13 +33,36 @@ bool AnyInMemory(const std::vector<std::string>& names) {
   return std::any_of(names.begin(), names.end(), engine::IsMemory);
 }
 
-// Entries under "/v/" hold integers of at least 0.
+// Entries under "/atom/" are atoms, those under "/v/" begin with the rule that they hold integers of at least
+// 0.
+Write Change(std::string name, Write::Change change, Value value, int64_t ttl_ms = 0) {
+  Write write;
+  write.atom = IsAtom(name);
+  if (IsChecked(name)) write.min = 0;
+  write.name = std::move(name);
+  write.change = change;
+  write.value = std::move(value);
+  write.ttl_ms = ttl_ms;
+  return write;
+}
+Write CreateAs(std::string name, Value value, int64_t ttl_ms = 0) {
+  return Change(std::move(name), Write::Change::kCreate, std::move(value), ttl_ms);
+}
+Write SetTo(std::string name, Value value) {
+  return Change(std::move(name), Write::Change::kSet, std::move(value));
+}
+Write AddTo(std::string name, int64_t by) { return Change(std::move(name), Write::Change::kAdd, Int(by)); }
+Write DeleteOf(std::string name) { return Change(std::move(name), Write::Change::kDelete, Value()); }
+Write DefineAs(std::string name, int64_t ttl_ms) {
+  return Change(std::move(name), Write::Change::kDefine, Value(), ttl_ms);
+}
+
 std::shared_ptr<const engine::Definition> DefinitionOf(const Write& write) {
-  if (write.ttl_ms == 0 && !IsChecked(write.name)) return nullptr;
+  if (write.ttl_ms == 0 && !write.min) return nullptr;
   auto definition = std::make_shared<engine::Definition>();
   definition->ttl = absl::Milliseconds(write.ttl_ms);
-  if (IsChecked(write.name)) {
-    const Value min = Value::OfVector(std::vector<Value>{Value::Keyword("min"), Int(0)});
+  if (write.min) {
+    const Value min = Value::OfVector(std::vector<Value>{Value::Keyword("min"), Int(*write.min)});
     auto validator = engine::Validator::Parse(
         Value::OfVector(std::vector<Value>{Value::Keyword("and"), Value::Keyword("int"), min}));
     definition->validator = *validator;
@@ -58,7 +73,7 @@ std::shared_ptr<const engine::Definition> DefinitionOf(const Write& write) {
 engine::Write ToEngine(const Write& from) {
   engine::Write write;
   write.name = from.name;
-  write.kind = IsAtom(from.name) ? engine::EntryKind::kAtom : engine::EntryKind::kRef;
+  write.kind = from.atom ? engine::EntryKind::kAtom : engine::EntryKind::kRef;
   auto operation = std::make_shared<engine::Operation>();
   switch (from.change) {
     case Write::Change::kSet:
@@ -108,7 +123,8 @@ std::vector<check::Entry> ToEntries(const std::vector<engine::EntryState>& from)
   return entries;
 }
 
-check::Answer ToAnswer(const engine::Verdict& verdict, check::Time at, check::Life life) {
+check::Answer ToAnswer(const engine::Verdict& verdict, check::Time at, check::Life life,
+                       check::Version installed) {
   check::Answer answer;
   answer.at = at;
   answer.life = life;
@@ -127,6 +143,7 @@ check::Answer ToAnswer(const engine::Verdict& verdict, check::Time at, check::Li
     answer.fresh = ToEntries(conflict->fresh);
   } else if (std::holds_alternative<engine::Rejected>(verdict.outcome)) {
     answer.verdict = Verdict::kRejected;
+    answer.snapshot = installed;
   } else if (std::holds_alternative<engine::NotCommitted>(verdict.outcome)) {
     answer.verdict = Verdict::kNotCommitted;
   } else if (std::holds_alternative<engine::IdTooOld>(verdict.outcome)) {
@@ -184,7 +201,7 @@ Client::Plan Client::Draw() {
     plan.records = {Value::Tagged("sim.Did", Int(number_)), Int(static_cast<int64_t>(chance_.Below(1000)))};
   }
   using Seen = std::map<std::string, std::optional<Value>>;
-  switch (chance_.Below(15)) {
+  switch (chance_.Below(16)) {
     case 0:
     case 1: {
       plan.label = "alter";
@@ -282,10 +299,10 @@ Client::Plan Client::Draw() {
           writes = {DeleteOf(name), CreateAs(name, Int(2), ttl_ms)};
           break;
         case 2:
-          writes = {CreateAs(name, Int(3), ttl_ms), Write{name, Write::Change::kDefine, Value(), ttl_ms}};
+          writes = {CreateAs(name, Int(3), ttl_ms), DefineAs(name, ttl_ms)};
           break;
         case 3:
-          writes = {Write{name, Write::Change::kDefine, Value(), ttl_ms}};
+          writes = {DefineAs(name, ttl_ms)};
           break;
         default:
           writes = {CreateAs(name, Int(4), ttl_ms), CreateAs(name + "/below", Int(5), ttl_ms)};
@@ -296,7 +313,7 @@ Client::Plan Client::Draw() {
     }
     case 9: {
       plan.label = "queue";
-      const Write conj{Root() + "/queue", Write::Change::kConj, Int(number_ * 100000 + left_)};
+      const Write conj = Change(Root() + "/queue", Write::Change::kConj, Int(number_ * 100000 + left_));
       const bool start_over = chance_.In1000(60);
       plan.body = [conj, start_over](const Seen&) {
         std::vector<Write> writes;
@@ -311,11 +328,24 @@ Client::Plan Client::Draw() {
       plan.label = "checked";
       const std::string name = Name("/v/");
       const int64_t value = chance_.Between(-5, 20);
-      const bool create = chance_.In1000(500);
-      plan.body = [name, value, create](const Seen&) {
-        if (create) return std::vector<Write>{CreateAs(name, Int(0)), AddTo(name, value)};
-        return std::vector<Write>{SetTo(name, Int(value))};
-      };
+      std::vector<Write> writes;
+      switch (chance_.Below(5)) {
+        case 0: {
+          // The rule itself changes, if the value that is there obeys it.
+          Write define = DefineAs(name, 0);
+          define.min = value;
+          writes = {define};
+          break;
+        }
+        case 1:
+        case 2:
+          writes = {CreateAs(name, Int(0)), AddTo(name, value)};
+          break;
+        default:
+          writes = {SetTo(name, Int(value))};
+          break;
+      }
+      plan.body = [writes](const Seen&) { return writes; };
       break;
     }
     case 11:
@@ -340,16 +370,32 @@ Client::Plan Client::Draw() {
       plan.label = "atom";
       const std::string name = Name("/atom/");
       const int64_t by = chance_.Between(1, 9);
-      if (chance_.In1000(500)) {
-        plan.body = [name, by](const Seen&) {
-          return std::vector<Write>{CreateAs(name, Int(0)), AddTo(name, by)};
-        };
+      if (chance_.In1000(600)) {
+        std::vector<Write> writes = {CreateAs(name, Int(0)), AddTo(name, by)};
+        if (chance_.In1000(150)) {
+          // Not alone, or as what it is not.
+          if (chance_.In1000(500)) writes.push_back(AddTo(Name("/counter/"), by));
+          for (Write& write : writes) write.atom = write.atom && writes.size() > 2;
+        }
+        plan.body = [writes](const Seen&) { return writes; };
         break;
       }
       plan.names = {name};
       plan.body = [name, by](const Seen& seen) {
         return std::vector<Write>{SetTo(name, Int(Number(seen.at(name)) % 1000003 * 2 + by))};
       };
+      break;
+    }
+    case 14: {
+      // What an operation is applied to is not read.
+      plan.label = "commute beside a read";
+      plan.names = Names("/n/", 1);
+      std::vector<Write> writes;
+      for (const std::string& name : Names("/counter/", 2)) {
+        writes.push_back(CreateAs(name, Int(0)));
+        writes.push_back(AddTo(name, 1));
+      }
+      plan.body = [writes](const Seen&) { return writes; };
       break;
     }
     default: {
@@ -711,7 +757,7 @@ void Client::AskOutcome() {
 void Client::OnVerdict(size_t transaction, bool resend, uint64_t wait, const engine::Verdict& verdict,
                        Header header) {
   Learn(header);
-  const check::Answer answer = ToAnswer(verdict, world_.nanos(), header.life);
+  const check::Answer answer = ToAnswer(verdict, world_.nanos(), header.life, header.installed);
   world_.Trace(static_cast<uint64_t>(answer.verdict) * 1000003 + static_cast<uint64_t>(answer.version));
   scene_.history->transactions[transaction].answers.push_back(answer);
   known_.version = std::max({known_.version, answer.version, answer.snapshot});
@@ -728,12 +774,13 @@ void Client::OnVerdict(size_t transaction, bool resend, uint64_t wait, const eng
         auto [old, id] = mine_[chance_.Below(mine_.size())];
         id.resend = true;
         scene_.network->Request([this, id = id, old = old] {
-          scene_.daemon->engine().GetOutcome(id, [this, old](std::shared_ptr<const engine::Verdict> verdict,
-                                                             engine::Version installed) {
-            scene_.network->Answer([this, old, verdict, life = MakeHeader().life] {
-              scene_.history->transactions[old].answers.push_back(ToAnswer(*verdict, world_.nanos(), life));
-            });
-          });
+          scene_.daemon->engine().GetOutcome(
+              id, [this, old](std::shared_ptr<const engine::Verdict> verdict, engine::Version installed) {
+                scene_.network->Answer([this, old, verdict, header = MakeHeader()] {
+                  scene_.history->transactions[old].answers.push_back(
+                      ToAnswer(*verdict, world_.nanos(), header.life, header.installed));
+                });
+              });
         });
       }
       return NextOperation();

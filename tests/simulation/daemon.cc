@@ -9,6 +9,12 @@ namespace {
 
 constexpr size_t kLogBytesAtOnce = 1 << 20;
 
+// Of a rule [:and :int [:min N]]: N.
+std::optional<int64_t> MinOf(const engine::Definition& definition) {
+  if (definition.validator == nullptr) return std::nullopt;
+  return definition.validator->form().items().at(2).items().at(1).integer();
+}
+
 check::LogChange ToLogChange(const engine::EntryChange& from) {
   check::LogChange change;
   change.name = from.name;
@@ -30,7 +36,11 @@ check::LogChange ToLogChange(const engine::EntryChange& from) {
       break;
   }
   change.value = from.value;
-  if (from.definition != nullptr) change.ttl_ms = absl::ToInt64Milliseconds(from.definition->ttl);
+  change.atom = from.entry_kind == engine::EntryKind::kAtom;
+  if (from.definition != nullptr) {
+    change.ttl_ms = absl::ToInt64Milliseconds(from.definition->ttl);
+    change.min = MinOf(*from.definition);
+  }
   return change;
 }
 

@@ -15,6 +15,13 @@ inline std::map<std::string, Planted> PlantedByName() {
   all["skip_write_skew_check"].engine.skip_write_skew_check = true;
   all["skip_list_check"].engine.skip_list_check = true;
   all["ignore_ensures"].engine.ignore_ensures = true;
+  all["check_operations"].engine.check_operations = true;
+  all["apply_to_installed"].engine.apply_to_installed = true;
+  all["skip_validators"].engine.skip_validators = true;
+  all["skip_kinds"].engine.skip_kinds = true;
+  all["lose_records"].engine.lose_records = true;
+  all["read_newest"].engine.read_newest = true;
+  all["expired_as_deleted"].engine.expired_as_deleted = true;
   all["answer_before_append"].engine.answer_before_append = true;
   all["conflict_before_install"].engine.conflict_before_install = true;
   all["serve_trimmed_history"].engine.serve_trimmed_history = true;

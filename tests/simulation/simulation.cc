@@ -388,18 +388,6 @@ class Simulation {
     if (!log.ok()) return Fail(absl::StrCat("the log can't be read: ", log.status().ToString()));
     result_.log = *std::move(log);
     result_.violations = check::Check(result_.history, result_.log);
-    for (const check::LogCommit& commit : result_.log) Validate(commit.version, commit.changes);
-    for (const check::MemoryCommit& commit : result_.history.memory) Validate(commit.version, commit.changes);
-  }
-
-  // Entries under "/v/" hold integers of at least 0.
-  void Validate(check::Version version, const std::vector<check::LogChange>& changes) {
-    for (const check::LogChange& change : changes) {
-      const bool checked = change.name.substr(0, 3) == "/v/" || change.name.substr(0, 11) == "/.memory/v/";
-      if (checked && change.value && change.value->integer() < 0) {
-        Fail(absl::StrCat(change.name, " broke its validator at ", version));
-      }
-    }
   }
 
   void Count() {

@@ -130,7 +130,6 @@ void Watcher::Open() {
   opened.life = last_life_;
   opened.initial = request.initial;
   watch().steps.push_back(opened);
-  if (last_ != 0) ++resumed_;
 
   scene_.network->Request(
       [this, stream, request] {
@@ -141,6 +140,7 @@ void Watcher::Open() {
           return;
         }
         stream->handle = *handle;
+        if (request.after != 0) ++resumed_;
       },
       Network::Copies::kOne);
   // No answer: try again.
