@@ -19,6 +19,7 @@
 #include "engine/operation.h"
 #include "engine/validator.h"
 #include "engine/values/edn.h"
+#include "engine/values/lexical.h"
 #include "engine/values/wire.h"
 
 namespace stm::server {
@@ -205,9 +206,22 @@ std::string Range(const Setting& setting) {
   return absl::StrCat(bound(setting.min), " to ", bound(setting.max));
 }
 
+// What --print-config can print, and every log and file show: UTF-8 with no control characters.
+absl::Status CheckText(const std::string& text) {
+  const bool printable = lexical::IsUtf8(text) && std::none_of(text.begin(), text.end(), [](unsigned char c) {
+                           return c < ' ' || c == 0x7f;
+                         });
+  if (printable) return absl::OkStatus();
+  return absl::InvalidArgumentError("found control characters or bytes that are no UTF-8, expected text");
+}
+
 // INVALID_ARGUMENT: what is wrong with the value, without the setting's name.
 absl::Status Assign(const Setting& setting, const std::vector<std::string>& values, Config* config) {
   void* field = setting.field(config);
+  for (const std::string& value : values) {
+    absl::Status text = CheckText(value);
+    if (!text.ok()) return text;
+  }
   if (setting.kind == Kind::kTexts) {
     std::vector<std::string> texts;
     for (const std::string& value : values) {
@@ -564,6 +578,13 @@ absl::StatusOr<Loaded> LoadConfig(const std::vector<std::string>& arguments,
   if (std::find(levels.begin(), levels.end(), config.log_level) == levels.end()) {
     return absl::InvalidArgumentError(absl::StrCat("log-level: found ", config.log_level, ", expected one of ",
                                                    absl::StrJoin(levels, ", ")));
+  }
+  for (const std::string& address : config.listen) {
+    if (absl::StartsWith(address, "unix:") ? address.size() > 5 : ParseAddress(address).has_value()) continue;
+    return absl::InvalidArgumentError(absl::StrCat("listen: found ", address, ", expected host:port or unix:/path"));
+  }
+  if (config.http != "off" && !ParseAddress(config.http)) {
+    return absl::InvalidArgumentError(absl::StrCat("http: found ", config.http, ", expected host:port or off"));
   }
   if (config.engine.value_bytes_max > config.engine.transaction_bytes_max) {
     return absl::InvalidArgumentError(absl::StrCat(

@@ -96,6 +96,12 @@ TEST_CASE("config: a bad value says where it came from, what was found and what 
   const File file("transaction-bytes-max = \"2KiB\"\nephemeral = true\n");
   CHECK_THAT(Failure({"--config", file.path()}), Contains("value-bytes-max") && Contains("transaction-bytes-max"));
   CHECK_THAT(Failure({"--ephemeral", "--http=a", "--http=b"}), Contains("http"));
+  CHECK_THAT(Failure({"--ephemeral", "--listen=127.0.0.1:7440,127.0.0.1"}), Contains("host:port") && Contains("unix:"));
+  CHECK_THAT(Failure({"--ephemeral", "--listen=unix:"}), Contains("unix:/path"));
+  CHECK_THAT(Failure({"--ephemeral", "--http=on"}), Contains("found on") && Contains("or off"));
+  // What could not be printed as a file that loads again.
+  CHECK_THAT(Failure({"--ephemeral"}, {"STMD_LISTEN=127.0.0.1:\xd3\xf5"}), Contains("STMD_LISTEN") && Contains("UTF-8"));
+  CHECK_THAT(Failure({"--data-dir=/x\n/y"}), Contains("data-dir") && Contains("control"));
 }
 
 TEST_CASE("config: a durable daemon is told where its log goes, an ephemeral one keeps none") {
