@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cassert>
 #include <cstdlib>
+#include <fstream>
 #include <limits>
 #include <map>
 #include <optional>
@@ -11,10 +12,13 @@
 #include <CLI/CLI.hpp>
 #include <toml++/toml.h>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 #include "engine/name.h"
 #include "engine/operation.h"
 #include "engine/validator.h"
@@ -318,16 +322,39 @@ std::optional<std::string> TextOf(const toml::node& node) {
 
 using Given = std::map<std::string, std::vector<std::string>>;
 
+// toml++ aborts the process at "[" before what can't begin a table's name. Settings stand in no table, nor have any text
+// of several lines, so that each line can be looked at alone.
+absl::Status CheckTableNames(const std::string& path, const std::string& text) {
+  int64_t number = 0;
+  for (absl::string_view line : absl::StrSplit(text, '\n')) {
+    ++number;
+    line = absl::StripLeadingAsciiWhitespace(line);
+    if (!absl::ConsumePrefix(&line, "[")) continue;
+    absl::ConsumePrefix(&line, "[");
+    line = absl::StripLeadingAsciiWhitespace(line);
+    if (line.empty() || absl::ascii_isalnum(line[0]) || absl::StrContains("_-\"']", line.substr(0, 1))) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ":", number, ": found no name behind \"[\": settings stand in no table, as name = value"));
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<Given> ReadFile(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::string text;
+  char part[4096];
+  while (file.read(part, sizeof(part)) || file.gcount() > 0) text.append(part, static_cast<size_t>(file.gcount()));
+  if (!file.is_open() || file.bad()) {
+    return absl::NotFoundError(
+        absl::StrCat("--config: ", path, ": can't be read: give the path of a TOML file that this user may read"));
+  }
+  absl::Status names_follow = CheckTableNames(path, text);
+  if (!names_follow.ok()) return names_follow;
   toml::table table;
   try {
-    table = toml::parse_file(path);
+    table = toml::parse(text, path);
   } catch (const toml::parse_error& error) {
     const toml::source_position at = error.source().begin;
-    if (at.line == 0) {
-      return absl::NotFoundError(absl::StrCat("--config: ", path, ": ", Absl(error.description()),
-                                              ": give the path of a TOML file that this user may read"));
-    }
     return absl::InvalidArgumentError(
         absl::StrCat(path, ":", at.line, ":", at.column, ": ", Absl(error.description())));
   }

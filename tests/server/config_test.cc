@@ -78,6 +78,13 @@ TEST_CASE("config: an unknown key of the file is an error with file, line and th
   const File broken("listen = \n");
   CHECK_THAT(Failure({"--config=" + broken.path()}), Contains(broken.path() + ":"));
   CHECK_THAT(Failure({"--config=/nowhere/stmd.toml"}), Contains("/nowhere/stmd.toml"));
+  CHECK_THAT(Failure({"--config=/"}), Contains("--config: /: can't be read"));
+  for (const char* table : {"[=]\n", " [[ \x1c", "[\xc3\xa9]", "ephemeral = true\n[."}) {
+    const File nameless(table);
+    CHECK_THAT(Failure({"--config=" + nameless.path()}), Contains("no name behind"));
+  }
+  const File empty("");
+  CHECK(LoadConfig({"--ephemeral", "--config=" + empty.path()}, {}).ok());
 }
 
 TEST_CASE("config: an unknown variable of the environment is a warning that names the nearest") {
