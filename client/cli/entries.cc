@@ -6,6 +6,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "client/cli/commands.h"
+#include "client/cli/progress.h"
 #include "client/cli/transaction_file.h"
 #include "engine/operation.h"
 #include "engine/values/edn.h"
@@ -96,7 +97,8 @@ absl::StatusOr<v1::Committed> SetAfterRead(Shell& shell, const SetOptions& optio
 }
 
 // Refs of one batch in one commit; an atom changes alone.
-absl::Status DeleteBatch(Shell& shell, const v1::ListRefsResponse& page, int64_t* deleted, int64_t* version) {
+absl::Status DeleteBatch(Shell& shell, const v1::ListRefsResponse& page, Progress& progress, int64_t* deleted,
+                         int64_t* version) {
   v1::CommitRequest refs;
   std::vector<v1::CommitRequest> requests;
   for (const v1::Entry& entry : page.entries()) {
@@ -117,6 +119,7 @@ absl::Status DeleteBatch(Shell& shell, const v1::ListRefsResponse& page, int64_t
     }
     *deleted += count;
     *version = committed->version();
+    progress.At(*deleted);
   }
   return absl::OkStatus();
 }
@@ -126,28 +129,33 @@ absl::Status DeletePrefix(Shell& shell, const DeleteOptions& options) {
   if (!status.ok()) return status;
   v1::ListRefsRequest request;
   request.set_prefix(options.prefix);
-  if (!options.yes) {
-    if (!shell.io().in_is_terminal) {
-      return absl::InvalidArgumentError("delete --prefix: nobody is there to confirm: add --yes");
-    }
+  if (!options.yes && !shell.io().in_is_terminal) {
+    return absl::InvalidArgumentError("delete --prefix: nobody is there to confirm: add --yes");
+  }
+  int64_t of = 0;
+  if (!options.yes || shell.io().err_is_terminal) {
     request.set_count_only(true);
     absl::StatusOr<v1::ListRefsResponse> counted = shell.daemon().ListRefs(request, shell.CallDeadline());
     if (!counted.ok()) return counted.status();
-    shell.io().err << "delete " << counted->count() << " entries under " << options.prefix << "? [y/N] " << std::flush;
+    of = counted->count();
+    request.set_count_only(false);
+  }
+  if (!options.yes) {
+    shell.io().err << "delete " << of << " entries under " << options.prefix << "? [y/N] " << std::flush;
     std::string answer;
     std::getline(shell.io().in, answer);
     if (answer != "y" && answer != "Y" && answer != "yes") return absl::CancelledError("delete: not confirmed");
-    request.set_count_only(false);
   }
   // One snapshot's entries: what others create meanwhile stays.
   request.set_names_only(true);
   request.set_page_size(kDeleteBatch);
+  Progress progress(shell.io(), "delete", "entries", of);
   int64_t deleted = 0;
   int64_t version = 0;
   for (;;) {
     absl::StatusOr<v1::ListRefsResponse> page = shell.daemon().ListRefs(request, shell.CallDeadline());
     if (!page.ok()) return page.status();
-    status = DeleteBatch(shell, *page, &deleted, &version);
+    status = DeleteBatch(shell, *page, progress, &deleted, &version);
     if (!status.ok()) return status;
     if (page->next_page_token().empty()) break;
     request.set_page_token(page->next_page_token());
@@ -286,6 +294,9 @@ absl::Status List(Shell& shell, const ListOptions& options) {
   if (!status.ok()) return status;
   request.set_count_only(options.count);
   request.set_names_only(!options.values);
+  Progress progress(shell.io(), "list", "entries", 0,
+                    shell.printer().output() == Output::kTable ? Progress::Rows::kAtTheEnd : Progress::Rows::kMeanwhile);
+  int64_t listed = 0;
   for (;;) {
     absl::StatusOr<v1::ListRefsResponse> page = shell.daemon().ListRefs(request, shell.CallDeadline());
     if (!page.ok()) return page.status();
@@ -304,6 +315,8 @@ absl::Status List(Shell& shell, const ListOptions& options) {
         shell.printer().Print(Value::String(entry.name()));
       }
     }
+    listed += page->entries_size();
+    progress.At(listed);
     if (page->next_page_token().empty()) return absl::OkStatus();
     request.set_page_token(page->next_page_token());  // it fixes the snapshot
     request.clear_at();

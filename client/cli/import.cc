@@ -2,6 +2,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/cli/commands.h"
+#include "client/cli/progress.h"
 #include "engine/operation.h"
 #include "engine/values/edn.h"
 #include "engine/values/wire.h"
@@ -65,6 +66,7 @@ absl::Status LogImport(Shell& shell, const ImportOptions& options) {
         absl::StrCat("--skip ", options.skip, ": ", file, " has ", records->size(), " records"));
   }
 
+  Progress progress(shell.io(), "log import", "records", static_cast<int64_t>(records->size()) - options.skip);
   int64_t version = 0;
   for (size_t first = options.skip; first < records->size();) {
     size_t last = std::min(first + static_cast<size_t>(options.batch), records->size());
@@ -85,6 +87,7 @@ absl::Status LogImport(Shell& shell, const ImportOptions& options) {
     }
     version = committed->version();
     first = last;
+    progress.At(static_cast<int64_t>(first) - options.skip);
   }
   Fields row{{"imported", Value::Integer(static_cast<int64_t>(records->size()) - options.skip)}};
   if (version != 0) row.emplace_back("version", Value::Integer(version));

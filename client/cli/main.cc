@@ -12,5 +12,6 @@ int main(int argc, char** argv) {
                   isatty(STDERR_FILENO) == 1};
   winsize size{};
   if (io.out_is_terminal && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0) io.width = size.ws_col;
+  if (io.err_is_terminal && ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0) io.err_width = size.ws_col;
   return stm::cli::Run(std::vector<std::string>(argv + 1, argv + argc), io);
 }

@@ -44,6 +44,7 @@ struct Io {
   bool out_is_terminal = false;
   size_t width = 0;  // of the terminal; 0: none
   bool err_is_terminal = false;
+  size_t err_width = 0;
 };
 
 struct Globals {

@@ -16,6 +16,7 @@
 #include "absl/time/clock.h"
 #include "client/cli/commands.h"
 #include "client/cli/json.h"
+#include "client/cli/progress.h"
 #include "client/cli/transaction_file.h"
 #include "engine/operation.h"
 #include "engine/validator.h"
@@ -245,7 +246,9 @@ class LogFollower {
   // `take` gets whole commits, in order; false: enough.
   using Take = std::function<bool(const v1::CommitEvent&)>;
 
-  LogFollower(Shell& shell, const LogOptions& options, bool records_only) : shell_(shell) {
+  // `rows`: when what is taken is printed.
+  LogFollower(Shell& shell, const LogOptions& options, bool records_only, Progress::Rows rows)
+      : shell_(shell), rows_(rows) {
     for (const std::string& tag : options.tags) request_.add_tags(tag);
     request_.set_records_only(records_only);
   }
@@ -258,14 +261,23 @@ class LogFollower {
     bool opened = false;
     bool enough = false;
     Reopen reopen;
+    // What is followed has no end to come near to.
+    std::optional<Progress> progress;
+    if (!follow) progress.emplace(shell_.io(), "log", "commits", 0, rows_);
+    int64_t taken = 0;
     for (;;) {
       parts_.Drop();
       absl::Status status = shell_.daemon().ReadLog(request_, deadline, [&](const v1::ReadLogResponse& response) {
         opened = true;
         reopen.Alive();
+        if (response.has_opened()) {
+          if (from == 0) from = response.opened().first_version();
+          if (to == 0) to = response.opened().header().installed_version();
+        }
         if (!response.has_commit() || !parts_.Add(response.commit())) return true;
         enough = !take(parts_.whole());
         request_.set_from_version(parts_.whole().version() + 1);
+        if (progress) progress->At(++taken, PartOf(parts_.whole().version(), from, to));
         return !enough;
       });
       if (enough) return absl::OkStatus();
@@ -278,7 +290,13 @@ class LogFollower {
   int64_t next_version() const { return request_.from_version(); }
 
  private:
+  static std::optional<double> PartOf(int64_t version, int64_t from, int64_t to) {
+    if (to <= from) return std::nullopt;
+    return static_cast<double>(version - from) / static_cast<double>(to - from);
+  }
+
   Shell& shell_;
+  const Progress::Rows rows_;
   v1::ReadLogRequest request_;
   Parts parts_;
 };
@@ -304,7 +322,7 @@ absl::StatusOr<std::deque<v1::CommitEvent>> Newest(Shell& shell, const LogOption
   for (int64_t window = std::max<int64_t>(count, 64);; window *= 8) {
     newest.clear();
     int64_t from = window >= *last - first ? first : *last - window + 1;
-    LogFollower log(shell, options, false);
+    LogFollower log(shell, options, false, Progress::Rows::kAtTheEnd);
     absl::Status read = log.Run(from, *last, false, shell.StreamDeadline(), [&](const v1::CommitEvent& commit) {
       newest.push_back(commit);
       if (static_cast<int64_t>(newest.size()) > count) newest.pop_front();
@@ -414,7 +432,7 @@ absl::Status LogTail(Shell& shell, const LogOptions& options) {
     if (!options.follow) return absl::OkStatus();
     from = last + 1;
   }
-  LogFollower log(shell, options, false);
+  LogFollower log(shell, options, false, Progress::Rows::kMeanwhile);
   absl::Status status = log.Run(from, 0, options.follow, shell.StreamDeadline(), show);
   if (!failed.ok()) return failed;
   if (status.ok() || log.next_version() == 0) return status;
@@ -434,7 +452,7 @@ absl::Status LogRecords(Shell& shell, const LogOptions& options) {
       return record.text() == tag;
     });
   };
-  LogFollower log(shell, options, true);
+  LogFollower log(shell, options, true, Progress::Rows::kMeanwhile);
   absl::Status status =
       log.Run(options.from, 0, options.follow, shell.StreamDeadline(), [&](const v1::CommitEvent& commit) {
         for (const v1::Value& message : commit.records()) {

@@ -81,7 +81,7 @@ absl::Status Export(Shell& shell, const std::string& prefix, const std::string& 
   if (!status.ok()) return status;
   // A line a row, on a terminal too.
   Printer printer(shell.globals().output == Output::kJson ? Output::kJson : Output::kEdn, 0, shell.io().out);
-  Progress progress(shell.io(), "export", "entries", 0);
+  Progress progress(shell.io(), "export", "entries", 0, Progress::Rows::kMeanwhile);
   int64_t exported = 0;
   for (;;) {
     absl::StatusOr<v1::ListRefsResponse> page = shell.daemon().ListRefs(request, shell.CallDeadline());
@@ -133,7 +133,7 @@ absl::Status Import(Shell& shell, const std::string& prefix, const std::string& 
     return absl::InvalidArgumentError(absl::StrCat("--skip ", skip, ": ", file, " has ", lines.size(), " entries"));
   }
 
-  Progress progress(shell.io(), "import", "entries", static_cast<int64_t>(lines.size()));
+  Progress progress(shell.io(), "import", "entries", static_cast<int64_t>(lines.size()) - skip);
   int64_t version = 0;
   for (size_t first = static_cast<size_t>(skip); first < lines.size();) {
     // Atoms change alone.
@@ -152,7 +152,7 @@ absl::Status Import(Shell& shell, const std::string& prefix, const std::string& 
     }
     version = committed->version();
     first = last;
-    progress.At(static_cast<int64_t>(first));
+    progress.At(static_cast<int64_t>(first) - skip);
   }
   Fields row{{"imported", Value::Integer(static_cast<int64_t>(lines.size()) - skip)}};
   if (version != 0) row.emplace_back("version", Value::Integer(version));

@@ -19,6 +19,7 @@ import unittest
 
 STMD, STMCTL = (os.path.abspath(path) for path in sys.argv[1:3])
 DEADLINE_S = 60
+BAR = r"\[[#.]{30}\] +\d+% "  # of a progress
 
 
 def eventually(claim, check):
@@ -83,6 +84,42 @@ def ctl(daemon, *arguments, input=None, check=0, address=None):
     if check not in (0, None):
         assert done.stderr.startswith("stmctl: ") and done.stderr.count("\n") == 1, done.stderr[:2000]
     return done
+
+
+def on_terminal(daemon, *arguments, input=None):
+    """Runs stmctl with a terminal as its standard error alone: (its exit code, what it printed, what the terminal showed)."""
+    terminal, side = pty.openpty()
+    shown = []
+
+    def read():
+        try:
+            while data := os.read(terminal, 1 << 16):
+                shown.append(data)
+        except OSError:
+            pass  # the other side is closed
+
+    process = subprocess.Popen([STMCTL, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=side,
+                               text=True, env=dict(os.environ, STM_ADDRESS=daemon.address))
+    os.close(side)
+    reader = threading.Thread(target=read)
+    reader.start()
+    printed = process.communicate(input, timeout=DEADLINE_S)[0]
+    reader.join()
+    os.close(terminal)
+    return process.returncode, printed, b"".join(shown).decode()
+
+
+def shows(pattern, work):
+    """work(scale) runs a command on a terminal and beside it in a pipe. What takes long is shown: until then, twice the
+    work."""
+    for doublings in range(14):
+        (code, _, shown), pipe = work(1 << doublings)
+        assert (code, pipe.stderr) == (0, ""), (code, shown, pipe.stderr)
+        if re.search(pattern, shown):
+            # Nothing is left of it.
+            assert shown.endswith("\r\x1b[K"), shown[-200:]
+            return
+    raise AssertionError(f"{pattern} is never shown")
 
 
 class Proxy:
@@ -421,6 +458,36 @@ class Memory(unittest.TestCase):
                                               input="#ir.T{:x 1}\n#ir.T{:x 2}\n#ir.T{:x 3}\n"))
         self.assertEqual(self.out("log", "records", "--tag", "ir.T"), "#ir.T{:x 1}\n#ir.T{:x 2}\n#ir.T{:x 3}\n")
 
+    def test_long_work_shows_its_progress_on_a_terminal_and_nothing_in_a_pipe(self):
+        def run(*arguments, input=None):
+            return on_terminal(self.daemon, *arguments, input=input), self.ctl(*arguments, input=input)
+
+        shows(rf"\rlog import {BAR}\d+ records, \d+/s",
+              lambda n: run("log", "import", "-", input="#pr.T{:x 1}\n" * 250 * n))
+
+        def recorded(n):
+            self.out("log", "import", "-", "--batch", "10", input=f'#pr.T{{:x "{"x" * 100}"}}\n' * 10000 * n)
+            return run("log", "records", "--tag", "pr.T")
+
+        shows(rf"\rlog {BAR}\d+ commits, \d+/s", recorded)
+
+        def fill(entries):
+            for first in range(0, entries, 5000):
+                names = " ".join(f'"/pr/{i} {"x" * 400}" 1' for i in range(first, first + 5000))
+                self.out("tx", "-", input=f"{{:set {{{names}}}}}")
+
+        def listed(n):
+            fill(5000 * n)
+            return run("list", "/pr/", "--values")
+
+        def deleted(n):
+            fill(5000 * n)
+            terminal = on_terminal(self.daemon, "delete", "--prefix", "/pr/", "--yes")
+            return terminal, self.ctl("delete", "--prefix", "/pr/", "--yes")
+
+        shows(r"\rlist \d+ entries, \d+/s", listed)
+        shows(rf"\rdelete {BAR}\d+ entries, \d+/s", deleted)
+
     def test_many_at_once(self):
         self.out("set", "/mo/n", "0")
         processes = [subprocess.Popen([STMCTL, "apply", "/mo/n", "(add 1)"], stdout=subprocess.DEVNULL,
@@ -734,6 +801,18 @@ class Durable(unittest.TestCase):
         ctl(self.daemon, "log", "drop", log, check=1)
         self.assertTrue(os.path.exists(log))
         ctl(self.daemon, "log", "verify", self.folder + "/nowhere/log.edn", check=1)
+
+    def test_long_work_on_log_files_shows_its_progress_on_a_terminal_and_nothing_in_a_pipe(self):
+        def on_more(n, *arguments):
+            if self.daemon.process.poll() is not None:
+                self.daemon.start()
+            self.out("log", "import", "-", "--batch", "10", input=f'#d.T{{:x "{"x" * 100}"}}\n' * 10000 * n)
+            self.daemon.stop()
+            arguments += (self.logs()[0],)
+            return on_terminal(self.daemon, *arguments), ctl(self.daemon, *arguments)
+
+        shows(rf"\rlog verify {BAR}\d+ bytes, \d+/s", lambda n: on_more(n, "log", "verify"))
+        shows(rf"\rlog seal {BAR}\d+ bytes, \d+/s", lambda n: on_more(n, "log", "seal"))
 
 
 if __name__ == "__main__":

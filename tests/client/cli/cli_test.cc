@@ -11,6 +11,7 @@
 #include "client/cli/exactly_once.h"
 #include "client/cli/json.h"
 #include "client/cli/print.h"
+#include "client/cli/progress.h"
 #include "client/cli/shell.h"
 #include "client/cli/transaction_file.h"
 #include "engine/values/edn.h"
@@ -494,6 +495,66 @@ TEST_CASE("import: a fault anywhere in the file is told before anything is sent"
   ran = RunLine({"log", "import", "-"}, "#t.A{:x 1}\n");
   CHECK(ran.code == kUnavailable);
   CHECK(Has(ran.err, "--skip 0"));
+}
+
+namespace {
+
+// Streams that are terminals or not, and what came out on the standard error.
+struct Screen {
+  Screen(bool out_is_terminal, bool err_is_terminal, size_t err_width)
+      : io{in, out, err, false, out_is_terminal, 0, err_is_terminal, err_width} {}
+  std::istringstream in;
+  std::ostringstream out, err;
+  Io io;
+};
+
+// Work goes on until it was long enough to be shown; what is on the screen then, without the escapes.
+std::string Shown(Screen& screen, Progress& progress, int64_t done, const std::function<void()>& beside) {
+  const absl::Time until = absl::Now() + absl::Seconds(60);
+  while (screen.err.str().empty() && absl::Now() < until) {
+    progress.At(done);
+    beside();
+  }
+  std::string text = screen.err.str();
+  REQUIRE(text.size() > 4);
+  CHECK(text.front() == '\r');
+  CHECK(Has(text, "\033[K"));
+  return text.substr(1, text.find('\033') - 1);
+}
+
+}  // namespace
+
+TEST_CASE("progress: a terminal shows it, a pipe never, and nothing is drawn among rows that are printed") {
+  Screen screen(false, true, 0), pipe(true, false, 0), rows(true, true, 0), rows_elsewhere(false, true, 0);
+  {
+    Progress drawn(screen.io, "sort", "sheep", 200);
+    Progress silent(pipe.io, "sort", "sheep", 200);
+    Progress printing(rows.io, "sort", "sheep", 200, Progress::Rows::kMeanwhile);
+    Progress redirected(rows_elsewhere.io, "sort", "sheep", 200, Progress::Rows::kMeanwhile);
+    const auto others = [&] {
+      silent.At(50);
+      printing.At(50);
+      redirected.At(50);
+    };
+    const std::string line = Shown(screen, drawn, 50, others);
+    CHECK(Has(line, "sort [#######.......................] 25% 50 sheep, "));
+    CHECK(Has(Shown(rows_elsewhere, redirected, 50, others), "25% 50 sheep, "));
+  }
+  // The line is taken away again.
+  CHECK(absl::EndsWith(screen.err.str(), "\r\033[K"));
+  CHECK(pipe.err.str().empty());
+  CHECK(rows.err.str().empty());
+  CHECK(screen.out.str().empty());
+}
+
+TEST_CASE("progress: a bar is never longer than full, there is none when nobody knows the end, and a line fits the screen") {
+  Screen over(false, true, 0), endless(false, true, 0), narrow(false, true, 12);
+  Progress past_the_end(over.io, "sort", "sheep", 10);
+  CHECK(Has(Shown(over, past_the_end, 11, [] {}), "[##############################] 100% 11 sheep"));
+  Progress nobody_knows(endless.io, "sort", "sheep", 0);
+  CHECK(absl::StartsWith(Shown(endless, nobody_knows, 11, [] {}), "sort 11 sheep, "));
+  Progress cut(narrow.io, "sort", "sheep", 0);
+  CHECK(Shown(narrow, cut, 11, [] {}) == "sort 11 she");
 }
 
 }  // namespace stm::cli
