@@ -140,6 +140,7 @@ struct AwaitRequest {
   std::vector<std::string> lists;
   Seen seen;
   absl::Duration deadline = absl::InfiniteDuration();
+  uint64_t reservation = 0;  // of the run that sleeps, as the last Conflict gave it: it ends; 0: none
 };
 
 struct AwaitResult {

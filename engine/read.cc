@@ -297,6 +297,8 @@ bool Engine::State::ChangedSince(Version snapshot, const std::vector<std::string
 }
 
 uint64_t Engine::State::AwaitChange(AwaitRequest request, Done<AwaitResult> done) {
+  // Who sleeps does not come back in time: behind a queue's sleepers each put would wait out their reservations.
+  if (request.reservation != 0) ReleaseReservation(request.reservation);
   absl::Status status = CheckStore(request.seen.store);
   if (status.ok() && draining_) status = NotReady("draining", absl::Milliseconds(100));
   if (status.ok() && request.reads.empty() && request.lists.empty()) {

@@ -646,6 +646,7 @@ absl::StatusOr<engine::AwaitRequest> AwaitRequestOf(v1::AwaitChangeRequest* requ
   status = TakeNames(request->mutable_lists(), "lists", engine::CheckPrefix, &await.lists);
   if (!status.ok()) return status;
   await.seen = SeenOf(request->seen());
+  await.reservation = request->reservation();
   return await;
 }
 

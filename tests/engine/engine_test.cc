@@ -354,6 +354,27 @@ TEST_CASE("reservations: from the third run younger ones wait, and the next in l
   CHECK(second->as<Conflict>() != nullptr);
 }
 
+TEST_CASE("reservations: one whose run goes to sleep ends, and the next in line is told at once") {
+  Harness h;
+  Version v = h.Must(Tx().Set("/queue", 0));
+  h.Must(Tx().Set("/queue", 1));
+  auto stale = h.Do(Tx().At(v).Run(3, absl::Milliseconds(5)).Read("/queue").Set("/queue", 9));
+  REQUIRE(stale->as<Conflict>() != nullptr);
+  auto younger = h.Do(Tx().At(stale->as<Conflict>()->snapshot).Read("/queue").Set("/queue", 5));
+  CHECK(!younger->done());
+  AwaitRequest request;
+  request.snapshot = stale->as<Conflict>()->snapshot;
+  request.reads = {"/queue"};
+  request.reservation = stale->as<Conflict>()->reservation;
+  bool woken = false;
+  h.engine.AwaitChange(std::move(request), [&](absl::StatusOr<AwaitResult> r) { woken = r.ok(); });
+  h.loop.Turn();
+  CHECK(younger->as<Committed>() != nullptr);
+  CHECK(h.engine.GetStatus().stats.in_line == 0);
+  // It slept, and its own snapshot tells that there is a change.
+  CHECK(woken);
+}
+
 TEST_CASE("reservations: blind operations waiting for one all pass when it ends") {
   Harness h;
   Version v = h.Must(Tx().Set("/hot", 0));

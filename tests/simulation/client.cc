@@ -896,6 +896,7 @@ void Client::SleepOn() {
   request.reads = sleep.reads;
   request.lists = sleep.lists;
   request.seen = engine::Seen{known_.version, known_.store};
+  request.reservation = std::exchange(reservation_, 0);
   asleep_.push_back(asleep);
   scene_.network->Request(
       [this, request, asleep, wait, patient, handle] {

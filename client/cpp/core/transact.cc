@@ -181,7 +181,12 @@ class Transaction {
 
   std::optional<absl::Status> SleepUntilChange() {
     absl::StatusOr<v1::PipelineAnswer> answer =
-        client_->Ask([&](v1::PipelineCall* call) { core_->FillAwait(call->mutable_await()); }, call_);
+        client_->Ask(
+            [&](v1::PipelineCall* call) {
+              core_->FillAwait(call->mutable_await());
+              call->mutable_await()->set_reservation(reservation_);
+            },
+            call_);
     if (!answer.ok()) {
       Reason reason = ReasonOf(answer.status());
       if (reason == Reason::kSnapshotTooOld || reason == Reason::kStoreChanged) {
