@@ -332,7 +332,8 @@ absl::Status CheckTableNames(const std::string& path, const std::string& text) {
     if (!absl::ConsumePrefix(&line, "[")) continue;
     absl::ConsumePrefix(&line, "[");
     line = absl::StripLeadingAsciiWhitespace(line);
-    if (line.empty() || absl::ascii_isalnum(line[0]) || absl::StrContains("_-\"']", line.substr(0, 1))) continue;
+    const bool name = !line.empty() && (absl::ascii_isalnum(line[0]) || absl::StrContains("_-\"'", line.substr(0, 1)));
+    if (name) continue;
     return absl::InvalidArgumentError(
         absl::StrCat(path, ":", number, ": found no name behind \"[\": settings stand in no table, as name = value"));
   }
