@@ -322,12 +322,15 @@ std::optional<std::string> TextOf(const toml::node& node) {
 
 using Given = std::map<std::string, std::vector<std::string>>;
 
-// toml++ aborts the process at "[" before what can't begin a table's name. Settings stand in no table, nor have any text
-// of several lines, so that each line can be looked at alone.
-absl::Status CheckTableNames(const std::string& path, const std::string& text) {
+// What toml++ aborts the process at, or reads by undefined behaviour: bytes that are no UTF-8, and "[" before what can't
+// begin a table's name. Settings stand in no table, nor have any text of several lines: each line is looked at alone.
+absl::Status CheckLines(const std::string& path, const std::string& text) {
   int64_t number = 0;
   for (absl::string_view line : absl::StrSplit(text, '\n')) {
     ++number;
+    if (!lexical::IsUtf8({line.data(), line.size()})) {
+      return absl::InvalidArgumentError(absl::StrCat(path, ":", number, ": found bytes that are no UTF-8"));
+    }
     line = absl::StripLeadingAsciiWhitespace(line);
     if (!absl::ConsumePrefix(&line, "[")) continue;
     absl::ConsumePrefix(&line, "[");
@@ -349,8 +352,8 @@ absl::StatusOr<Given> ReadFile(const std::string& path) {
     return absl::NotFoundError(
         absl::StrCat("--config: ", path, ": can't be read: give the path of a TOML file that this user may read"));
   }
-  absl::Status names_follow = CheckTableNames(path, text);
-  if (!names_follow.ok()) return names_follow;
+  absl::Status lines = CheckLines(path, text);
+  if (!lines.ok()) return lines;
   toml::table table;
   try {
     table = toml::parse(text, path);

@@ -83,6 +83,8 @@ TEST_CASE("config: an unknown key of the file is an error with file, line and th
     const File nameless(table);
     CHECK_THAT(Failure({"--config=" + nameless.path()}), Contains("no name behind"));
   }
+  const File latin("ephemeral = true\n# \xe9\n");
+  CHECK_THAT(Failure({"--config=" + latin.path()}), Contains(latin.path() + ":2") && Contains("UTF-8"));
   const File empty("");
   CHECK(LoadConfig({"--ephemeral", "--config=" + empty.path()}, {}).ok());
 }
