@@ -322,14 +322,38 @@ std::optional<std::string> TextOf(const toml::node& node) {
 
 using Given = std::map<std::string, std::vector<std::string>>;
 
-// What toml++ aborts the process at, or reads by undefined behaviour: bytes that are no UTF-8, and "[" before what can't
-// begin a table's name. Settings stand in no table, nor have any text of several lines: each line is looked at alone.
+// Is there a character beyond ASCII outside of quotes and comments?
+bool HasWideNames(absl::string_view line) {
+  char quote = 0;
+  for (size_t i = 0; i < line.size(); ++i) {
+    const char c = line[i];
+    if (quote != 0) {
+      if (c == '\\' && quote == '"') ++i;
+      if (c == quote) quote = 0;
+    } else if (c == '"' || c == '\'') {
+      quote = c;
+    } else if (c == '#') {
+      return false;
+    } else if (!absl::ascii_isascii(static_cast<unsigned char>(c))) {
+      return true;
+    }
+  }
+  return false;
+}
+
+// What toml++ aborts the process at, or reads by undefined behaviour: bytes that are no UTF-8, names beyond ASCII, and "["
+// before what can't begin a table's name. Settings stand in no table, nor have any text of several lines: each line is
+// looked at alone.
 absl::Status CheckLines(const std::string& path, const std::string& text) {
   int64_t number = 0;
   for (absl::string_view line : absl::StrSplit(text, '\n')) {
     ++number;
     if (!lexical::IsUtf8({line.data(), line.size()})) {
       return absl::InvalidArgumentError(absl::StrCat(path, ":", number, ": found bytes that are no UTF-8"));
+    }
+    if (HasWideNames(line)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(path, ":", number, ": found a character beyond ASCII outside of quotes: no setting's name has one"));
     }
     line = absl::StripLeadingAsciiWhitespace(line);
     if (!absl::ConsumePrefix(&line, "[")) continue;
