@@ -173,7 +173,7 @@ absl::StatusOr<v1::PipelineAnswer> ClientCore::Ask(const std::function<void(v1::
 
 absl::StatusOr<v1::CommitResponse> ClientCore::Commit(const std::function<void(v1::CommitRequest*)>& fill,
                                                       uint64_t store, const CallOptions& options,
-                                                      std::string* transaction_id) {
+                                                      Sent* told) {
   Outage outage(options_.unavailable_timeout);
   v1::CommitId id;
   bool sent = false;  // this id may have reached a daemon
@@ -206,6 +206,7 @@ absl::StatusOr<v1::CommitResponse> ClientCore::Commit(const std::function<void(v
       id.mutable_seen()->set_version(known.seen);
       id.mutable_seen()->set_store(known.store);
     }
+    if (id.resend()) ++told->resends;
     CallResult result = (*link)->Call(
         [&](v1::PipelineCall* call) {
           fill(call->mutable_commit());
@@ -251,7 +252,7 @@ absl::StatusOr<v1::CommitResponse> ClientCore::Commit(const std::function<void(v
             new_id();
             break;
           default:
-            *transaction_id = id.transaction_id();
+            told->transaction_id = id.transaction_id();
             return std::move(response);
         }
         break;

@@ -47,6 +47,12 @@ struct CallOptions {
   std::optional<Canceller> canceller;
 };
 
+// What became known of a commit beside its verdict.
+struct Sent {
+  std::string transaction_id;  // that the verdict is of
+  int64_t resends = 0;         // counted up, whatever came of it
+};
+
 class ClientCore : public std::enable_shared_from_this<ClientCore> {
  public:
   static absl::StatusOr<std::shared_ptr<ClientCore>> Connect(ConnectOptions options);
@@ -65,7 +71,7 @@ class ClientCore : public std::enable_shared_from_this<ClientCore> {
   // `fill` sets all but the id; the same content each time. `store`: whose snapshot it names; 0: none. The answer is a
   // verdict: committed, conflict, rejected or fence_lost. CommitUnknown carries the outcome word.
   absl::StatusOr<v1::CommitResponse> Commit(const std::function<void(v1::CommitRequest*)>& fill, uint64_t store,
-                                            const CallOptions& options, std::string* transaction_id);
+                                            const CallOptions& options, Sent* told);
   // Any outcome; id_too_old included.
   absl::StatusOr<v1::CommitResponse> GetOutcome(const v1::CommitId& id, Deadline deadline);
 

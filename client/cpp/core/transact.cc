@@ -237,7 +237,7 @@ class Transaction {
               request->mutable_age()->set_reservation(reservation_);
             }
           },
-          core_->store(), call_, &committed.transaction_id);
+          core_->store(), call_, &sent_);
       if (!response.ok()) {
         Reason reason = ReasonOf(response.status());
         if (reason == Reason::kSnapshotTooOld || reason == Reason::kStoreChanged) {
@@ -248,6 +248,8 @@ class Transaction {
       }
       switch (response->outcome_case()) {
         case v1::CommitResponse::kCommitted:
+          committed.transaction_id = std::move(sent_.transaction_id);
+          committed.resends = sent_.resends;
           committed.version = response->committed().version();
           committed.at = Instant{response->committed().at().seconds(), response->committed().at().nanos()};
           client_->position().ObserveVersion(response->header().store(), committed.version);
@@ -341,6 +343,7 @@ class Transaction {
   int runs_since_sleep_ = 0;
   Deadline::Clock::time_point first_run_;
   uint64_t reservation_ = 0;
+  Sent sent_;
   std::vector<ConflictCause> causes_;
   std::string why_;
 };

@@ -60,6 +60,7 @@ struct Committed {
   Instant at;
   std::string transaction_id;
   bool repeated = false;  // a once key was spent already: version is the first call's
+  int64_t resends = 0;    // all its runs together: sent again under the same id, since no answer had come
 };
 
 struct Rerun {

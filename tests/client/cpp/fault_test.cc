@@ -54,9 +54,12 @@ TEST_CASE("lost answer: the commit is resent and answered, not done again") {
   OK(client.Transact([&](Tx& tx) { (void)tx.Get(r); }));
   for (int64_t i = 1; i <= 5; ++i) {
     int runs = 0;
+    stm::Committed committed;
+    TransactOptions options;
+    options.committed = &committed;
     // Only the commit's answer is to be lost: it goes out blind, with nothing to read.
     proxy.LoseAnswers(true);
-    auto done = client.TransactAsync([&](Tx& tx) {
+    auto done = client.TransactAsync(options, [&](Tx& tx) {
       runs = tx.run();
       tx.Commute(r, stm::Add(1));
     });
@@ -65,6 +68,9 @@ TEST_CASE("lost answer: the commit is resent and answered, not done again") {
     proxy.Cut();
     OK(done.get());
     CHECK(runs == 1);
+    CHECK(committed.resends == 1);
+    OK(direct.Transact(options, [&](Tx& tx) { tx.Commute(same, stm::Add(0)); }));
+    CHECK(committed.resends == 0);
     CHECK(Must(same.Get()) == i);
   }
 }
