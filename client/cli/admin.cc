@@ -43,7 +43,7 @@ absl::Status Status(Shell& shell) {
   std::vector<std::pair<std::string, int64_t>> limits(status->limits().begin(), status->limits().end());
   std::sort(limits.begin(), limits.end());
   if (printer.output() == Output::kTable) {
-    for (const auto& [name, value] : fields) printer.Row({{"name", printer.Plain(name)}, {"value", value}});
+    printer.Sheet(fields);
     for (const auto& [name, limit] : limits) {
       printer.Row({{"name", Value::String(name)}, {"value", Value::Integer(limit)}});
     }

@@ -44,6 +44,7 @@ struct Line {
   ImportOptions import;
   BackupOptions backup;
   TopOptions top;
+  DemoQueueOptions demo_queue;
   std::string at;
   int64_t from = 0;
   int64_t to = 0;
@@ -80,6 +81,8 @@ class Parser {
     Streams();
     Log();
     Admin();
+    Demo();
+    Self();
   }
 
   CLI::App& app() { return app_; }
@@ -288,9 +291,23 @@ class Parser {
               "stmctl outcome 0f8fad5bd9cb469fa16570867728950e.0000000000000001.42.0000000000000002.1b7e",
               [&line](Shell& shell) { return Outcome(shell, line.value); });
     Positional(sub, "WORD", &line.value, "as the error printed it");
+  }
+
+  void Demo() {
+    Line& line = line_;
+    CLI::App* group = Group("demo", "what stmd promises, shown and checked; exit 1 if it does not hold");
+    CLI::App* sub = Add(group, "queue", "takers sleep by retry() on a queue, producers add jobs: each is taken once, in order",
+                        "stmctl demo queue --takers 100 --jobs 5000",
+                        [&line](Shell& shell) { return DemoQueue(shell, line.demo_queue); });
+    sub->add_option("--takers", line.demo_queue.takers, "how many; 16")->type_name("N")->check(CLI::Range(1, 256));
+    sub->add_option("--jobs", line.demo_queue.jobs, "how many; 1000")->type_name("N")->check(CLI::Range(1, 1000000));
+  }
+
+  void Self() {
+    Line& line = line_;
     Add(&app_, "repl", "commands and EDN forms, a line each, with history and completion", "stmctl repl",
         [&line](Shell& shell) { return StartRepl(shell, line); });
-    sub = Add(&app_, "completion", "completion of commands and options for a shell",
+    CLI::App* sub = Add(&app_, "completion", "completion of commands and options for a shell",
               "source <(stmctl completion bash)", [&line](Shell& shell) { return PrintCompletion(shell, line.value); });
     Positional(sub, "SHELL", &line.value, "bash, zsh, fish; or man: the manual page, as roff");
     Add(&app_, "version", "the version of stmctl; of stmd: status", "stmctl version",

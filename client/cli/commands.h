@@ -112,6 +112,15 @@ absl::Status Top(Shell& shell, const TopOptions& options);
 // Reads lines until the input ends. `globals`: the global options, for each command; `commands`: for completion.
 absl::Status Repl(Shell& shell, const std::vector<std::string>& globals, const std::vector<std::string>& commands);
 
+// demo_queue.cc
+
+struct DemoQueueOptions {
+  int64_t takers = 16;
+  int64_t jobs = 1000;
+};
+// DATA_LOSS: what the demonstration shows does not hold.
+absl::Status DemoQueue(Shell& shell, const DemoQueueOptions& options);
+
 // backup.cc
 
 struct BackupOptions {

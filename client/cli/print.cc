@@ -148,6 +148,11 @@ void Printer::Row(const Fields& fields) {
   }
 }
 
+void Printer::Sheet(const Fields& fields) {
+  if (output_ != Output::kTable) return Row(fields);
+  for (const auto& [name, value] : fields) Row({{"name", Plain(name)}, {"value", value}});
+}
+
 void Printer::Line(const std::vector<std::string>& table_lines, const Fields& fields) {
   if (output_ == Output::kTable) {
     for (const std::string& line : table_lines) out_ << Fit(line, width_) << '\n';

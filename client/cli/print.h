@@ -33,6 +33,8 @@ class Printer {
   void Print(const Value& value);
   // raw: the fields' values, tabs between.
   void Row(const Fields& fields);
+  // One thing of many fields: in a table a line a field, name and value.
+  void Sheet(const Fields& fields);
   // Printed at once in every form: a table's lines, or else the row.
   void Line(const std::vector<std::string>& table_lines, const Fields& fields);
   // The table so far. Once, at the end.

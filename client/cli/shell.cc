@@ -24,14 +24,6 @@ namespace {
 
 constexpr size_t kTextBytesMax = size_t{1} << 30;
 
-// Who sends: it comes back in the log and in conflicts.
-std::string ClientName() {
-  const char* user = std::getenv("USER");
-  char host[256] = "";
-  if (gethostname(host, sizeof host - 1) != 0) host[0] = '\0';
-  return absl::StrCat("stmctl", user && *user ? absl::StrCat(" ", user) : "", *host ? absl::StrCat("@", host) : "");
-}
-
 std::string By(const v1::Meta& meta) {
   if (!meta.label().empty()) return absl::StrCat(" by \"", meta.label(), "\"");
   if (!meta.client().empty()) return absl::StrCat(" by ", meta.client());
@@ -96,6 +88,13 @@ std::optional<int64_t> ReadInteger(std::string_view text) {
 }
 
 }  // namespace
+
+std::string ClientName() {
+  const char* user = std::getenv("USER");
+  char host[256] = "";
+  if (gethostname(host, sizeof host - 1) != 0) host[0] = '\0';
+  return absl::StrCat("stmctl", user && *user ? absl::StrCat(" ", user) : "", *host ? absl::StrCat("@", host) : "");
+}
 
 Exit ExitOf(const absl::Status& status) {
   switch (status.code()) {

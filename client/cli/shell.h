@@ -36,6 +36,9 @@ Exit ExitOf(const absl::Status& status);
 // The message with what ErrorDetail adds, on one line.
 std::string Explain(const absl::Status& status);
 
+// Who sends: it comes back in the log and in conflicts.
+std::string ClientName();
+
 struct Io {
   std::istream& in;
   std::ostream& out;

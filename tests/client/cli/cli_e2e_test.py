@@ -41,10 +41,11 @@ def free_port():
 
 
 class Daemon:
-    """stmd: in memory, or on a directory and then on a port of its own that outlives restarts."""
+    """stmd: in memory, or on a directory and then on a port of its own that outlives restarts. planted: a bug of it."""
 
-    def __init__(self, directory=None):
+    def __init__(self, directory=None, planted=None):
         self.directory = directory
+        self.planted = planted
         self.address = f"127.0.0.1:{free_port()}" if directory else None
         self.start()
 
@@ -55,8 +56,11 @@ class Daemon:
                 stdin=subprocess.PIPE)
             eventually("stmd is ready", lambda: ctl(self, "health", "--ready", check=None).returncode == 0)
         else:
-            self.process = subprocess.Popen([STMD, "--ephemeral", "--log-level", "warn"], stdin=subprocess.PIPE,
-                                            stdout=subprocess.PIPE, text=True)
+            command = [STMD, "--ephemeral", "--log-level", "warn"]
+            if self.planted:
+                command.append(f"--test-canary={self.planted}")
+            self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                                            env=dict(os.environ, STMD_TEST_CANARIES="1"))
             self.address = re.search(r':stmd/address "([^"]+)"', self.process.stdout.readline()).group(1)
 
     def kill(self):
@@ -676,6 +680,102 @@ class Memory(unittest.TestCase):
             check = ((check ^ byte) * 16777619) & 0xFFFFFFFF
         self.assertIn("not committed", self.ctl("outcome", f"{never}.{(check >> 16) ^ (check & 0xFFFF):04x}", check=4).stderr)
         self.ctl("outcome", word[:-1], check=2)
+
+
+class Demos(unittest.TestCase):
+    """The demonstrations hold, and what does not hold is found out."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.daemon = Daemon()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.daemon.stop()
+
+    def out(self, *arguments, **options):
+        return ctl(self.daemon, *arguments, **options).stdout
+
+    def start(self, *arguments, environment=None):
+        """A demonstration that goes on meanwhile."""
+        process = subprocess.Popen([STMCTL, "demo", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                   env=dict(os.environ, STM_ADDRESS=self.daemon.address, **(environment or {})))
+        self.addCleanup(process.stdout.close)
+        self.addCleanup(process.stderr.close)
+        self.addCleanup(lambda: process.poll() is not None or process.kill())
+        return process
+
+    def begun(self, kind):
+        """The prefix of the newest run."""
+        runs = ctl(self.daemon, "get", f"/demo/{kind}/runs", check=None)
+        return f"/demo/{kind}/{int(runs.stdout) if runs.returncode == 0 else 0}/"
+
+    def start_next(self, kind, *arguments):
+        before = self.begun(kind)
+        process = self.start(kind, *arguments)
+        eventually(f"demo {kind} has begun", lambda: self.begun(kind) != before)
+        return process, self.begun(kind)
+
+    def broken(self, process):
+        """What a demonstration says that found something broken."""
+        printed, said = process.communicate(timeout=DEADLINE_S)
+        self.assertEqual(process.returncode, 1, printed + said)
+        self.assertIn(":invariants :broken", printed)
+        self.assertEqual(said.count("\n"), 1)
+        return said
+
+    def test_queue(self):
+        row = self.out("demo", "queue", "--takers", "20", "--jobs", "200")
+        run = int(re.match(r'{:queue "/demo/queue/(\d+)/jobs", :takers 20, :jobs 200, :taken 200, :conflicts \d+, '
+                           r':idle-wake-ups 0, :wake-ups \d+, :wake-ups-per-job [\d.]+, :jobs-per-second \d+, '
+                           r':invariants :held}\n$', row).group(1))
+        self.assertEqual(self.out("get", f"/demo/queue/{run}/jobs"), "[]\n")
+        # Without the demonstration's own reckoning.
+        orders = {"Put": [], "Taken": []}
+        for record, of, job in re.findall(r"#demo\.(\w+){:run (\d+), :job (\d+)",
+                                          self.out("log", "records", "--tag", "demo.Put", "--tag", "demo.Taken")):
+            if int(of) == run:
+                orders[record].append(int(job))
+        self.assertEqual(sorted(orders["Put"]), list(range(200)))
+        self.assertEqual(orders["Taken"], orders["Put"])
+        # Another run has a queue of its own.
+        again = json.loads(self.out("demo", "queue", "--takers", "1", "--jobs", "20", "--output", "json"))
+        self.assertEqual((again["taken"], again["invariants"]), (20, "held"))
+        self.assertNotEqual(again["queue"], f"/demo/queue/{run}/jobs")
+        self.assertRegex(self.out("demo", "queue", "--jobs", "1", "--output", "table"), r"(?m)^invariants +held$")
+        ctl(self.daemon, "demo", "queue", "--takers", "0", check=2)
+
+    def test_queue_shows_its_progress_on_a_terminal_alone(self):
+        def run(n):
+            arguments = ("demo", "queue", "--jobs", str(50 * n))
+            return on_terminal(self.daemon, *arguments), ctl(self.daemon, *arguments)
+
+        shows(rf"\rdemo queue {BAR}\d+ jobs, \d+/s, \d+ takers asleep, \d+ wake-ups", run)
+
+    def test_queue_tells_what_others_took_and_put(self):
+        # One taker alone is slower than the producers: there are jobs to take.
+        process, prefix = self.start_next("queue", "--takers", "1", "--jobs", "2000")
+        taken = eventually("a job waits", lambda: ctl(self.daemon, "apply", prefix + "jobs", "(shift)", check=None).stdout)
+        self.assertRegex(taken, r"^\d+\n$")
+        self.assertIn(f"job {taken.strip()} was put and never taken", self.broken(process))
+        process, prefix = self.start_next("queue", "--jobs", "2000")
+        self.out("apply", prefix + "jobs", "(conj 2000)")
+        self.assertIn("job 2000 was taken at version ", self.broken(process))
+
+    def test_queue_finds_out_a_daemon_that_checks_no_reads(self):
+        daemon = Daemon(planted="skip_read_check")
+        self.addCleanup(daemon.stop)
+        self.assertRegex(ctl(daemon, "demo", "queue", "--jobs", "300", check=1).stderr, "twice|not waiting|never taken")
+
+    def test_queue_that_is_interrupted_says_how_far_it_came(self):
+        process, _ = self.start_next("queue", "--jobs", "1000000")
+        process.send_signal(signal.SIGINT)
+        printed, said = process.communicate(timeout=DEADLINE_S)
+        self.assertEqual((process.returncode, said), (-signal.SIGINT, ""))
+        self.assertRegex(printed, r'^{:queue "/demo/queue/\d+/jobs", .*:interrupted true}\n$')
+        late = ctl(self.daemon, "demo", "queue", "--jobs", "1000000", "--timeout", "500ms", check=124)
+        self.assertRegex(late.stdout, r"^{:queue .*:wake-ups \d+")
+        self.assertNotIn(":invariants", late.stdout)
 
 
 class Durable(unittest.TestCase):
