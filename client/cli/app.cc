@@ -44,6 +44,7 @@ struct Line {
   ImportOptions import;
   BackupOptions backup;
   TopOptions top;
+  DemoTransferOptions demo_transfer;
   DemoQueueOptions demo_queue;
   std::string at;
   int64_t from = 0;
@@ -296,7 +297,19 @@ class Parser {
   void Demo() {
     Line& line = line_;
     CLI::App* group = Group("demo", "what stmd promises, shown and checked; exit 1 if it does not hold");
-    CLI::App* sub = Add(group, "queue", "takers sleep by retry() on a queue, producers add jobs: each is taken once, in order",
+    CLI::App* sub = Add(group, "transfer", "callers move money, readers sum it: no sum differs, no transfer is lost or done twice",
+                        "stmctl demo transfer --callers 16 --seconds 10",
+                        [&line](Shell& shell) { return DemoTransfer(shell, line.demo_transfer); });
+    sub->add_option("--accounts", line.demo_transfer.accounts, "how many; 10")->type_name("N")->check(CLI::Range(2, 1000));
+    sub->add_option("--callers", line.demo_transfer.callers, "how many at once; 8")->type_name("N")->check(CLI::Range(1, 256));
+    CLI::Option* seconds = sub->add_option("--seconds", line.demo_transfer.seconds, "how long; 5")
+                               ->type_name("N")
+                               ->check(CLI::Range(0.1, 86400.0));
+    sub->add_option("--transfers", line.demo_transfer.transfers, "until so many are committed")
+        ->type_name("N")
+        ->check(CLI::Range(int64_t{1}, kDemoTransfersMax))
+        ->excludes(seconds);
+    sub = Add(group, "queue", "takers sleep by retry() on a queue, producers add jobs: each is taken once, in order",
                         "stmctl demo queue --takers 100 --jobs 5000",
                         [&line](Shell& shell) { return DemoQueue(shell, line.demo_queue); });
     sub->add_option("--takers", line.demo_queue.takers, "how many; 16")->type_name("N")->check(CLI::Range(1, 256));

@@ -121,6 +121,20 @@ struct DemoQueueOptions {
 // DATA_LOSS: what the demonstration shows does not hold.
 absl::Status DemoQueue(Shell& shell, const DemoQueueOptions& options);
 
+// demo_transfer.cc
+
+// What is told of each is kept until the end.
+inline constexpr int64_t kDemoTransfersMax = 10000000;
+
+struct DemoTransferOptions {
+  int64_t accounts = 10;
+  int64_t callers = 8;
+  double seconds = 5;
+  int64_t transfers = 0;  // 0: for `seconds`
+};
+// DATA_LOSS: as DemoQueue.
+absl::Status DemoTransfer(Shell& shell, const DemoTransferOptions& options);
+
 // backup.cc
 
 struct BackupOptions {

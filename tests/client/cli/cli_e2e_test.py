@@ -767,15 +767,85 @@ class Demos(unittest.TestCase):
         self.addCleanup(daemon.stop)
         self.assertRegex(ctl(daemon, "demo", "queue", "--jobs", "300", check=1).stderr, "twice|not waiting|never taken")
 
-    def test_queue_that_is_interrupted_says_how_far_it_came(self):
-        process, _ = self.start_next("queue", "--jobs", "1000000")
+    def interrupt(self, process):
         process.send_signal(signal.SIGINT)
         printed, said = process.communicate(timeout=DEADLINE_S)
         self.assertEqual((process.returncode, said), (-signal.SIGINT, ""))
-        self.assertRegex(printed, r'^{:queue "/demo/queue/\d+/jobs", .*:interrupted true}\n$')
+        self.assertRegex(printed, r"^{.*, :interrupted true}\n$")
+        self.assertNotIn(":invariants", printed)
+
+    def test_queue_that_is_interrupted_says_how_far_it_came(self):
+        self.interrupt(self.start_next("queue", "--jobs", "1000000")[0])
         late = ctl(self.daemon, "demo", "queue", "--jobs", "1000000", "--timeout", "500ms", check=124)
         self.assertRegex(late.stdout, r"^{:queue .*:wake-ups \d+")
         self.assertNotIn(":invariants", late.stdout)
+
+
+    def test_transfer(self):
+        row = self.out("demo", "transfer", "--accounts", "5", "--callers", "4", "--transfers", "500")
+        run = int(re.match(r'{:prefix "/demo/transfer/(\d+)/", :accounts 5, :callers 4, :committed 500, :conflicts \d+, '
+                           r':resends 0, :unknown-at-first 0, :sums-checked [1-9]\d*, :sum 500, :per-second \d+, :in-log 500, '
+                           r':invariants :held}\n$', row).group(1))
+        # Without the demonstration's own reckoning.
+        balances = [100] * 5
+        numbers = []
+        for number, source, target, amount in re.findall(
+                rf"#demo\.Transfer{{:run {run}, :number (\d+), :from (\d+), :to (\d+), :amount (\d+)}}",
+                self.out("log", "records", "--tag", "demo.Transfer")):
+            numbers.append(int(number))
+            balances[int(source)] -= int(amount)
+            balances[int(target)] += int(amount)
+        self.assertEqual(sorted(numbers), list(range(500)))
+        listed = self.out("list", f"/demo/transfer/{run}/", "--values")
+        self.assertEqual([int(value) for value in re.findall(r":value (\d+)}", listed)], balances)
+        self.assertEqual(sum(balances), 500)
+        again = json.loads(self.out("demo", "transfer", "--seconds", "0.3", "--output", "json"))
+        self.assertNotEqual(again["prefix"], f"/demo/transfer/{run}/")
+        self.assertEqual((again["committed"], again["invariants"]), (again["in-log"], "held"))
+        self.assertEqual(self.out("list", f"/demo/transfer/{run}/", "--values"), listed)
+        ctl(self.daemon, "demo", "transfer", "--accounts", "1", check=2)
+        ctl(self.daemon, "demo", "transfer", "--seconds", "1", "--transfers", "1", check=2)
+
+    def test_transfer_shows_its_progress_on_a_terminal_alone(self):
+        def run(n):
+            arguments = ("demo", "transfer", "--transfers", str(100 * n))
+            return on_terminal(self.daemon, *arguments), ctl(self.daemon, *arguments)
+
+        shows(rf"\rdemo transfer {BAR}\d+ committed, \d+/s, \d+ conflicts, 0 resends, \d+ sums checked", run)
+
+    def test_transfer_ends_at_a_wrong_sum_and_names_who_made_it(self):
+        process, prefix = self.start_next("transfer", "--seconds", "3600")
+        version = self.out("tx", "-", input=f'{{:apply {{"{prefix}3" (add 7)}} :label "thief"}}').split()[1].rstrip(",")
+        said = self.broken(process)
+        self.assertRegex(said, rf"the 10 accounts under {prefix} sum up to 1007, expected 10 and 1000")
+        self.assertRegex(said, rf'{prefix}3 is \d+, the records add up to \d+: version {version}, by "thief" of stmctl')
+        process, prefix = self.start_next("transfer", "--seconds", "3600")
+        self.out("delete", prefix + "0")
+        self.assertRegex(self.broken(process), rf"the 9 accounts under {prefix}|found no account {prefix}0")
+
+    def test_transfer_finds_out_what_leaves_the_sum_as_it_is(self):
+        process, prefix = self.start_next("transfer", "--seconds", "3")
+        self.out("tx", "-", input=f'{{:apply {{"{prefix}1" (add 1) "{prefix}2" (add -1)}}}}')
+        said = self.broken(process)
+        self.assertRegex(said, rf"{prefix}1 is \d+, the records add up to \d+: version \d+, by stmctl")
+        self.assertRegex(said, rf"{prefix}2 is \d+, the records add up to \d+: version \d+, by stmctl")
+        self.assertNotIn("sum up", said)
+        # A transfer that the log has and nobody was told of.
+        process, prefix = self.start_next("transfer", "--seconds", "3")
+        run = prefix.split("/")[3]
+        self.out("tx", "-", input=f"{{:records [#demo.Transfer{{:run {run} :number 0 :from 0 :to 1 :amount 0}} "
+                                  f"#demo.Transfer{{:run {run} :number 9999999 :from 0 :to 1 :amount 0}}]}}")
+        said = self.broken(process)
+        self.assertIn("transfer 0 is in the log twice", said)
+        self.assertIn("the log has transfer 9999999 at version ", said)
+
+    def test_transfer_finds_out_a_daemon_that_checks_no_reads(self):
+        daemon = Daemon(planted="skip_read_check")
+        self.addCleanup(daemon.stop)
+        self.assertIn("sum up to", ctl(daemon, "demo", "transfer", "--seconds", "3600", check=1).stderr)
+
+    def test_transfer_that_is_interrupted_says_how_far_it_came(self):
+        self.interrupt(self.start_next("transfer", "--seconds", "3600")[0])
 
 
 class Durable(unittest.TestCase):

@@ -461,7 +461,7 @@ TEST_CASE("usage: a daemon that is away is unavailable, and its address is named
   for (std::vector<std::string> line : std::vector<std::vector<std::string>>{
            {"get", "/a"}, {"set", "/a", "1"}, {"set", "/a", "-1"}, {"set", "/a", "version"}, {"set", "/a", "[1 2]"},
            {"set", "/a", "-1.5", "--json"}, {"status"}, {"watch", "/"}, {"log", "tail"}, {"log", "records"},
-           {"health"}, {"set", "/a", "--", "->x"}, {"demo", "queue"}}) {
+           {"health"}, {"set", "/a", "--", "->x"}, {"demo", "queue"}, {"demo", "transfer"}}) {
     INFO(line[0] << " " << line.back());
     Ran ran = RunLine(line);
     CHECK(ran.code == kUnavailable);
