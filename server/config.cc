@@ -358,7 +358,7 @@ absl::Status CheckLines(const std::string& path, const std::string& text) {
     line = absl::StripLeadingAsciiWhitespace(line);
     if (!absl::ConsumePrefix(&line, "[")) continue;
     absl::ConsumePrefix(&line, "[");
-    line = absl::StripLeadingAsciiWhitespace(line);
+    line.remove_prefix(std::min(line.find_first_not_of(" \t"), line.size()));  // what TOML takes for white space
     const bool name = !line.empty() && (absl::ascii_isalnum(line[0]) || absl::StrContains("_-\"'", line.substr(0, 1)));
     if (name) continue;
     return absl::InvalidArgumentError(

@@ -79,7 +79,7 @@ TEST_CASE("config: an unknown key of the file is an error with file, line and th
   CHECK_THAT(Failure({"--config=" + broken.path()}), Contains(broken.path() + ":"));
   CHECK_THAT(Failure({"--config=/nowhere/stmd.toml"}), Contains("/nowhere/stmd.toml"));
   CHECK_THAT(Failure({"--config=/"}), Contains("--config: /: can't be read"));
-  for (const char* table : {"[=]\n", " [[ \x1c", "ephemeral = true\n[.", "[\n", "[", "[ ]"}) {
+  for (const char* table : {"[=]\n", " [[ \x1c", "ephemeral = true\n[.", "[\n", "[", "[ ]", "[ \rx]"}) {
     const File nameless(table);
     CHECK_THAT(Failure({"--config=" + nameless.path()}), Contains("no name behind"));
   }
