@@ -68,6 +68,18 @@ absl::Status SnapshotTooOld(int64_t snapshot, int64_t history_mark) {
                     detail);
 }
 
+absl::Status LogNotKept(int64_t from, int64_t first, std::string_view why) {
+  v1::ErrorDetail detail;
+  detail.set_reason(v1::ERROR_REASON_SNAPSHOT_TOO_OLD);
+  detail.set_found(absl::StrCat(from));
+  detail.set_expected(absl::StrCat(first));
+  detail.set_limit("first_version");
+  detail.set_limit_value(first);
+  return WithDetail(absl::OutOfRangeError(absl::StrCat("log: version ", from, " is no longer kept: the oldest is ", first,
+                                                       ": read from there", View(why))),
+                    detail);
+}
+
 absl::Status StoreChanged(uint64_t asked, uint64_t present) {
   v1::ErrorDetail detail;
   detail.set_reason(v1::ERROR_REASON_STORE_CHANGED);

@@ -27,6 +27,9 @@ absl::Status LimitReached(std::string_view limit, int64_t limit_value, std::stri
                           std::string_view remedy);
 // OUT_OF_RANGE, SNAPSHOT_TOO_OLD: begin again.
 absl::Status SnapshotTooOld(int64_t snapshot, int64_t history_mark);
+// OUT_OF_RANGE, SNAPSHOT_TOO_OLD, of a reading of the log, with the oldest version kept as the limit first_version.
+// `why`: behind the remedy, "" or " (...)".
+absl::Status LogNotKept(int64_t from, int64_t first, std::string_view why = "");
 // OUT_OF_RANGE, STORE_CHANGED.
 absl::Status StoreChanged(uint64_t asked, uint64_t present);
 // UNAVAILABLE, NOT_READY, with retry_after.

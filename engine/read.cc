@@ -143,7 +143,7 @@ void Engine::State::ResolveSnapshot(const ReadPoint& at, const Seen& seen, absl:
 
 // A snapshot that another life of this daemon may have given can't be read on where it held memory entries: one run
 // would see them as they were and gone.
-absl::Status Engine::State::CheckMemory(const ReadPoint& at, const std::vector<std::string>& names) {
+absl::Status Engine::State::CheckMemory(const ReadPoint& at, absl::Span<const std::string> names) {
   if (at.at != ReadPoint::At::kVersion) return absl::OkStatus();
   for (const std::string& name : names) {
     if (!MemoryLost(name, at.version)) continue;
@@ -194,9 +194,8 @@ void Engine::State::Get(GetRequest request, Done<GetResult> done) {
   absl::Duration deadline = request.deadline;
   ResolveSnapshot(at, seen, deadline,
                   [this, request = std::move(request), done = std::move(done)](absl::StatusOr<Version> snapshot) mutable {
-                    absl::Status lost = CheckMemory(request.at, request.names);
-                    if (snapshot.ok() && !lost.ok()) snapshot = std::move(lost);
-                    if (!snapshot.ok()) return AnswerLater<GetResult>(executor_, std::move(done), snapshot.status());
+                    absl::Status status = snapshot.ok() ? CheckMemory(request.at, request.names) : snapshot.status();
+                    if (!status.ok()) return AnswerLater<GetResult>(executor_, std::move(done), std::move(status));
                     GetResult result = ReadAt(request.names, *snapshot);
                     if (request.pending.empty()) {
                       return AnswerLater<GetResult>(executor_, std::move(done), std::move(result));
@@ -230,9 +229,8 @@ void Engine::State::List(ListRequest request, Done<ListResult> done) {
   absl::Duration deadline = request.deadline;
   ResolveSnapshot(at, seen, deadline,
                   [this, request = std::move(request), done = std::move(done)](absl::StatusOr<Version> snapshot) mutable {
-                    absl::Status lost = CheckMemory(request.at, {request.prefix});
-                    if (snapshot.ok() && !lost.ok()) snapshot = std::move(lost);
-                    if (!snapshot.ok()) return AnswerLater<ListResult>(executor_, std::move(done), snapshot.status());
+                    absl::Status status = snapshot.ok() ? CheckMemory(request.at, {&request.prefix, 1}) : snapshot.status();
+                    if (!status.ok()) return AnswerLater<ListResult>(executor_, std::move(done), std::move(status));
                     AnswerLater<ListResult>(executor_, std::move(done), ListAt(request, *snapshot));
                   });
 }

@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/types/span.h"
 #include "engine/engine.h"
 #include "engine/entries.h"
 #include "engine/id_table.h"
@@ -145,7 +146,7 @@ class Engine::State {
   void ToldInstalled();
   void ResolveSnapshot(const ReadPoint& at, const Seen& seen, absl::Duration deadline,
                        absl::AnyInvocable<void(absl::StatusOr<Version>)> done);
-  absl::Status CheckMemory(const ReadPoint& at, const std::vector<std::string>& names);
+  absl::Status CheckMemory(const ReadPoint& at, absl::Span<const std::string> names);
   EntryState StateAt(std::string_view name, Version snapshot) const;
   std::vector<EntryState> Fresh(const std::vector<std::string>& names) const;
   GetResult ReadAt(const std::vector<std::string>& names, Version snapshot) const;

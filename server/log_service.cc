@@ -84,19 +84,14 @@ class LogStream final : public WriteStream<v1::ReadLogResponse> {
 
   // On the Executor.
   void Open() {
-    const engine::Version first = node()->log->FirstVersion();
     absl::StatusOr<std::unique_ptr<engine::LogCursor>> cursor = node()->log->Open(from_);
+    // What is dropped from here on the cursor still reads.
+    const engine::Version first = node()->log->FirstVersion();
     if (!cursor.ok()) {
       absl::Status status = cursor.status();
-      if (absl::IsOutOfRange(status)) {
-        v1::ErrorDetail detail = engine::DetailOf(status).value_or(v1::ErrorDetail());
-        detail.set_reason(v1::ERROR_REASON_SNAPSHOT_TOO_OLD);
-        detail.set_name("from_version");
-        detail.set_found(absl::StrCat(from_));
-        detail.set_expected(absl::StrCat(first));
-        detail.set_limit("first_version");
-        detail.set_limit_value(first);
-        status = engine::WithDetail(std::move(status), detail);
+      if (std::optional<v1::ErrorDetail> detail = engine::DetailOf(status); absl::IsOutOfRange(status) && detail) {
+        detail->set_name("from_version");
+        status = engine::WithDetail(std::move(status), *detail);
       }
       return End(status);
     }

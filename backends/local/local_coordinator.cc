@@ -16,7 +16,6 @@ using engine::Version;
 using engine::Work;
 
 constexpr size_t kSnapshotsKept = 2;
-constexpr absl::Duration kDropEvery = absl::Seconds(10);
 
 std::string What(const absl::Status& status) { return std::string(status.ToString()); }
 
@@ -50,7 +49,7 @@ LocalCoordinator::LocalCoordinator(engine::Loop* loop, engine::Executor* executo
       disk_(disk),
       options_(std::move(options)),
       writer_(disk, &options_, loop, &extent_),
-      reader_(disk, &extent_),
+      reader_(disk, &extent_, options_.canaries.shorten_log_reads),
       ballast_(disk, options_.ballast_bytes) {}
 
 LocalCoordinator::~LocalCoordinator() = default;
@@ -415,9 +414,11 @@ void LocalCoordinator::DropSegments() {
   if (options_.log_keep_age == absl::InfiniteDuration() || dropping_ || stopping_ || broken_) return;
   if (snapshots_.empty() || loop_->Now() < drop_after_) return;
   // Below the older snapshot, so that recovery can fall back on it.
-  const Version droppable = std::min(id_floor_, snapshots_.front());
+  const Version covered = options_.canaries.drop_uncovered_segments ? durable_ : snapshots_.front();
+  const Version floor = options_.canaries.drop_above_floor ? durable_ : id_floor_;
+  const Version droppable = std::min(floor, covered);
   std::vector<Segment> segments = extent_.Get().segments;
-  drop_after_ = loop_->Now() + kDropEvery;
+  drop_after_ = loop_->Now() + options_.log_drop_every;
   if (segments.size() < 2 || segments[1].before > droppable) return;
   dropping_ = true;
   const absl::Time oldest = TimeOf(loop_->WallNow()) - options_.log_keep_age;
@@ -429,15 +430,15 @@ void LocalCoordinator::DropSegments() {
       absl::StatusOr<std::optional<Instant>> at = FirstCommitAt(disk_, segments[i + 1]);
       status = at.status();
       if (!status.ok() || !*at || TimeOf(**at) >= oldest) break;
-      // Readers first: what they are told is there, is there.
+      // Readers first: what they are told is there, is there. Each for good before the next goes: an older file that came
+      // back alone would leave a hole in the log.
       extent_.DropFirst();
-      status = disk_->Remove(segments[i].name);
+      status = RemoveDurably(disk_, segments[i].name);
       if (status.ok()) {
         ++dropped;
         spdlog::info("log_segment_dropped file={}", segments[i].name);
       }
     }
-    if (dropped > 0 && status.ok()) status = disk_->SyncDirectory();
     if (!status.ok()) spdlog::warn("log_segment_not_dropped why=\"{}\"", What(status));
     loop_->Post([this, dropped] {
       dropping_ = false;

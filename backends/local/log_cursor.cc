@@ -21,11 +21,6 @@ using engine::LogCursor;
 using engine::Version;
 using Kind = EntryChange::Kind;
 
-absl::Status NotKept(Version from, Version first) {
-  return absl::OutOfRangeError(
-      absl::StrCat("log: version ", from, " is no longer kept: the oldest is ", first, ": read from there"));
-}
-
 absl::Status At(const std::string& path, uint64_t offset, const absl::Status& status) {
   return absl::Status(status.code(), absl::StrCat(path, " at byte ", offset, ": ", status.message()));
 }
@@ -33,8 +28,13 @@ absl::Status At(const std::string& path, uint64_t offset, const absl::Status& st
 // The file's own absence means that it was dropped since the extent was asked.
 absl::StatusOr<std::unique_ptr<File>> OpenSegment(Disk* disk, const Segment& segment) {
   absl::StatusOr<std::unique_ptr<File>> file = disk->Open(segment.name);
-  if (absl::IsNotFound(file.status())) return NotKept(segment.first, segment.first);
+  if (absl::IsNotFound(file.status())) return engine::LogNotKept(segment.first, segment.first);
   return file;
+}
+
+// Was it dropped between a look at the extent and the opening? Then the extent says so now: look again.
+bool DroppedSince(const LogExtent& extent, const Segment& segment, const absl::Status& opened) {
+  return absl::IsOutOfRange(opened) && extent.Get().segments.front().first > segment.first;
 }
 
 class Cursor : public LogCursor {
@@ -83,8 +83,9 @@ class Cursor : public LogCursor {
       }
       // A later segment begins only when this one has all it will ever have.
       if (!next) return items;
-      if (last_ < next->before) return NotKept(last_ + 1, next->first);
+      if (last_ < next->before) return engine::LogNotKept(last_ + 1, next->first);
       absl::StatusOr<std::unique_ptr<File>> file = OpenSegment(disk_, *next);
+      if (DroppedSince(*extent_, *next, file.status())) continue;
       if (!file.ok()) return file.status();
       file_ = *std::move(file);
       segment_ = *std::move(next);
@@ -179,17 +180,15 @@ absl::StatusOr<std::unique_ptr<LogCursor>> SegmentReader::Open(Version from) {
   for (;;) {
     const LogExtent::State state = extent_->Get();
     if (state.segments.empty()) return engine::NotReady("the log is not open yet", absl::Milliseconds(100));
-    if (from > 0 && from <= state.segments.front().before) return NotKept(from, state.segments.front().first);
+    if (from > 0 && from <= state.segments.front().before && !shorten_) {
+      return engine::LogNotKept(from, state.segments.front().first);
+    }
     const Segment* segment = &state.segments.front();
     for (const Segment& s : state.segments) {
       if (s.first <= from) segment = &s;
     }
     absl::StatusOr<std::unique_ptr<File>> file = OpenSegment(disk_, *segment);
-    // Dropped in between: the extent says so now.
-    if (absl::IsOutOfRange(file.status()) &&
-        extent_->Get().segments.front().first != state.segments.front().first) {
-      continue;
-    }
+    if (DroppedSince(*extent_, *segment, file.status())) continue;
     if (!file.ok()) return file.status();
     return std::make_unique<Cursor>(disk_, extent_, from, *segment, *std::move(file));
   }

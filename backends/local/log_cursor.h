@@ -26,8 +26,9 @@ inline constexpr size_t kCursorValuesBytesMax = 64 << 20;
 
 class SegmentReader : public engine::LogReader {
  public:
-  // Both outlive the reader and its cursors.
-  SegmentReader(Disk* disk, const LogExtent* extent) : disk_(disk), extent_(extent) {}
+  // Both outlive the reader and its cursors. `shorten`: a canary.
+  SegmentReader(Disk* disk, const LogExtent* extent, bool shorten = false)
+      : disk_(disk), extent_(extent), shorten_(shorten) {}
 
   engine::Version FirstVersion() override;
   absl::StatusOr<std::unique_ptr<engine::LogCursor>> Open(engine::Version from) override;
@@ -43,6 +44,7 @@ class SegmentReader : public engine::LogReader {
 
   Disk* const disk_;
   const LogExtent* const extent_;
+  const bool shorten_;
 };
 
 // Values of entries as a reading of the log from some line on knows them.

@@ -90,8 +90,7 @@ absl::Status LogWriter::CreateSegment(Version first) {
   if (absl::IsResourceExhausted(status)) {
     // Left there, it would say at the next start that all before it was whole.
     file->reset();
-    absl::Status removed = disk_->Remove(name);
-    if (removed.ok()) removed = disk_->SyncDirectory();
+    absl::Status removed = RemoveDurably(disk_, name);
     return removed.ok() ? status : absl::InternalError(absl::StrCat(What(removed), ", after ", What(status)));
   }
   if (status.ok()) status = disk_->SyncDirectory();
@@ -161,8 +160,7 @@ absl::Status LogWriter::Start(const Recovered& recovered, uint64_t store, uint64
 
   // The store has a file of its own now: those of the one before it can go.
   for (const std::string& name : recovered.replaced) {
-    absl::Status removed = disk_->Remove(name);
-    if (removed.ok()) removed = disk_->SyncDirectory();
+    absl::Status removed = RemoveDurably(disk_, name);
     if (!removed.ok()) return removed;
   }
 

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "backends/local/backup.h"
+#include "engine/error.h"
 
 namespace stm::local {
 
@@ -193,9 +194,7 @@ void MemoryCoordinator::Install(std::unique_ptr<engine::Archive::Intake> taken,
 
 absl::Status MemoryCoordinator::CheckKept(Version from) const {
   if (from >= first_) return absl::OkStatus();
-  return absl::OutOfRangeError(
-      absl::StrCat("log: version ", from, " is no longer kept: the oldest is ", first_,
-                   ": read from there (--ephemeral keeps log_bytes=", options_.log_bytes, ")"));
+  return engine::LogNotKept(from, first_, absl::StrCat(" (--ephemeral keeps log_bytes=", options_.log_bytes, ")"));
 }
 
 Version MemoryCoordinator::FirstVersion() {

@@ -13,11 +13,14 @@ namespace stm::local {
 
 // Each proves that a checker can fail. All off in the program; tests/simulation sets them.
 struct LocalCanaries {
-  bool skip_sync = false;               // answers with no sync behind the write
-  bool answer_before_write = false;     // answers, then writes
-  bool snapshot_before_sync = false;    // a snapshot is under its name before the log is synced up to it
-  bool accept_torn_lines = false;       // recovery believes what can be read, whatever its sum
-  bool cut_acknowledged_line = false;   // what is cut with a torn tail begins a commit too early
+  bool skip_sync = false;                // answers with no sync behind the write
+  bool answer_before_write = false;      // answers, then writes
+  bool snapshot_before_sync = false;     // a snapshot is under its name before the log is synced up to it
+  bool accept_torn_lines = false;        // recovery believes what can be read, whatever its sum
+  bool cut_acknowledged_line = false;    // what is cut with a torn tail begins a commit too early
+  bool drop_uncovered_segments = false;  // old log files go before a snapshot covers them
+  bool drop_above_floor = false;         // old log files go with ids that may still be resent
+  bool shorten_log_reads = false;        // a reading from a dropped version begins at what is left
 };
 
 struct LocalOptions {
@@ -28,6 +31,7 @@ struct LocalOptions {
   int64_t prefill_bytes = 1 << 20;
   int64_t ballast_bytes = 16 << 20;  // kept on disk for snapshots when it is full; 0: none
   absl::Duration log_keep_age = absl::InfiniteDuration();  // --log-keep; infinite: all
+  absl::Duration log_drop_every = absl::Seconds(10);       // at most so often files to drop are looked for
   size_t image_items_per_task = 1000;                      // of a snapshot, read on the Loop at once
   size_t recover_commits_per_task = 10000;                 // installed on the Loop at once
   // Called once, on the Loop, after a failed sync or an error that leaves the log's state unknown: nothing is

@@ -86,6 +86,11 @@ absl::StatusOr<LogHeaderLine> ReadLogHeader(Disk* disk, const std::string& name,
   return LogHeaderLine{header->store, header->version, trailer->durable};
 }
 
+absl::Status RemoveDurably(Disk* disk, const std::string& name) {
+  absl::Status removed = disk->Remove(name);
+  return removed.ok() ? disk->SyncDirectory() : removed;
+}
+
 absl::Status Recovery::Damaged(int64_t number, const std::string& what) const {
   return At(path(), number, absl::DataLossError(what));
 }
@@ -190,10 +195,8 @@ absl::Status Recovery::ReadHeaders(const std::vector<Version>& firsts) {
       if (!durable.ok()) return durable.status();
       if (*durable) return header.status();
       spdlog::warn("log_file_never_finished file={}", segment.name);
-      absl::Status status = disk_->Remove(segment.name);
-      if (status.ok()) status = disk_->SyncDirectory();
       later_file_unfinished_ = true;
-      return status;
+      return RemoveDurably(disk_, segment.name);
     }
     if (!header.ok()) return header.status();
     segment.first = header->first;

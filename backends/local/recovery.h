@@ -118,6 +118,9 @@ struct LogHeaderLine {
 };
 absl::StatusOr<LogHeaderLine> ReadLogHeader(Disk* disk, const std::string& name, bool* torn);
 
+// Removes a file; OK: no power loss brings it back.
+absl::Status RemoveDurably(Disk* disk, const std::string& name);
+
 // Does the line, or what follows a lost newline or zeros in it, carry a good trailer? Its version; of a :stop
 // or :start: the highest there is.
 std::optional<engine::Version> DurableProvedBy(std::string_view line);

@@ -576,11 +576,9 @@ absl::StatusOr<std::vector<std::string>> Drop(Disk* disk, std::vector<std::strin
         ": name older files only, or wait for a newer snapshot"));
   }
   for (const std::string& name : names) {
-    status = disk->Remove(name);
+    status = RemoveDurably(disk, name);
     if (!status.ok()) return status;
   }
-  status = disk->SyncDirectory();
-  if (!status.ok()) return status;
   return names;
 }
 

@@ -1,6 +1,7 @@
 #include "tests/checkers/checker.h"
 
 #include <algorithm>
+#include <limits>
 #include <map>
 #include <set>
 #include <tuple>
@@ -16,7 +17,8 @@ namespace {
 constexpr std::string_view kRuleNames[] = {
     "log-order",   "id-twice",       "unowned",         "lost-commit", "false-refusal", "one-verdict",
     "effects",     "results",        "read-state",      "real-time",   "stale-read",    "phantom",
-    "lost-update", "false-conflict", "false-rejection", "watch",       "sleep",         "expiry",
+    "lost-update", "false-conflict", "false-rejection", "watch",       "sleep",         "log-read",
+    "expiry",
 };
 
 bool Under(std::string_view name, std::string_view prefix) {
@@ -36,6 +38,8 @@ bool InMemory(std::string_view name) {
   constexpr std::string_view kMemory = "/.memory/";
   return name.substr(0, kMemory.size()) == kMemory;
 }
+
+constexpr Version kNoVersion = std::numeric_limits<Version>::max();
 
 // A place in the order of all states. A start of the daemon takes what is under "/.memory/" and gives no
 // version: of the version that it recovered, the life tells what was before it from what came after.
@@ -242,6 +246,7 @@ class Checking {
     RealTime();
     for (const Watch& watch : history_.watches) WatchStream(watch);
     for (const Sleep& sleep : history_.sleeps) Sleeping(sleep);
+    for (const LogRead& read : history_.log_reads) read.name.empty() ? LogReading(read) : HistoryPage(read);
     Expiries();
     return std::move(violations_);
   }
@@ -833,6 +838,84 @@ class Checking {
     if (sleep.snapshot > states_.RecoveredBy(sleep.asleep_in)) return false;
     return std::any_of(sleep.reads.begin(), sleep.reads.end(), InMemory) ||
            std::any_of(sleep.lists.begin(), sleep.lists.end(), InMemory);
+  }
+
+  // Readings of the log.
+  void LogReading(const LogRead& read) {
+    const std::string who = absl::StrCat("reading of the log by client ", read.client, " from ", read.from);
+    const Log& log = states_.log();
+    Version begin = read.from != 0 ? read.from : read.kept_from;
+    if (begin == 0 && !read.commits.empty()) begin = read.commits[0].version;
+    auto next = std::find_if(log.begin(), log.end(),
+                             [begin](const LogCommit& commit) { return commit.version >= begin; });
+    for (const LogCommit& told : read.commits) {
+      if (next == log.end() || next->version != told.version) {
+        Report(Rule::kLogRead, who, " was told ", told.version, " where ",
+               next == log.end() ? "the end" : absl::StrCat(next->version), " was due");
+        return;
+      }
+      Told(*next++, told, who);
+    }
+    const Version due = next == log.end() ? kNoVersion : next->version;
+    if (read.refused_below != 0) {
+      if (read.kept_when_refused != 0 && read.kept_when_refused != read.refused_below) {
+        Report(Rule::kLogRead, who, " was told that ", read.refused_below, " is the oldest kept; ",
+               read.kept_when_refused, " is");
+      }
+      if (due >= read.refused_below) {
+        Report(Rule::kLogRead, who, " was refused, although all from ", read.refused_below, " on is kept");
+      }
+    } else if (due <= read.complete_to) {
+      Report(Rule::kLogRead, who, " ended before ", due, ", although ", read.complete_to, " was committed");
+    }
+  }
+
+  void HistoryPage(const LogRead& read) {
+    const std::string who =
+        absl::StrCat("history of ", read.name, " by client ", read.client, " below ", read.from);
+    if (static_cast<int64_t>(read.commits.size()) > read.limit) {
+      Report(Rule::kLogRead, who, " has ", read.commits.size(), " commits, more than ", read.limit);
+    }
+    size_t told = 0;
+    for (auto commit = states_.log().rbegin(); commit != states_.log().rend(); ++commit) {
+      if (read.from != 0 && commit->version >= read.from) continue;
+      LogCommit due = *commit;
+      due.changes.erase(std::remove_if(due.changes.begin(), due.changes.end(),
+                                       [&](const LogChange& change) { return change.name != read.name; }),
+                        due.changes.end());
+      if (due.changes.empty()) continue;
+      if (told < read.commits.size() && read.commits[told].version == due.version) {
+        Told(due, read.commits[told++], who);
+        continue;
+      }
+      const bool later = told == 0 && due.version > read.complete_to;  // than it was asked for
+      const bool dropped = read.kept_from == 0 || due.version < read.kept_from;
+      const bool full = static_cast<int64_t>(told) == read.limit;
+      if (later) continue;
+      if (told < read.commits.size() || !(full || dropped))
+        Report(Rule::kLogRead, who, " left out ", due.version);
+      return;
+    }
+    if (told < read.commits.size()) {
+      Report(Rule::kLogRead, who, " was told ", read.commits[told].version, ", which did not change it");
+    }
+  }
+
+  // What was told of a commit is what the log holds of it.
+  void Told(const LogCommit& commit, const LogCommit& told, const std::string& who) {
+    std::vector<const LogChange*> changes;
+    for (const LogChange& change : commit.changes) {
+      if (!InMemory(change.name)) changes.push_back(&change);
+    }
+    bool same =
+        commit.id == told.id && commit.records == told.records && changes.size() == told.changes.size();
+    for (size_t i = 0; same && i < changes.size(); ++i) {
+      const LogChange& a = *changes[i];
+      const LogChange& b = told.changes[i];
+      same = a.name == b.name && a.kind == b.kind && a.value == b.value && a.ttl_ms == b.ttl_ms &&
+             (!b.before_known || b.before == states_.ValueAt(b.name, states_.Before(commit.version)));
+    }
+    if (!same) Report(Rule::kLogRead, who, " was told ", told.version, " otherwise than the log holds it");
   }
 
   void Expiries() {

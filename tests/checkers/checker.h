@@ -33,7 +33,8 @@ enum class Rule : uint8_t {
   kFalseRejection,  // a rejected transaction could not be carried out at some version while it was decided
   kWatch,           // a watch shows every selected commit once, in order, with its values
   kSleep,           // a sleeper wakes when what it read changes, and only then
-  kExpiry,          // an entry expires one TTL after its last write, never early
+  kLogRead,  // the log is read in order, each commit once, none left out; what is no longer kept is refused
+  kExpiry,   // an entry expires one TTL after its last write, never early
 };
 // "lost-commit".
 std::string_view RuleName(Rule rule);

@@ -709,6 +709,102 @@ TEST_CASE("checker: where no start is noted nothing in memory is judged") {
   REQUIRE(h.Check().empty());
 }
 
+// Sound, read from 2 on to its end; and the history of /b.
+struct Followed : Sound {
+  Followed() {
+    LogRead reading;
+    reading.from = 2;
+    reading.answered = 200;
+    reading.commits = {log.begin() + 1, log.end()};
+    reading.complete_to = 6;
+    reading.kept_from = 1;
+    history.log_reads.push_back(reading);
+    LogRead page;
+    page.name = "/b";
+    page.limit = 3;
+    page.answered = 200;
+    page.commits = {log[3], log[1]};
+    page.complete_to = 6;
+    page.kept_from = 1;
+    history.log_reads.push_back(page);
+  }
+};
+
+TEST_CASE("checker: a reading of the log that leaves out, repeats, reorders or tells otherwise is seen") {
+  Followed sound;
+  INFO(ToString(sound.Check()));
+  REQUIRE(sound.Check().empty());
+  const auto broken = [](auto change) {
+    Followed h;
+    change(&h.history.log_reads[0]);
+    RequireBroken(h, Rule::kLogRead);
+  };
+  broken([](LogRead* r) { r->commits.erase(r->commits.begin()); });
+  broken([](LogRead* r) { r->commits.erase(r->commits.begin() + 2); });
+  broken([](LogRead* r) { r->commits.pop_back(); });
+  broken([](LogRead* r) { r->commits.insert(r->commits.begin() + 1, r->commits[0]); });
+  broken([](LogRead* r) { std::swap(r->commits[1], r->commits[2]); });
+  broken([](LogRead* r) { r->commits[0].changes[0].value = Int(21); });
+  broken([](LogRead* r) { r->commits[0].changes.clear(); });
+  broken([](LogRead* r) { r->commits[0].id = Id(77); });
+  broken([](LogRead* r) { r->commits[0].records = {Int(1)}; });
+  broken([](LogRead* r) {
+    r->commits[0].changes[0].before_known = true;
+    r->commits[0].changes[0].before = Int(1);
+  });
+  broken([](LogRead* r) { r->from = 0; });  // from the oldest kept, which is 1
+  Followed more;                            // it went on as the log grew, or broke off
+  more.history.log_reads[0].complete_to = 4;
+  REQUIRE(more.Check().empty());
+  more.history.log_reads[0].complete_to = 0;
+  more.history.log_reads[0].commits.resize(2);
+  REQUIRE(more.Check().empty());
+}
+
+TEST_CASE("checker: a reading of the log refused where it is kept, or told a wrong first version, is seen") {
+  Followed h;
+  LogRead& reading = h.history.log_reads[0];
+  reading.commits.clear();
+  reading.complete_to = 0;
+  reading.kept_when_refused = reading.refused_below = 4;
+  REQUIRE(h.Check().empty());
+  reading.commits = {h.log[1], h.log[2]};  // it goes on at 4, which is kept
+  RequireBroken(h, Rule::kLogRead);
+  reading.commits.pop_back();
+  REQUIRE(h.Check().empty());
+  reading.kept_when_refused = 5;
+  RequireBroken(h, Rule::kLogRead);
+}
+
+TEST_CASE("checker: a page of an entry's history that leaves out, adds or tells otherwise is seen") {
+  const auto broken = [](auto change) {
+    Followed h;
+    change(&h.history.log_reads[1]);
+    RequireBroken(h, Rule::kLogRead);
+  };
+  broken([](LogRead* r) { r->commits.erase(r->commits.begin()); });
+  broken([](LogRead* r) { r->commits.pop_back(); });
+  broken([](LogRead* r) { r->commits.push_back(r->commits[1]); });
+  broken([](LogRead* r) { std::swap(r->commits[0], r->commits[1]); });
+  broken([](LogRead* r) { r->commits[1].changes[0].value = Int(21); });
+  broken([](LogRead* r) { r->limit = 1; });
+  broken([](LogRead* r) { r->from = 4; });
+  Followed h;
+  LogRead& page = h.history.log_reads[1];
+  page.commits.pop_back();
+  page.kept_from = 3;  // the rest is kept no more
+  REQUIRE(h.Check().empty());
+  page.kept_from = 1;
+  page.limit = 1;
+  REQUIRE(h.Check().empty());
+  page.commits = {h.log[1]};
+  page.from = 4;
+  REQUIRE(h.Check().empty());
+  page.from = 0;
+  page.complete_to = 3;  // 4 came after it was asked for
+  REQUIRE(h.Check().empty());
+}
+
 TEST_CASE("checker: carrying writes out follows their order") {
   const std::vector<Write> writes = {CreateAs("/a", 1), Add("/a", 2), Add("/b", 1), SetTo("/a", 7),
                                      Add("/a", 1)};
@@ -758,6 +854,10 @@ TEST_CASE("history: lines read back give the same history") {
   sound.history.transactions[3].writes[0].min = -3;
   sound.log[1].changes[0].before_known = true;
   sound.history.transactions[0].answers[0].results = {std::nullopt, Value(), Int(1)};
+  const Followed followed;
+  sound.history.log_reads = followed.history.log_reads;
+  sound.history.log_reads[0].refused_below = 9;
+  sound.history.log_reads[0].kept_when_refused = 8;
   const std::string text = ToEdnText(sound.history, sound.log);
   History history;
   Log log;

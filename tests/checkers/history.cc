@@ -24,6 +24,9 @@ class Line {
   Line& Number(std::string_view key, int64_t value) {
     return value == 0 ? *this : Put(key, Value::Integer(value));
   }
+  Line& Text(std::string_view key, const std::string& value) {
+    return value.empty() ? *this : Put(key, Value::String(value));
+  }
   Line& Flag(std::string_view key, bool value) { return value ? Put(key, Value::Boolean(true)) : *this; }
   Line& Optional(std::string_view key, const std::optional<Value>& value) {
     return value ? Put(key, *value) : *this;
@@ -128,6 +131,15 @@ Value Print(const LogChange& change) {
       .Flag("atom", change.atom)
       .Optional("before", change.before)
       .Flag("before-known", change.before_known)
+      .Take();
+}
+
+Value Print(Line line, const LogCommit& commit) {
+  line.Number("version", commit.version);
+  if (commit.at) line.Put("at", Value::OfInstant(*commit.at));
+  if (commit.id) line.Put("id", Value::OfUuid(*commit.id));
+  return line.Each("changes", commit.changes, [](const LogChange& change) { return Print(change); })
+      .Each("records", commit.records, Same)
       .Take();
 }
 
@@ -392,19 +404,50 @@ void ReadSleep(Fields* f, History* history) {
   history->sleeps.push_back(std::move(s));
 }
 
-void ReadLogCommit(Fields* f, Log* log) {
+LogCommit ReadLogCommit(Fields* f) {
   LogCommit c;
   c.version = f->Number("version");
   c.at = f->Moment("at");
   c.id = f->Id("id");
   c.changes = LogChanges(f, "changes");
   c.records = f->Values("records");
-  log->push_back(std::move(c));
+  return c;
 }
 
-enum class Op : uint8_t { kCommit, kRead, kWatch, kSleep, kLog, kStart, kMemory, kInstalled, kHistory };
-constexpr std::string_view kOps[] = {"commit", "read",   "watch",     "sleep",  "log",
-                                     "start",  "memory", "installed", "history"};
+void ReadLogRead(Fields* f, History* history) {
+  absl::Status* status = f->status();
+  LogRead r;
+  r.client = f->Number("client");
+  r.invoked = f->Number("invoked");
+  r.answered = f->Number("answered");
+  r.name = f->Text("name");
+  r.from = f->Number("from");
+  r.limit = f->Number("limit");
+  r.commits = f->Each<LogCommit>("commits", [status](const Value& value, std::string where) {
+    Fields f(value, std::move(where), status);
+    return ReadLogCommit(&f);
+  });
+  r.complete_to = f->Number("complete-to");
+  r.refused_below = f->Number("refused-below");
+  r.kept_from = f->Number("kept-from");
+  r.kept_when_refused = f->Number("kept-when-refused");
+  history->log_reads.push_back(std::move(r));
+}
+
+enum class Op : uint8_t {
+  kCommit,
+  kRead,
+  kWatch,
+  kSleep,
+  kLogRead,
+  kLog,
+  kStart,
+  kMemory,
+  kInstalled,
+  kHistory
+};
+constexpr std::string_view kOps[] = {"commit", "read",  "watch",  "sleep",     "log-read",
+                                     "log",    "start", "memory", "installed", "history"};
 
 }  // namespace
 
@@ -435,7 +478,7 @@ std::string ToEdnLine(const Read& r) {
       .Number("snapshot", r.snapshot)
       .Number("life", r.life);
   if (r.instant) line.Put("instant", Value::OfInstant(*r.instant));
-  if (!r.prefix.empty()) line.Put("prefix", Text(r.prefix));
+  line.Text("prefix", r.prefix);
   return ToEdn(line.Each("pending", r.pending, [](const Write& write) { return Print(write); })
                    .Each("entries", r.entries, [](const Entry& entry) { return Print(entry); })
                    .Take());
@@ -467,13 +510,21 @@ std::string ToEdnLine(const Sleep& s) {
                    .Take());
 }
 
-std::string ToEdnLine(const LogCommit& c) {
-  Line line("log");
-  line.Number("version", c.version);
-  if (c.at) line.Put("at", Value::OfInstant(*c.at));
-  if (c.id) line.Put("id", Value::OfUuid(*c.id));
-  return ToEdn(line.Each("changes", c.changes, [](const LogChange& change) { return Print(change); })
-                   .Each("records", c.records, Same)
+std::string ToEdnLine(const LogCommit& c) { return ToEdn(Print(Line("log"), c)); }
+
+std::string ToEdnLine(const LogRead& r) {
+  return ToEdn(Line("log-read")
+                   .Number("client", r.client)
+                   .Number("invoked", r.invoked)
+                   .Number("answered", r.answered)
+                   .Text("name", r.name)
+                   .Number("from", r.from)
+                   .Number("limit", r.limit)
+                   .Each("commits", r.commits, [](const LogCommit& commit) { return Print(Line(), commit); })
+                   .Number("complete-to", r.complete_to)
+                   .Number("refused-below", r.refused_below)
+                   .Number("kept-from", r.kept_from)
+                   .Number("kept-when-refused", r.kept_when_refused)
                    .Take());
 }
 
@@ -498,6 +549,7 @@ std::string ToEdnText(const History& history, const Log& log) {
   for (const Read& read : history.reads) add(ToEdnLine(read));
   for (const Watch& watch : history.watches) add(ToEdnLine(watch));
   for (const Sleep& sleep : history.sleeps) add(ToEdnLine(sleep));
+  for (const LogRead& read : history.log_reads) add(ToEdnLine(read));
   for (const Start& start : history.starts) add(ToEdnLine(start));
   for (const MemoryCommit& commit : history.memory) add(ToEdnLine(commit));
   for (const auto& [version, at] : history.installed) {
@@ -525,8 +577,11 @@ absl::Status AddEdnLine(std::string_view line, History* history, Log* log) {
       case Op::kSleep:
         ReadSleep(&f, history);
         break;
+      case Op::kLogRead:
+        ReadLogRead(&f, history);
+        break;
       case Op::kLog:
-        ReadLogCommit(&f, log);
+        log->push_back(ReadLogCommit(&f));
         break;
       case Op::kStart:
         history->starts.push_back(Start{f.Number("life"), f.Number("version")});

@@ -174,6 +174,26 @@ struct LogCommit {
 
 using Log = std::vector<LogCommit>;
 
+// One reading of the log, as far as it came; or one page of an entry's history.
+struct LogRead {
+  int64_t client = 0;
+  Time invoked = 0;
+  Time answered = 0;               // its last piece
+  std::string name;                // "": the log; else the entry
+  Version from = 0;                // from here on, 0: from the oldest kept. Of a history: below, 0: all
+  int64_t limit = 0;               // of a history
+  std::vector<LogCommit> commits;  // of a history: newest first, with the entry's change alone
+  // The end was told, and everything up to here had been committed when it was asked for; 0: it broke off.
+  Version complete_to = 0;
+  // Refused, because where it would go on is no longer kept: the oldest version kept, as told; 0: not
+  // refused.
+  Version refused_below = 0;
+  // The oldest version kept, by an observer beside the daemon: when it began; and when it was refused. 0: not
+  // told.
+  Version kept_from = 0;
+  Version kept_when_refused = 0;
+};
+
 // A start of the daemon, noted by an observer inside it.
 struct Start {
   Life life = 0;
@@ -192,6 +212,7 @@ struct History {
   std::vector<Read> reads;
   std::vector<Watch> watches;
   std::vector<Sleep> sleeps;
+  std::vector<LogRead> log_reads;
   // By an observer inside the daemon; may be empty. When a version was installed.
   std::map<Version, Time> installed;
   std::vector<Start> starts;  // in order
@@ -205,6 +226,7 @@ std::string ToEdnLine(const Transaction& transaction);
 std::string ToEdnLine(const Read& read);
 std::string ToEdnLine(const Watch& watch);
 std::string ToEdnLine(const Sleep& sleep);
+std::string ToEdnLine(const LogRead& read);
 std::string ToEdnLine(const LogCommit& commit);
 std::string ToEdnLine(const Start& start);
 std::string ToEdnLine(const MemoryCommit& commit);

@@ -172,6 +172,11 @@ void Client::Begin() {
   NextOperation();
 }
 
+void Client::BeSteady() {
+  steady_ = true;
+  if (idle_) Begin();
+}
+
 std::string Client::Describe() const {
   return absl::StrCat("client ", number_, ": ", doing_, " (", plan_.label, ", run ", runs_, ", ", left_,
                       " left, knows ", known_.version, ", snapshot ", snapshot_, ")");
@@ -679,7 +684,7 @@ void Client::SendCommit(bool resend) {
   }
   const absl::Duration patience = absl::Milliseconds(chance_.Between(2, 40));
   Timeout(patience, [this] {
-    if (chance_.In1000(30)) {
+    if (!steady_ && chance_.In1000(scene_.gives_up)) {
       GiveUp();
     } else if (chance_.In1000(200)) {
       AskOutcome();
@@ -712,7 +717,7 @@ void Client::GiveUp() {
 }
 
 bool Client::ComeBack() {
-  if (given_up_.empty() || !chance_.In1000(250)) return false;
+  if (given_up_.empty() || !(steady_ || chance_.In1000(scene_.comes_back))) return false;
   const size_t place = chance_.Below(given_up_.size());
   const GivenUp back = given_up_[place];
   given_up_.erase(given_up_.begin() + static_cast<std::ptrdiff_t>(place));

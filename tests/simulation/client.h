@@ -27,10 +27,13 @@ struct Scene {
   Daemon* daemon = nullptr;
   Network* network = nullptr;
   check::History* history = nullptr;
-  int64_t names = 3;  // of each sort
+  std::vector<std::string>* failures = nullptr;  // what is wrong beyond what the history shows
+  int64_t names = 3;                             // of each sort
   int64_t ttl_ms_max = 100;
   int64_t value_bytes = 0;  // of padding in blind sets
   uint64_t in_memory = 0;   // in 1000 names
+  uint64_t gives_up = 0;    // in 1000 waits for an outcome
+  uint64_t comes_back = 0;  // to that, in 1000 operations
 };
 
 // Sums over all clients.
@@ -71,6 +74,8 @@ class Client {
 
   void Begin();
   bool idle() const { return idle_; }
+  // Gives up no more, and comes back to all that it gave up.
+  void BeSteady();
   // Says of sleepers that the present daemon still holds that they sleep at its installed version.
   void ClaimSleepers();
   // For a report of a run that got stuck.
@@ -151,6 +156,7 @@ class Client {
   ClientTotals* const totals_;
   int64_t left_;
   bool idle_ = true;
+  bool steady_ = false;
   Known known_;
   std::string doing_;
 

@@ -2,64 +2,11 @@
 
 #include <utility>
 
+#include "backends/local/log_format.h"
 #include "engine/name.h"
+#include "tests/simulation/log_files.h"
 
 namespace stm::sim {
-namespace {
-
-constexpr size_t kLogBytesAtOnce = 1 << 20;
-
-// Of a rule [:and :int [:min N]]: N.
-std::optional<int64_t> MinOf(const engine::Definition& definition) {
-  if (definition.validator == nullptr) return std::nullopt;
-  return definition.validator->form().items().at(2).items().at(1).integer();
-}
-
-check::LogChange ToLogChange(const engine::EntryChange& from) {
-  check::LogChange change;
-  change.name = from.name;
-  switch (from.kind) {
-    case engine::EntryChange::Kind::kSet:
-      change.kind = check::LogChange::Kind::kSet;
-      break;
-    case engine::EntryChange::Kind::kCreate:
-      change.kind = check::LogChange::Kind::kCreate;
-      break;
-    case engine::EntryChange::Kind::kDelete:
-      change.kind = check::LogChange::Kind::kDelete;
-      break;
-    case engine::EntryChange::Kind::kExpire:
-      change.kind = check::LogChange::Kind::kExpire;
-      break;
-    case engine::EntryChange::Kind::kDefine:
-      change.kind = check::LogChange::Kind::kDefine;
-      break;
-  }
-  change.value = from.value;
-  change.atom = from.entry_kind == engine::EntryKind::kAtom;
-  if (from.definition != nullptr) {
-    change.ttl_ms = absl::ToInt64Milliseconds(from.definition->ttl);
-    change.min = MinOf(*from.definition);
-  }
-  return change;
-}
-
-check::LogCommit ToLogCommit(const engine::LogCursor::Item& item) {
-  check::LogCommit commit;
-  commit.version = item.commit->version;
-  commit.at = item.commit->at;
-  commit.id = item.commit->transaction_id;
-  commit.records = item.commit->records;
-  for (size_t i = 0; i < item.commit->changes.size(); ++i) {
-    check::LogChange change = ToLogChange(item.commit->changes[i]);
-    change.before = item.before[i];
-    change.before_known = item.before_known[i];
-    commit.changes.push_back(std::move(change));
-  }
-  return commit;
-}
-
-}  // namespace
 
 // Between the engine and its coordinator: notes when each version was installed, and what it did to memory
 // entries, which no log holds.
@@ -151,6 +98,7 @@ std::string Daemon::Doing() const {
     }
     if (log && (step.kind == Kind::kCreate || step.fresh)) return "in a segment's creation";
     if (log && step.kind == Kind::kTruncate) return "in a segment's end";
+    if (log && step.kind == Kind::kRemove) return "in an old segment's removal";
     if (log && step.kind == Kind::kWrite) return step.blank ? "in a prefill" : "in a log write";
     if (log && step.kind == Kind::kSync) return "between write and sync";
     if (step.kind == Kind::kSyncDirectory) return "before the directory's sync";
@@ -223,15 +171,16 @@ void Daemon::Teardown() {
 }
 
 absl::StatusOr<check::Log> Daemon::ReadLog() {
-  check::Log log;
   absl::StatusOr<std::unique_ptr<engine::LogCursor>> cursor = coordinator_->Open(0);
   if (!cursor.ok()) return cursor.status();
-  for (;;) {
-    absl::StatusOr<std::vector<engine::LogCursor::Item>> items = (*cursor)->Next(kLogBytesAtOnce);
-    if (!items.ok()) return items.status();
-    if (items->empty()) return log;
-    for (const engine::LogCursor::Item& item : *items) log.push_back(ToLogCommit(item));
+  return ReadToEnd(cursor->get());
+}
+
+engine::Version Daemon::KeptFrom() const {
+  for (const std::string& name : drive_->Names()) {
+    if (std::optional<engine::Version> first = local::ParseLogName(name)) return *first;
   }
+  return 0;
 }
 
 }  // namespace stm::sim

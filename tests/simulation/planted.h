@@ -41,6 +41,9 @@ inline std::map<std::string, Planted> PlantedByName() {
   all["snapshot_before_sync"].local.snapshot_before_sync = true;
   all["accept_torn_lines"].local.accept_torn_lines = true;
   all["cut_acknowledged_line"].local.cut_acknowledged_line = true;
+  all["drop_uncovered_segments"].local.drop_uncovered_segments = true;
+  all["drop_above_floor"].local.drop_above_floor = true;
+  all["shorten_log_reads"].local.shorten_log_reads = true;
   return all;
 }
 

@@ -215,6 +215,16 @@ std::string Story(const Result& result) {
     if (sleep.answered != check::kNever)
       lines.emplace_back(sleep.answered, absl::StrCat(who, "woken at ", sleep.woken_at));
   }
+  for (const check::LogRead& read : history.log_reads) {
+    std::string told;
+    for (const check::LogCommit& commit : read.commits) absl::StrAppend(&told, " ", commit.version);
+    if (read.complete_to != 0) absl::StrAppend(&told, ", the end");
+    if (read.refused_below != 0) absl::StrAppend(&told, ", refused below ", read.refused_below);
+    lines.emplace_back(
+        read.answered,
+        absl::StrCat("follower ", read.client, ": reads ",
+                     read.name.empty() ? "the log from " : read.name + " below ", read.from, ":", told));
+  }
   std::stable_sort(lines.begin(), lines.end(),
                    [](const auto& a, const auto& b) { return a.first < b.first; });
 

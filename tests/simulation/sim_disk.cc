@@ -175,6 +175,7 @@ class SimDisk : public local::Disk {
     change.kind = SimDrive::DirectoryChange::Kind::kRemove;
     change.name = std::string(name);
     drive_->GiveBack(found->second->current.size());
+    if (drive_->removed_) drive_->removed_(change.name, found->second->current);
     drive_->current_.erase(found);
     drive_->unsynced_.push_back(std::move(change));
     return absl::OkStatus();
@@ -326,6 +327,12 @@ std::string SimDrive::Mixture(const Inode& inode) {
     content.replace(begin, bytes, now, begin, bytes);
   }
   return content;
+}
+
+std::vector<std::string> SimDrive::Names() const {
+  std::vector<std::string> names;
+  for (const auto& [name, inode] : current_) names.push_back(name);
+  return names;
 }
 
 std::map<std::string, std::string> SimDrive::Contents() const {

@@ -6,10 +6,12 @@
 #define STM_TESTS_SIMULATION_SIM_DISK_H_
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "backends/local/disk.h"
@@ -64,8 +66,14 @@ class SimDrive {
   };
   const Losses& losses() const { return losses_; }
 
+  // Called when a file goes, with what was in it.
+  void SetRemoved(std::function<void(const std::string& name, const std::string& content)> removed) {
+    removed_ = std::move(removed);
+  }
+
   // For tests: the files as a process sees them now.
   std::map<std::string, std::string> Contents() const;
+  std::vector<std::string> Names() const;  // in order
   uint64_t changes() const { return changes_; }
 
   static constexpr size_t kSectorBytes = 4096;
@@ -120,6 +128,7 @@ class SimDrive {
   uint64_t changes_ = 0;
   Step step_;
   Losses losses_;
+  std::function<void(const std::string& name, const std::string& content)> removed_;
 };
 
 }  // namespace stm::sim

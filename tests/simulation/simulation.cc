@@ -5,6 +5,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "backends/local/log_format.h"
+#include "tests/simulation/follower.h"
+#include "tests/simulation/log_files.h"
 #include "tests/simulation/network.h"
 #include "tests/simulation/sim_disk.h"
 #include "tests/simulation/watcher.h"
@@ -25,7 +28,9 @@ struct Settings {
   int64_t clients = 4;
   int64_t names = 3;
   int64_t value_bytes = 0;
-  uint64_t in_memory = 0;  // in 1000 names
+  uint64_t in_memory = 0;     // in 1000 names
+  uint64_t gives_up = 30;     // in 1000 waits for an outcome
+  uint64_t comes_back = 250;  // to that, in 1000 operations
   int64_t watchers = 2;
   absl::Duration write_delay_max;
   absl::Duration calm_max;    // between disasters; infinite: none
@@ -34,6 +39,7 @@ struct Settings {
   uint64_t sync_failure = 0;
   uint64_t stop = 0;
   uint64_t wall_jump = 0;
+  int64_t followers = 0;
 
   std::string ToString() const {
     return absl::StrCat(
@@ -45,7 +51,9 @@ struct Settings {
         " lost=", weather.request_lost, "/", weather.answer_lost, " twice=", weather.request_twice,
         " slow=", weather.slow,
         " calm_ms=", calm_max == absl::InfiniteDuration() ? -1 : absl::ToInt64Milliseconds(calm_max),
-        " full=", full_disk, " sync_failure=", sync_failure);
+        " full=", full_disk, " sync_failure=", sync_failure, " keep_ms=",
+        local.log_keep_age == absl::InfiniteDuration() ? -1 : absl::ToInt64Milliseconds(local.log_keep_age),
+        " followers=", followers);
   }
 };
 
@@ -55,6 +63,8 @@ Settings DrawSettings(Chance* chance, const Planted& planted) {
   s.names = chance->Between(1, 6);
   s.watchers = chance->Between(1, 5);
   s.in_memory = chance->OneOf<uint64_t>({0, 100, 300});
+  s.gives_up = chance->OneOf<uint64_t>({30, 150});
+  s.comes_back = chance->OneOf<uint64_t>({250, 30});         // the later, the less is known of it
   s.value_bytes = chance->OneOf<int64_t>({0, 0, 50, 9000});  // the last: lines of three sectors
   s.write_delay_max = absl::Microseconds(chance->OneOf<int64_t>({100, 1000, 5000}));
 
@@ -67,7 +77,7 @@ Settings DrawSettings(Chance* chance, const Planted& planted) {
   s.engine.sleepers_woken_at_once = chance->OneOf<int64_t>({1, 2, 16});
   s.engine.list_page_max = chance->OneOf<int64_t>({2, 1000});
   s.engine.fresh_bytes_max = chance->OneOf<int64_t>({20, 64 << 10});
-  s.engine.reservation_from_run = static_cast<uint32_t>(chance->OneOf<int64_t>({2, 3, 3, 1000}));
+  s.engine.reservation_from_run = static_cast<uint32_t>(chance->OneOf<int64_t>({1, 2, 3, 1000}));
   s.engine.heavy_value_bytes = chance->OneOf<int64_t>({s.engine.heavy_value_bytes, 30});
   s.engine.commit_queue_max =
       chance->OneOf<int64_t>({s.engine.commit_queue_max, s.engine.commit_queue_max, 3});
@@ -82,6 +92,14 @@ Settings DrawSettings(Chance* chance, const Planted& planted) {
   s.local.image_items_per_task = static_cast<size_t>(chance->OneOf<int64_t>({2, 1000}));
   s.local.recover_commits_per_task = static_cast<size_t>(chance->OneOf<int64_t>({7, 10000}));
   s.local.canaries = planted.local;
+  if (chance->In1000(300)) {
+    // Old log files are dropped: they go below the ids' floor and the older snapshot only, so both move fast.
+    s.local.log_keep_age = absl::Milliseconds(chance->OneOf<int64_t>({0, 0, 10, 100}));
+    s.local.log_drop_every = absl::Milliseconds(chance->OneOf<int64_t>({0, 5, 50}));
+    s.local.segment_bytes = chance->OneOf<int64_t>({1, 2 << 10, 4 << 10});
+    s.local.snapshot_bytes = chance->OneOf<int64_t>({2 << 10, 4 << 10, 16 << 10});
+    s.engine.id_table_bytes_max = chance->OneOf<int64_t>({4 << 10, 8 << 10, 16 << 10});
+  }
 
   s.weather.request_lost = chance->OneOf<uint64_t>({0, 10, 60});
   s.weather.answer_lost = chance->OneOf<uint64_t>({0, 20, 80});
@@ -94,6 +112,7 @@ Settings DrawSettings(Chance* chance, const Planted& planted) {
   s.sync_failure = chance->OneOf<uint64_t>({0, 0, 100});
   s.stop = chance->OneOf<uint64_t>({0, 100});
   s.wall_jump = chance->OneOf<uint64_t>({0, 200});
+  s.followers = chance->OneOf<int64_t>({0, 1, 1, 2});
   return s;
 }
 
@@ -104,6 +123,8 @@ struct Simplification {
 constexpr Simplification kSimplifications[] = {
     {"watchers", [](Settings* s) { s->watchers = 0; }},
     {"memory", [](Settings* s) { s->in_memory = 0; }},
+    {"followers", [](Settings* s) { s->followers = 0; }},
+    {"log_drops", [](Settings* s) { s->local.log_keep_age = absl::InfiniteDuration(); }},
     {"crashes", [](Settings* s) { s->calm_max = absl::InfiniteDuration(); }},
     {"power_losses", [](Settings* s) { s->power_loss = 0; }},
     {"kills", [](Settings* s) { s->power_loss = 1000; }},
@@ -147,6 +168,10 @@ Settings SettingsOf(Chance* chance, const Run& run) {
   return settings;
 }
 
+bool Earlier(Instant a, Instant b) { return a < b; }
+
+absl::Time TimeOf(Instant at) { return absl::FromUnixSeconds(at.seconds) + absl::Nanoseconds(at.nanos); }
+
 class Simulation {
  public:
   explicit Simulation(const Run& run)
@@ -160,14 +185,19 @@ class Simulation {
     result_.settings = settings_.ToString();
     world_.SetWriteDelayMax(settings_.write_delay_max);
     network_.SetWeather(settings_.weather);
+    drive_.SetRemoved(
+        [this](const std::string& name, const std::string& content) { Removed(name, content); });
     Scene scene{&world_,
                 &daemon_,
                 &network_,
                 &result_.history,
+                &result_.failures,
                 settings_.names,
                 kTtlMsMax,
                 settings_.value_bytes,
-                settings_.in_memory};
+                settings_.in_memory,
+                settings_.gives_up,
+                settings_.comes_back};
     for (int64_t i = 0; i < settings_.clients; ++i) {
       const int64_t share = operations / settings_.clients + (i < operations % settings_.clients ? 1 : 0);
       clients_.push_back(std::make_unique<Client>(i, scene, share, &result_.clients));
@@ -179,6 +209,9 @@ class Simulation {
       if (i == 3) selector = engine::Selector{{"/queue", "/.memory/queue"}, {"/account/"}};
       if (i == 4) selector = engine::Selector{{"/.memory/n/0"}, {"/.memory/set/", "/set/"}};
       watchers_.push_back(std::make_unique<Watcher>(1000 + i, scene, selector));
+    }
+    for (int64_t i = 0; i < settings_.followers; ++i) {
+      followers_.push_back(std::make_unique<Follower>(2000 + i, scene, &result_.followers));
     }
   }
 
@@ -253,6 +286,7 @@ class Simulation {
     Tell(absl::StrCat(power ? "power loss " : "killed ", daemon_.Doing()));
     daemon_.Crash(power ? End::kPowerLoss : End::kKill);
     for (const auto& watcher : watchers_) watcher->DaemonDied();
+    for (const auto& follower : followers_) follower->DaemonDied();
     world_.After(absl::Microseconds(world_.chance().Between(10, 10000)), [this] { Start(); });
   }
 
@@ -271,6 +305,7 @@ class Simulation {
     } else if (draw < (sum += settings_.wall_jump)) {
       const int64_t by_ms = chance.Between(-5000, 5000);
       Tell(absl::StrCat("the wall clock jumps by ", by_ms, " ms"));
+      newest_wall_ = std::max(newest_wall_, world_.WallNow(), Earlier);
       world_.JumpWall(absl::Milliseconds(by_ms));
       ++result_.wall_jumps;
     } else if (draw < (sum += settings_.stop)) {
@@ -307,6 +342,7 @@ class Simulation {
     for (const auto& watcher : watchers_) {
       world_.After(absl::Microseconds(world_.chance().Between(0, 5000)), [&watcher] { watcher->Begin(); });
     }
+    for (const auto& follower : followers_) follower->Begin();
     Brew();
     begun_ = world_.Now() + absl::Milliseconds(3);
     // The worst is over after a while, so that every client comes to an end.
@@ -322,6 +358,7 @@ class Simulation {
     drive_.SetRoomy();
     Weather fair;
     network_.SetWeather(fair);
+    for (const auto& client : clients_) client->BeSteady();
     if (!RunUntil([&] { return AllIdle() && daemon_.ready() && !stopping_; }, "the last answer")) return;
     for (const auto& watcher : watchers_) watcher->BeSteady();
     // All TTLs run out, all watchers catch up, all sleepers wake.
@@ -384,10 +421,53 @@ class Simulation {
     for (const char* prefix : {"/", "/.memory/"}) ReadAll(prefix);
     if (!ok()) return;
 
-    absl::StatusOr<check::Log> log = daemon_.ReadLog();
-    if (!log.ok()) return Fail(absl::StrCat("the log can't be read: ", log.status().ToString()));
+    std::map<std::string, std::string> files = dropped_;
+    for (auto& [name, content] : drive_.Contents()) {
+      if (local::ParseLogName(name)) files[name] = std::move(content);
+    }
+    absl::StatusOr<check::Log> log = ReadLogFiles(files);
+    absl::StatusOr<check::Log> kept = daemon_.ReadLog();
+    for (const absl::Status& status : {log.status(), kept.status()}) {
+      if (!status.ok()) return Fail(absl::StrCat("the log can't be read: ", status.ToString()));
+    }
     result_.log = *std::move(log);
+    const check::Version newest = result_.log.empty() ? 0 : result_.log.back().version;
+    check::LogRead reading;
+    reading.client = -1;
+    reading.commits = *std::move(kept);
+    reading.complete_to = newest;
+    reading.kept_from = daemon_.KeptFrom();
+    result_.history.log_reads.push_back(std::move(reading));
     result_.violations = check::Check(result_.history, result_.log);
+  }
+
+  // A log file goes: no earlier than its age, and never above what must be kept.
+  void Removed(const std::string& name, const std::string& content) {
+    if (!local::ParseLogName(name)) return;
+    const absl::StatusOr<check::Log> log = ReadLogFiles({{name, content}});
+    // One that was never finished, or found no room.
+    if (!log.ok() || log->empty()) return;
+    const check::LogCommit& last = log->back();
+    dropped_[name] = content;
+    ++result_.segments_dropped;
+    if (!daemon_.ready()) return Fail(absl::StrCat("dropped: ", name, " in a start"));
+    const check::Version floor = daemon_.engine().GetStatus().id_floor;
+    if (last.version > floor) {
+      Fail(absl::StrCat("dropped: ", name, " up to ", last.version, ", above the floor of ids, ", floor));
+    }
+    // The newest snapshot and the one before it, which a recovery may fall back on.
+    std::vector<check::Version> snapshots;
+    for (const std::string& file : drive_.Names()) {
+      if (auto version = local::ParseSnapshotName(file)) snapshots.push_back(*version);
+    }
+    const size_t kept = std::min<size_t>(snapshots.size(), 2);
+    if (kept == 0 || *(snapshots.end() - static_cast<std::ptrdiff_t>(kept)) < last.version) {
+      Fail(absl::StrCat("dropped: ", name, " up to ", last.version, ", which no snapshot covers"));
+    }
+    const Instant now = std::max(newest_wall_, world_.WallNow(), Earlier);
+    if (TimeOf(*last.at) > TimeOf(now) - settings_.local.log_keep_age) {
+      Fail(absl::StrCat("dropped: ", name, " up to ", last.version, ", which is not old enough"));
+    }
   }
 
   void Count() {
@@ -416,6 +496,9 @@ class Simulation {
   Network network_;
   std::vector<std::unique_ptr<Client>> clients_;
   std::vector<std::unique_ptr<Watcher>> watchers_;
+  std::vector<std::unique_ptr<Follower>> followers_;
+  std::map<std::string, std::string> dropped_;  // log files, as they were
+  Instant newest_wall_;                         // before the clock's last jump
   absl::Duration begun_;
   bool calm_ = false;
   bool stopping_ = false;
@@ -441,6 +524,13 @@ void Result::Add(const Result& other) {
   watches_cut += other.watches_cut;
   watch_gaps += other.watch_gaps;
   log_commits += other.log_commits;
+  segments_dropped += other.segments_dropped;
+  followers.readings += other.followers.readings;
+  followers.commits += other.followers.commits;
+  followers.whole += other.followers.whole;
+  followers.refused += other.followers.refused;
+  followers.fell_off += other.followers.fell_off;
+  followers.pages += other.followers.pages;
   clients.operations += other.clients.operations;
   clients.committed += other.clients.committed;
   clients.conflicts += other.clients.conflicts;
@@ -507,10 +597,13 @@ std::string Result::Figures() const {
       daemon.stops, " stops, ", daemon.engine.no_space,
       " batches without room; left of files: ", losses.prefixes, " torn, ", losses.mixtures, " mixed, ",
       losses.zeros, " with zeros, ", losses.names, " names undone; ", daemon.torn_tails, " torn tails cut; ",
-      wall_jumps, " jumps of the clock\n  ", segments, " segments, ", daemon.snapshots, " snapshots; ",
-      watch_events, " watch events, ", watches_resumed, " resumed, ", watches_cut, " cut, ", watch_gaps,
-      " gaps; ", clients.instants, " reads at a moment, ", clients.slept, " sleeps, ", clients.woken,
-      " woken; ", steps, " steps, ", virtual_ms, " ms");
+      wall_jumps, " jumps of the clock\n  ", segments, " segments, ", segments_dropped, " dropped, ",
+      daemon.snapshots, " snapshots; ", followers.readings, " readings of the log, ", followers.commits,
+      " commits, ", followers.whole, " to the end, ", followers.refused, " refused, ", followers.fell_off,
+      " fallen off, ", followers.pages, " pages of histories\n  ", watch_events, " watch events, ",
+      watches_resumed, " resumed, ", watches_cut, " cut, ", watch_gaps, " gaps; ", clients.instants,
+      " reads at a moment, ", clients.slept, " sleeps, ", clients.woken, " woken; ", steps, " steps, ",
+      virtual_ms, " ms");
 }
 
 std::string Result::Faults() const {

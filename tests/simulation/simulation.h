@@ -15,6 +15,7 @@
 #include "tests/checkers/history.h"
 #include "tests/simulation/client.h"
 #include "tests/simulation/daemon.h"
+#include "tests/simulation/follower.h"
 #include "tests/simulation/sim_disk.h"
 
 namespace stm::sim {
@@ -55,6 +56,8 @@ struct Result {
   int64_t watches_cut = 0;
   int64_t watch_gaps = 0;
   int64_t log_commits = 0;
+  int64_t segments_dropped = 0;
+  FollowerTotals followers;
   SimDrive::Losses losses;
   // What is wrong beyond what the checkers say: the daemon does not start, a client never gets an answer.
   std::vector<std::string> failures;
