@@ -309,6 +309,11 @@ class Parser {
         ->type_name("N")
         ->check(CLI::Range(int64_t{1}, kDemoTransfersMax))
         ->excludes(seconds);
+    CLI::Option* kill = sub->add_flag("--kill", line.demo_transfer.kill,
+                                      "on a stmd that it starts itself, and kills with -9 all the time, 3 times at least");
+    sub->add_option("--stmd", line.demo_transfer.stmd, "of --kill; else stmd beside stmctl, or in PATH")
+        ->type_name("PATH")
+        ->needs(kill);
     sub = Add(group, "queue", "takers sleep by retry() on a queue, producers add jobs: each is taken once, in order",
                         "stmctl demo queue --takers 100 --jobs 5000",
                         [&line](Shell& shell) { return DemoQueue(shell, line.demo_queue); });

@@ -131,6 +131,8 @@ struct DemoTransferOptions {
   int64_t callers = 8;
   double seconds = 5;
   int64_t transfers = 0;  // 0: for `seconds`
+  bool kill = false;      // a daemon of its own, again and again
+  std::string stmd;       // with `kill`: its path; "": beside stmctl, or in PATH
 };
 // DATA_LOSS: as DemoQueue.
 absl::Status DemoTransfer(Shell& shell, const DemoTransferOptions& options);

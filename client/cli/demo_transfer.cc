@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <random>
 #include <string>
@@ -12,6 +13,7 @@
 #include "absl/time/clock.h"
 #include "client/cli/commands.h"
 #include "client/cli/demo.h"
+#include "client/cli/demo_daemon.h"
 
 namespace stm::cli {
 namespace {
@@ -20,6 +22,9 @@ constexpr int64_t kReaders = 2;
 constexpr int64_t kBalanceBegin = 100;
 constexpr int64_t kAmountMax = 20;
 constexpr absl::Duration kOutageMax = absl::Seconds(10);
+constexpr absl::Duration kOutageOfKillMax = absl::Seconds(30);
+// A demonstration of kills has some.
+constexpr int64_t kKillsMin = 3;
 constexpr uint32_t kHistoryPage = 1000;
 constexpr char kRuns[] = "/demo/transfer/runs";
 constexpr char kLabel[] = "demo transfer";
@@ -45,14 +50,23 @@ class TransferDemo {
   TransferDemo(Shell& shell, const DemoTransferOptions& options)
       : shell_(shell),
         options_(options),
-        numbers_max_(options.transfers > 0 ? options.transfers : kDemoTransfersMax),
+        numbers_max_(options.transfers > 0 && !options.kill ? options.transfers : kDemoTransfersMax),
         ledger_("transfer", "made", numbers_max_) {}
 
   // Accounts of its own: what an earlier run left, or one beside it does, is not in the way.
   absl::Status Open() {
-    absl::StatusOr<std::string> address = DemoAddress(shell_);
-    if (!address.ok()) return address.status();
-    absl::StatusOr<std::vector<Client>> clients = DemoClients(*address, kOutageMax, options_.callers + kReaders + 1);
+    absl::StatusOr<std::string> address;
+    if (options_.kill) {
+      absl::StatusOr<std::unique_ptr<DemoDaemon>> daemon = DemoDaemon::Start(options_.stmd);
+      if (!daemon.ok()) return daemon.status();
+      daemon_ = *std::move(daemon);
+      address = daemon_->address();
+    } else {
+      address = DemoAddress(shell_);
+      if (!address.ok()) return address.status();
+    }
+    absl::StatusOr<std::vector<Client>> clients =
+        DemoClients(*address, options_.kill ? kOutageOfKillMax : kOutageMax, options_.callers + kReaders + 1);
     if (!clients.ok()) return clients.status();
     clients_ = *std::move(clients);
     const Client& client = clients_.back();
@@ -83,7 +97,22 @@ class TransferDemo {
     took_ = absl::Now() - began_;
     absl::Status ended = status.ok() ? crew_.Stop() : crew_.Cancel();
     if (status.ok()) status = ended;
-    return status.ok() ? Check(interrupt) : status;
+    if (status.ok() && daemon_) status = daemon_->KillOnceMore();
+    if (status.ok()) status = Check(interrupt);
+    if (status.ok() && daemon_) {
+      clients_.clear();  // else it would give them their time
+      absl::StatusOr<int64_t> files = daemon_->StopAndVerify(&violations_);
+      if (!files.ok()) return files.status();
+      files_verified_ = *files;
+    }
+    return status;
+  }
+
+  // What was found can be looked into. Its directory; "": there is none.
+  std::string KeepDaemon() {
+    if (!daemon_) return "";
+    daemon_->Keep();
+    return daemon_->directory();
   }
 
   Fields Result() const {
@@ -101,7 +130,9 @@ class TransferDemo {
       row.emplace_back("per-second",
                        Value::Integer(static_cast<int64_t>(static_cast<double>(committed) / absl::ToDoubleSeconds(took_))));
     }
+    if (daemon_) row.emplace_back("kills", Value::Integer(daemon_->kills()));
     if (in_log_) row.emplace_back("in-log", Value::Integer(*in_log_));
+    if (files_verified_) row.emplace_back("files-verified", Value::Integer(*files_verified_));
     return row;
   }
 
@@ -175,14 +206,26 @@ class TransferDemo {
   absl::Status Work(const Interrupt& interrupt) {
     const absl::Time deadline = shell_.StreamDeadline();
     Progress progress(shell_.io(), kLabel, "committed", 0);
-    return crew_.Watch(interrupt, deadline, [&] {
+    absl::Status killed;
+    absl::Status watched = crew_.Watch(interrupt, deadline, [&] {
       const int64_t told = ledger_.acknowledged() + ledger_.doubted();
       const double part = options_.transfers > 0 ? static_cast<double>(told) / static_cast<double>(options_.transfers)
                                                  : absl::ToDoubleSeconds(absl::Now() - began_) / options_.seconds;
       progress.At(told, part, absl::StrCat(", ", conflicts_.load(), " conflicts, ", resends_.load(), " resends, ",
-                                           sums_.load(), " sums checked"));
-      return part >= 1 || told >= numbers_max_ || !violations_.none();
+                                           sums_.load(), " sums checked",
+                                           daemon_ ? absl::StrCat(", ", daemon_->kills(), " kills") : ""));
+      if (!violations_.none()) return true;
+      const bool settled = told > told_at_kill_ + options_.callers;
+      const bool enough = part >= 1 || told >= numbers_max_;
+      if (!daemon_) return enough;
+      if (enough && settled && daemon_->kills() >= kKillsMin) return true;
+      const int64_t kills = daemon_->kills();
+      killed = daemon_->KillInTime(settled);
+      // Each caller may yet hear one answer of the daemon that is gone.
+      if (daemon_->kills() > kills) told_at_kill_ = ledger_.acknowledged() + ledger_.doubted();
+      return !killed.ok();
     });
+    return killed.ok() ? watched : killed;
   }
 
   // All callers have ended: what they were told, what the log says, and what is there now must be one story.
@@ -251,6 +294,8 @@ class TransferDemo {
   Shell& shell_;
   const DemoTransferOptions options_;
   const int64_t numbers_max_;
+  std::unique_ptr<DemoDaemon> daemon_;  // null: the user's is used, and lives
+  int64_t told_at_kill_ = 0;
   std::vector<Client> clients_;  // of the callers, the readers, and our own
   int64_t run_ = 0;
   int64_t made_ = 0;  // the version
@@ -263,7 +308,8 @@ class TransferDemo {
   std::atomic<int64_t> conflicts_{0};
   std::atomic<int64_t> resends_{0};
   std::atomic<int64_t> sums_{0};
-  std::optional<int64_t> in_log_;  // once it was read
+  std::optional<int64_t> in_log_;          // once it was read
+  std::optional<int64_t> files_verified_;  // once they were
   Crew crew_;  // ends before what its threads use
 };
 
@@ -275,7 +321,10 @@ absl::Status DemoTransfer(Shell& shell, const DemoTransferOptions& options) {
   absl::Status opened = demo.Open();
   if (!opened.ok()) return opened;
   absl::Status ended = demo.Go(interrupt);
-  return Conclude(shell, demo.Result(), interrupt, ended, demo.violations());
+  absl::Status status = Conclude(shell, demo.Result(), interrupt, ended, demo.violations());
+  if (!absl::IsDataLoss(status)) return status;
+  const std::string directory = demo.KeepDaemon();
+  return directory.empty() ? status : absl::DataLossError(absl::StrCat(status.message(), ": the files of the daemon are kept in ", directory));
 }
 
 }  // namespace stm::cli

@@ -65,6 +65,7 @@ Daemon& Daemon::operator=(Daemon&& other) noexcept {
   std::swap(options_, other.options_);
   std::swap(address_, other.address_);
   std::swap(pid_, other.pid_);
+  std::swap(exit_, other.exit_);
   std::swap(stdin_, other.stdin_);
   return *this;
 }
@@ -108,6 +109,7 @@ absl::Status Daemon::Launch() {
   if (pid_ == 0) {
     // Only what is safe between fork and exec in a process of many threads.
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    setpgid(0, 0);
     dup2(in[0], 0);
     dup2(out[1], 1);
     execvp(argv[0], argv.data());
@@ -148,26 +150,32 @@ absl::Status Daemon::Launch() {
   return absl::OkStatus();
 }
 
-int Daemon::Wait() {
+bool Daemon::Wait(int options) {
   int status = 0;
-  while (waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
+  pid_t ended;
+  while ((ended = waitpid(pid_, &status, options)) < 0 && errno == EINTR) {
   }
+  if (ended == 0) return false;
   pid_ = -1;
   if (stdin_ >= 0) close(stdin_);
   stdin_ = -1;
-  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  exit_ = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  return true;
 }
 
+bool Daemon::Running() { return pid_ > 0 && !Wait(WNOHANG); }
+
 int Daemon::Stop() {
-  if (pid_ <= 0) return 0;
+  if (pid_ <= 0) return exit_;
   kill(pid_, SIGTERM);
-  return Wait();
+  Wait(0);
+  return exit_;
 }
 
 void Daemon::Kill() {
   if (pid_ <= 0) return;
   kill(pid_, SIGKILL);
-  Wait();
+  Wait(0);
 }
 
 }  // namespace stm::testing

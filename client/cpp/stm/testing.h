@@ -1,5 +1,6 @@
 // Daemon is an stmd for tests: in memory on a port of its own, or on a data directory so that it can be killed and
-// started again. It ends with the thread that started it, whatever becomes of that. One thread.
+// started again. It ends with the thread that started it, whatever becomes of that; a Ctrl-C at the terminal is not for
+// it. One thread.
 //   absl::StatusOr<stm::testing::Daemon> daemon = stm::testing::Daemon::Start();
 //   absl::StatusOr<stm::Client> client = stm::Connect(daemon->address());
 #ifndef STM_CLIENT_CPP_STM_TESTING_H_
@@ -34,7 +35,9 @@ class Daemon {
 
   const std::string& address() const { return address_; }
   pid_t pid() const { return pid_; }
-  // Ends in order, and is waited for. Its exit status.
+  // False: it was stopped or killed, or has ended by itself; then Stop tells its exit status.
+  bool Running();
+  // Ends in order, and is waited for. Its exit status, or 128 and the signal.
   int Stop();
   // kill -9, and is waited for.
   void Kill();
@@ -44,11 +47,13 @@ class Daemon {
  private:
   explicit Daemon(DaemonOptions options) : options_(std::move(options)) {}
   absl::Status Launch();
-  int Wait();
+  // Waits for its end; with WNOHANG: false if it has not come.
+  bool Wait(int options);
 
   DaemonOptions options_;
   std::string address_;
   pid_t pid_ = -1;
+  int exit_ = 0;  // once it has ended
   int stdin_ = -1;  // its end is the daemon's
 };
 

@@ -847,6 +847,76 @@ class Demos(unittest.TestCase):
     def test_transfer_that_is_interrupted_says_how_far_it_came(self):
         self.interrupt(self.start_next("transfer", "--seconds", "3600")[0])
 
+    def start_kill(self, *arguments, planted=""):
+        """demo transfer --kill, and the folder that it has for its own: there is its daemon's pid, too."""
+        folder = tempfile.mkdtemp(prefix="stmctl-kill-")
+        self.addCleanup(shutil.rmtree, folder)
+        with open(folder + "/stmd", "w", encoding="utf-8") as script:
+            script.write(f'#!/bin/sh\necho $$ >{folder}/new && mv {folder}/new {folder}/pid\nexec {STMD} "$@" {planted}\n')
+        os.chmod(folder + "/stmd", 0o755)
+        os.mkdir(folder + "/tmp")
+        process = self.start("transfer", "--kill", "--stmd", folder + "/stmd", *arguments,
+                             environment={"TMPDIR": folder + "/tmp", "STMD_TEST_CANARIES": "1"})
+        return process, folder
+
+    @staticmethod
+    def daemon_runs(folder):
+        try:
+            with open(folder + "/pid", encoding="utf-8") as pid, \
+                    open(f"/proc/{int(pid.read())}/stat", encoding="utf-8") as status:
+                return status.read().rsplit(")", 1)[1].split()[0] != "Z"
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+
+    def test_kill_loses_nothing_and_leaves_nothing(self):
+        before = self.out("get", "/demo/transfer/runs") if self.begun("transfer") != "/demo/transfer/0/" else None
+        process, folder = self.start_kill("--transfers", "50", "--accounts", "4")
+        printed, said = process.communicate(timeout=DEADLINE_S)
+        self.assertEqual((process.returncode, said), (0, ""))
+        row = re.match(r'{:prefix "/demo/transfer/1/", :accounts 4, :callers 8, :committed (\d+), :conflicts \d+, :resends \d+, '
+                       r':unknown-at-first \d+, :sums-checked [1-9]\d*, :sum 400, :per-second \d+, :kills (\d+), :in-log (\d+), '
+                       r':files-verified [1-9]\d*, :invariants :held}\n$', printed)
+        self.assertGreaterEqual(int(row.group(1)), 50)
+        self.assertGreater(int(row.group(2)), 3)
+        self.assertEqual(row.group(1), row.group(3))
+        self.assertFalse(self.daemon_runs(folder))
+        self.assertEqual(os.listdir(folder + "/tmp"), [])
+        # The daemon at --address had nothing to do with it.
+        self.assertEqual(self.out("health"), ":serving\n")
+        self.assertEqual(self.out("get", "/demo/transfer/runs") if before else None, before)
+
+    def test_kill_finds_out_a_daemon_that_forgets_ids(self):
+        def found():
+            process, folder = self.start_kill("--seconds", "1", planted="--test-canary=forget_ids_on_recovery")
+            printed, said = process.communicate(timeout=DEADLINE_S)
+            # No kill may have met a commit under way.
+            if process.returncode == 0:
+                return None
+            self.assertIn(":invariants :broken", printed + said)
+            kept = re.search(r"the files of the daemon are kept in (\S+)\n$", said).group(1)
+            self.assertTrue(kept.startswith(folder + "/tmp/"))
+            self.assertIn("log-0000000000000000001.edn", os.listdir(kept))
+            return said
+
+        self.assertRegex(eventually("a forgotten id is found out", found), r"transfer \d+ is in the log twice")
+
+    def test_kill_that_is_interrupted_or_killed_leaves_no_daemon(self):
+        process, folder = self.start_kill("--seconds", "3600")
+        eventually("the daemon runs", lambda: self.daemon_runs(folder))
+        self.interrupt(process)
+        self.assertFalse(self.daemon_runs(folder))
+        self.assertEqual(os.listdir(folder + "/tmp"), [])
+        process, folder = self.start_kill("--seconds", "3600")
+        eventually("the daemon runs", lambda: self.daemon_runs(folder))
+        process.kill()
+        process.wait(DEADLINE_S)
+        eventually("the daemon ends", lambda: not self.daemon_runs(folder))
+
+    def test_kill_says_which_stmd_it_cannot_start(self):
+        self.assertIn("--stmd /no/stmd", ctl(self.daemon, "demo", "transfer", "--kill", "--stmd", "/no/stmd", check=2).stderr)
+        self.assertIn("/bin/false: ended by itself, exit code 1",
+                      ctl(self.daemon, "demo", "transfer", "--kill", "--stmd", "/bin/false", check=1).stderr)
+
 
 class Durable(unittest.TestCase):
     """Against a daemon with a log of its own, which is stopped, killed and edited."""
