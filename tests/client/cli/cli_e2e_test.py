@@ -196,7 +196,7 @@ class Proxy:
             one.close()
 
 
-class Memory(unittest.TestCase):
+class OneDaemon(unittest.TestCase):
     """Against one daemon in memory; each test has names of its own."""
 
     @classmethod
@@ -212,6 +212,10 @@ class Memory(unittest.TestCase):
 
     def out(self, *arguments, **options):
         return self.ctl(*arguments, **options).stdout
+
+
+class Memory(OneDaemon):
+    """Every command."""
 
     def test_get_and_set(self):
         self.assertRegex(self.ctl("get", "/g/a", check=3).stderr, "/g/a: absent")
@@ -682,19 +686,8 @@ class Memory(unittest.TestCase):
         self.ctl("outcome", word[:-1], check=2)
 
 
-class Demos(unittest.TestCase):
+class Demos(OneDaemon):
     """The demonstrations hold, and what does not hold is found out."""
-
-    @classmethod
-    def setUpClass(cls):
-        cls.daemon = Daemon()
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.daemon.stop()
-
-    def out(self, *arguments, **options):
-        return ctl(self.daemon, *arguments, **options).stdout
 
     def start(self, *arguments, environment=None):
         """A demonstration that goes on meanwhile."""
@@ -707,7 +700,7 @@ class Demos(unittest.TestCase):
 
     def begun(self, kind):
         """The prefix of the newest run."""
-        runs = ctl(self.daemon, "get", f"/demo/{kind}/runs", check=None)
+        runs = self.ctl("get", f"/demo/{kind}/runs", check=None)
         return f"/demo/{kind}/{int(runs.stdout) if runs.returncode == 0 else 0}/"
 
     def start_next(self, kind, *arguments):
@@ -743,19 +736,19 @@ class Demos(unittest.TestCase):
         self.assertEqual((again["taken"], again["invariants"]), (20, "held"))
         self.assertNotEqual(again["queue"], f"/demo/queue/{run}/jobs")
         self.assertRegex(self.out("demo", "queue", "--jobs", "1", "--output", "table"), r"(?m)^invariants +held$")
-        ctl(self.daemon, "demo", "queue", "--takers", "0", check=2)
+        self.ctl("demo", "queue", "--takers", "0", check=2)
 
     def test_queue_shows_its_progress_on_a_terminal_alone(self):
         def run(n):
             arguments = ("demo", "queue", "--jobs", str(50 * n))
-            return on_terminal(self.daemon, *arguments), ctl(self.daemon, *arguments)
+            return on_terminal(self.daemon, *arguments), self.ctl(*arguments)
 
         shows(rf"\rdemo queue {BAR}\d+ jobs, \d+/s, \d+ takers asleep, \d+ wake-ups", run)
 
     def test_queue_tells_what_others_took_and_put(self):
         # One taker alone is slower than the producers: there are jobs to take.
         process, prefix = self.start_next("queue", "--takers", "1", "--jobs", "2000")
-        taken = eventually("a job waits", lambda: ctl(self.daemon, "apply", prefix + "jobs", "(shift)", check=None).stdout)
+        taken = eventually("a job waits", lambda: self.ctl("apply", prefix + "jobs", "(shift)", check=None).stdout)
         self.assertRegex(taken, r"^\d+\n$")
         self.assertIn(f"job {taken.strip()} was put and never taken", self.broken(process))
         process, prefix = self.start_next("queue", "--jobs", "2000")
@@ -776,7 +769,7 @@ class Demos(unittest.TestCase):
 
     def test_queue_that_is_interrupted_says_how_far_it_came(self):
         self.interrupt(self.start_next("queue", "--jobs", "1000000")[0])
-        late = ctl(self.daemon, "demo", "queue", "--jobs", "1000000", "--timeout", "500ms", check=124)
+        late = self.ctl("demo", "queue", "--jobs", "1000000", "--timeout", "500ms", check=124)
         self.assertRegex(late.stdout, r"^{:queue .*:wake-ups \d+")
         self.assertNotIn(":invariants", late.stdout)
 
@@ -803,13 +796,13 @@ class Demos(unittest.TestCase):
         self.assertNotEqual(again["prefix"], f"/demo/transfer/{run}/")
         self.assertEqual((again["committed"], again["invariants"]), (again["in-log"], "held"))
         self.assertEqual(self.out("list", f"/demo/transfer/{run}/", "--values"), listed)
-        ctl(self.daemon, "demo", "transfer", "--accounts", "1", check=2)
-        ctl(self.daemon, "demo", "transfer", "--seconds", "1", "--transfers", "1", check=2)
+        self.ctl("demo", "transfer", "--accounts", "1", check=2)
+        self.ctl("demo", "transfer", "--seconds", "1", "--transfers", "1", check=2)
 
     def test_transfer_shows_its_progress_on_a_terminal_alone(self):
         def run(n):
             arguments = ("demo", "transfer", "--transfers", str(100 * n))
-            return on_terminal(self.daemon, *arguments), ctl(self.daemon, *arguments)
+            return on_terminal(self.daemon, *arguments), self.ctl(*arguments)
 
         shows(rf"\rdemo transfer {BAR}\d+ committed, \d+/s, \d+ conflicts, 0 resends, \d+ sums checked", run)
 
@@ -913,9 +906,9 @@ class Demos(unittest.TestCase):
         eventually("the daemon ends", lambda: not self.daemon_runs(folder))
 
     def test_kill_says_which_stmd_it_cannot_start(self):
-        self.assertIn("--stmd /no/stmd", ctl(self.daemon, "demo", "transfer", "--kill", "--stmd", "/no/stmd", check=2).stderr)
+        self.assertIn("--stmd /no/stmd", self.ctl("demo", "transfer", "--kill", "--stmd", "/no/stmd", check=2).stderr)
         self.assertIn("/bin/false: ended by itself, exit code 1",
-                      ctl(self.daemon, "demo", "transfer", "--kill", "--stmd", "/bin/false", check=1).stderr)
+                      self.ctl("demo", "transfer", "--kill", "--stmd", "/bin/false", check=1).stderr)
 
 
 class Durable(unittest.TestCase):
