@@ -322,21 +322,23 @@ std::optional<std::string> TextOf(const toml::node& node) {
 
 using Given = std::map<std::string, std::vector<std::string>>;
 
-// Is there a character beyond ASCII outside of quotes and comments?
+// Is there a character beyond ASCII outside of comments, and of quotes that stand where a value may begin?
 bool HasWideNames(absl::string_view line) {
   char quote = 0;
+  char before = '=';  // the last character that is no space
   for (size_t i = 0; i < line.size(); ++i) {
     const char c = line[i];
     if (quote != 0) {
       if (c == '\\' && quote == '"') ++i;
       if (c == quote) quote = 0;
-    } else if (c == '"' || c == '\'') {
+    } else if ((c == '"' || c == '\'') && absl::StrContains("=[,", absl::string_view(&before, 1))) {
       quote = c;
     } else if (c == '#') {
       return false;
     } else if (!absl::ascii_isascii(static_cast<unsigned char>(c))) {
       return true;
     }
+    if (!absl::ascii_isspace(static_cast<unsigned char>(c))) before = c;
   }
   return false;
 }
