@@ -167,7 +167,7 @@ TEST_CASE("simulation: every planted bug is caught, and its seed passes without 
 
 TEST_CASE("simulation: a run that fails is shrunk, and its story names what is wrong") {
   Run run;
-  run.seed = 2;
+  run.seed = 1;
   run.planted = PlantedByName().at("skip_write_skew_check");
   const Shrunk shrunk = Shrink(run);
   REQUIRE(FaultKinds(shrunk.result).count("stale-read") == 1);
