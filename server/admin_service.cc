@@ -29,7 +29,7 @@ struct StatusCall {
 
 // One Backup: takes some of the image on the Loop, prints it on the Executor, takes more when that is sent.
 // It holds up nobody; what it may hold in memory is bounded by backup_history_bytes_max.
-class BackupStream final : public WriteStream<v1::BackupResponse> {
+class BackupStream final : public WriteStream<BackupStream, v1::BackupResponse> {
  public:
   explicit BackupStream(Node* node) : WriteStream(node, Method::kBackup) { node->backups.fetch_add(1); }
   ~BackupStream() override { node()->backups.fetch_sub(1); }
@@ -46,10 +46,8 @@ class BackupStream final : public WriteStream<v1::BackupResponse> {
   }
 
  private:
-  std::shared_ptr<BackupStream> Self() { return std::static_pointer_cast<BackupStream>(shared_from_this()); }
-
   // An image goes where it was taken.
-  void Release(std::shared_ptr<WriteStream> self) override {
+  void Release(std::shared_ptr<BackupStream> self) override {
     node()->loop->Post([this, self = std::move(self)] { image_.reset(); });
   }
 

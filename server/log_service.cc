@@ -20,7 +20,7 @@ constexpr size_t kReadBytes = 256 << 10;
 constexpr int kReadsInTurn = 16;
 
 // One ReadLog: reads some of the log on the Executor, and on when that is sent.
-class LogStream final : public WriteStream<v1::ReadLogResponse> {
+class LogStream final : public WriteStream<LogStream, v1::ReadLogResponse> {
  public:
   explicit LogStream(Node* node) : WriteStream(node, Method::kReadLog) { node->log_readers.fetch_add(1); }
   ~LogStream() override { node()->log_readers.fetch_sub(1); }
@@ -47,8 +47,6 @@ class LogStream final : public WriteStream<v1::ReadLogResponse> {
   }
 
  private:
-  std::shared_ptr<LogStream> Self() { return std::static_pointer_cast<LogStream>(shared_from_this()); }
-
   absl::Status Read(const v1::ReadLogRequest& message) {
     const int64_t readers = node()->log_readers.load();
     if (readers > node()->config.server.log_readers_max) {

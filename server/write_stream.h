@@ -15,9 +15,9 @@
 
 namespace stm::server {
 
-template <typename Response>
-class WriteStream : public grpc::ServerWriteReactor<Response>,
-                    public std::enable_shared_from_this<WriteStream<Response>> {
+// `Stream` is the class that derives from it.
+template <typename Stream, typename Response>
+class WriteStream : public grpc::ServerWriteReactor<Response>, public std::enable_shared_from_this<Stream> {
  public:
   WriteStream(Node* node, Method method) : node_(node), method_(method), began_(node->loop->Now()) {
     node_->metrics.Opened(method_);
@@ -43,11 +43,12 @@ class WriteStream : public grpc::ServerWriteReactor<Response>,
   // Gives more, by Filled, or ends the stream; in whatever thread, now or later.
   virtual void Fill() = 0;
   // gRPC is done with the stream: `self` goes where its parts may go.
-  virtual void Release(std::shared_ptr<WriteStream> self) {}
+  virtual void Release(std::shared_ptr<Stream> self) {}
 
   Node* node() const { return node_; }
   // First of all: lives until Release. It counts as filling.
-  void Begin() { self_ = this->shared_from_this(); }
+  void Begin() { self_ = Self(); }
+  std::shared_ptr<Stream> Self() { return this->shared_from_this(); }
 
   // Sends these, one after the other, then fills on; empty: fills on at once.
   void Filled(std::deque<Response> messages) {
@@ -105,7 +106,7 @@ class WriteStream : public grpc::ServerWriteReactor<Response>,
   Node* const node_;
   const Method method_;
   const absl::Duration began_;
-  std::shared_ptr<WriteStream> self_;
+  std::shared_ptr<Stream> self_;  // until OnDone
 
   mutable absl::Mutex mutex_;
   std::deque<Response> queue_ ABSL_GUARDED_BY(mutex_);  // the front is in the air while sending_
