@@ -193,7 +193,7 @@ void Engine::State::Admit(std::unique_ptr<Pending> pending) {
   const Transaction& t = *pending->transaction;
   if (draining_) return Refuse(std::move(pending), {NotReady("draining", absl::Milliseconds(100))});
   if (t.reservation != 0 && reservations_.Holds(t.reservation)) pending->reservation = t.reservation;
-  if (reservations_.StandInLine(pending)) return SetReservationTimer();
+  if (reservations_.StandInLine(pending)) return reservations_alarm_.Set(reservations_.NextExpiry());
   if (!appending_.empty() && pending->checks() && !canaries_.skip_read_check && !canaries_.skip_list_check) {
     // What is stale by what is installed is stale for certain: no need to wait for the batch under way.
     std::vector<ConflictCause> causes;
@@ -592,6 +592,7 @@ void Engine::State::InstallCommit(std::shared_ptr<InstalledCommit> commit) {
   bool sleepers = !sleepers_.empty() && !canaries_.lose_wakes;
   std::vector<Sleeper> woken;
   std::vector<std::string> wake_next;
+  const auto look = [this](std::string_view name) { return SightOf(name); };
   commit->before.reserve(commit->changes.size());
   for (EntryChange& change : commit->changes) {
     if (change.entry == nullptr) change.entry = &entries_.FindOrAdd(change.name);
@@ -622,10 +623,10 @@ void Engine::State::InstallCommit(std::shared_ptr<InstalledCommit> commit) {
     SetExpiry(&entry, now);
     if (!hot_.empty()) CountCommit(change.name);
     if (sleepers) {
-      if (sleepers_.Change(change.name, commit->version, &woken)) wake_next.push_back(change.name);
+      if (sleepers_.Change(change.name, look, &woken)) wake_next.push_back(change.name);
       if (was != is) {
         for (std::string_view prefix : DirectoriesOf(change.name)) {
-          if (sleepers_.Change(prefix, commit->version, &woken)) wake_next.emplace_back(prefix);
+          if (sleepers_.Change(prefix, look, &woken)) wake_next.emplace_back(prefix);
         }
       }
     }
@@ -644,7 +645,9 @@ void Engine::State::InstallCommit(std::shared_ptr<InstalledCommit> commit) {
 void Engine::State::Conflicted(std::unique_ptr<Pending> pending, std::vector<ConflictCause> causes) {
   const Transaction& t = *pending->transaction;
   // Told now, one who waits for another's reservation would only rerun in vain: it is told when its turn comes.
-  if (pending->reservation == 0 && reservations_.StandInLine(pending)) return SetReservationTimer();
+  if (pending->reservation == 0 && reservations_.StandInLine(pending)) {
+    return reservations_alarm_.Set(reservations_.NextExpiry());
+  }
   ++stats_.conflicts;
   Conflict conflict;
   for (const ConflictCause& cause : causes) CountConflict(cause.name);
@@ -656,7 +659,7 @@ void Engine::State::Conflicted(std::unique_ptr<Pending> pending, std::vector<Con
     if (pending->reservation == 0) ++stats_.reservations;
     uint64_t number = next_reservation_++;
     conflict.reservation = reservations_.Reserve(*pending, number, loop_->Now() + conflict.reserved_for);
-    SetReservationTimer();
+    reservations_alarm_.Set(reservations_.NextExpiry());
   }
   Decided(*pending, Make({std::move(conflict)}));
 }
@@ -678,11 +681,9 @@ void Engine::State::Decided(Pending& pending, std::shared_ptr<const Verdict> ver
   if (pending.in_id_table) {
     ids_.Decide(t.id->transaction_id, *verdict, installed_);
   }
-  if (!sleepers_.empty()) {
-    // A sleeper that was woken by one of these has committed, or will sleep again.
-    std::vector<Sleeper> woken;
-    for (const std::string& name : t.reads) sleepers_.CameBack(name, &woken);
-    Wake(std::move(woken));
+  // A conflict is run again at once: that is not back yet.
+  if (!sleepers_.empty() && !std::holds_alternative<Conflict>(verdict->outcome)) {
+    CameBack(t.reads, Sleepers::Back::kCommitted);
   }
   for (CommitDone& done : pending.waiters) answers_.push_back({std::move(done), verdict});
   pending.waiters.clear();
@@ -706,7 +707,7 @@ void Engine::State::EndReservation(uint64_t number) {
   reservations_.Release(number, loop_->Now() + options_.reservation_min, &next_reservation_, &ready);
   if (ready.empty()) return;
   Requeue(std::move(ready));
-  SetReservationTimer();
+  reservations_alarm_.Set(reservations_.NextExpiry());
 }
 
 void Engine::State::ReleaseReservation(uint64_t reservation) {
@@ -715,17 +716,11 @@ void Engine::State::ReleaseReservation(uint64_t reservation) {
   FlushAnswers();
 }
 
-void Engine::State::SetReservationTimer() {
-  absl::Duration next = reservations_.NextExpiry();
-  if (next >= reservation_timer_) return;
-  reservation_timer_ = next;
-  loop_->At(next, [this] {
-    reservation_timer_ = absl::InfiniteDuration();
-    for (uint64_t number : reservations_.Expired(loop_->Now())) EndReservation(number);
-    SetReservationTimer();
-    CloseBatches();
-    FlushAnswers();
-  });
+void Engine::State::EndReservations() {
+  for (uint64_t number : reservations_.Expired(loop_->Now())) EndReservation(number);
+  reservations_alarm_.Set(reservations_.NextExpiry());
+  CloseBatches();
+  FlushAnswers();
 }
 
 // ---- Heat: which entries are fought over, for GetStatus

@@ -18,7 +18,7 @@ Engine::State::State(Engine* engine, Loop* loop, Executor* executor, Coordinator
       options_(options),
       canaries_(canaries),
       ids_(options.id_table_bytes_max, options.id_age_max, options.id_result_bytes_max),
-      sleepers_(options.sleepers_woken_at_once) {}
+      sleepers_(options.sleepers_woken_at_once, options.heavy_value_bytes) {}
 
 void Engine::State::Drain(absl::AnyInvocable<void()> done) {
   draining_ = true;

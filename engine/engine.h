@@ -233,8 +233,9 @@ class Engine : public Sink {
   void Get(GetRequest request, Done<GetResult> done);
   void List(ListRequest request, Done<ListResult> done);
 
-  // Answers once an entry or listing read has a version newer than the snapshot. The result is a handle for CancelAwait,
-  // after which `done` is called with CANCELLED unless it was called already. DEADLINE_EXCEEDED at the deadline.
+  // Answers once an entry or listing read has a version newer than the snapshot; one that came back to the value that was
+  // read, while others were woken, has none. The result is a handle for CancelAwait, after which `done` is called with
+  // CANCELLED unless it was called already. DEADLINE_EXCEEDED at the deadline.
   uint64_t AwaitChange(AwaitRequest request, Done<AwaitResult> done);
   void CancelAwait(uint64_t handle);
 

@@ -309,10 +309,8 @@ uint64_t Engine::State::AwaitChange(AwaitRequest request, Done<AwaitResult> done
     AnswerLater<AwaitResult>(executor_, std::move(done), std::move(status));
     return 0;
   }
-  std::vector<Sleeper> woken;
-  for (const std::string& name : request.reads) sleepers_.CameBack(name, &woken);
-  for (const std::string& prefix : request.lists) sleepers_.CameBack(prefix, &woken);
-  Wake(std::move(woken));
+  CameBack(request.reads, Sleepers::Back::kAsleep);
+  CameBack(request.lists, Sleepers::Back::kAsleep);
   if (ChangedSince(request.snapshot, request.reads, request.lists)) {
     std::vector<Sleeper> self;
     self.push_back({std::move(request), std::move(done)});
@@ -321,17 +319,36 @@ uint64_t Engine::State::AwaitChange(AwaitRequest request, Done<AwaitResult> done
     CloseBatches();
     return 0;
   }
-  absl::Duration deadline = request.deadline;
-  uint64_t handle = sleepers_.Add({std::move(request), std::move(done)});
-  if (deadline != absl::InfiniteDuration()) {
-    loop_->At(deadline, [this, handle] {
-      std::optional<Sleeper> sleeper = sleepers_.Remove(handle);
-      if (!sleeper.has_value()) return;
-      AnswerLater<AwaitResult>(executor_, std::move(sleeper->done),
-                               absl::DeadlineExceededError("nothing that was read changed before the deadline"));
-    });
-  }
+  const uint64_t handle =
+      sleepers_.Add({std::move(request), std::move(done)}, [this](std::string_view name) { return SightOf(name); });
+  // One alarm for all: a timer of each would stay until its deadline, long after it woke.
+  sleepers_alarm_.Set(sleepers_.NextDeadline());
   return handle;
+}
+
+void Engine::State::SleptEnough() {
+  for (Sleeper& sleeper : sleepers_.TakeExpired(loop_->Now())) {
+    AnswerLater<AwaitResult>(executor_, std::move(sleeper.done),
+                             absl::DeadlineExceededError("nothing that was read changed before the deadline"));
+  }
+  sleepers_alarm_.Set(sleepers_.NextDeadline());
+}
+
+Sight Engine::State::SightOf(std::string_view name) const {
+  if (name.back() == '/') return {entries_.Listing(name), std::nullopt};
+  const Entry* entry = entries_.Find(name);
+  const Versioned* newest = entry == nullptr ? nullptr : entry->newest();
+  if (newest == nullptr) return {};
+  return {newest->version, newest->value};
+}
+
+// Who may have been woken by these has committed, or sleeps again.
+void Engine::State::CameBack(const std::vector<std::string>& names, Sleepers::Back how) {
+  std::vector<Sleeper> woken;
+  for (const std::string& name : names) {
+    if (sleepers_.CameBack(name, how, &woken)) WakeNextLater(name);
+  }
+  Wake(std::move(woken));
 }
 
 void Engine::State::CancelAwait(uint64_t handle) {
@@ -353,7 +370,7 @@ void Engine::State::Wake(std::vector<Sleeper> sleepers) {
 void Engine::State::WakeNextLater(const std::string& name) {
   loop_->At(loop_->Now() + options_.sleepers_next_after, [this, name] {
     std::vector<Sleeper> woken;
-    bool more = sleepers_.Next(name, &woken);
+    const bool more = sleepers_.Next(name, &woken);
     Wake(std::move(woken));
     if (more) WakeNextLater(name);
   });

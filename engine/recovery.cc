@@ -266,16 +266,7 @@ void Engine::State::QueueExpiry(Entry* entry, absl::Duration when) {
   if (entry->expiry_queued <= when) return;
   entry->expiry_queued = when;
   expiries_.push({when, entry->name});
-  SetExpiryTimer();
-}
-
-void Engine::State::SetExpiryTimer() {
-  if (expiries_.empty() || expiries_.top().when >= expiry_timer_) return;
-  expiry_timer_ = expiries_.top().when;
-  loop_->At(expiry_timer_, [this] {
-    expiry_timer_ = absl::InfiniteDuration();
-    ExpireDue();
-  });
+  expiries_alarm_.Set(when);
 }
 
 void Engine::State::ExpireDue() {
@@ -299,7 +290,7 @@ void Engine::State::ExpireDue() {
     transaction->writes.push_back(std::move(write));
     names.push_back(std::move(expiry.name));
   }
-  SetExpiryTimer();
+  if (!expiries_.empty()) expiries_alarm_.Set(expiries_.top().when);
   if (names.empty() || draining_) return;
   auto pending = std::make_unique<Pending>();
   pending->transaction = std::move(transaction);

@@ -10,10 +10,12 @@
 #include <queue>
 #include <set>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "absl/types/span.h"
+#include "engine/alarm.h"
 #include "engine/engine.h"
 #include "engine/entries.h"
 #include "engine/id_table.h"
@@ -135,8 +137,8 @@ class Engine::State {
   void Refuse(std::unique_ptr<Pending> pending, Verdict verdict);
   void Decided(Pending& pending, std::shared_ptr<const Verdict> verdict);
   void FlushAnswers();
-  void SetReservationTimer();
   void EndReservation(uint64_t number);
+  void EndReservations();
   absl::Duration HoldFor(const Pending& pending) const;
   void CountConflict(const std::string& name);
   void CountCommit(const std::string& name);
@@ -154,6 +156,9 @@ class Engine::State {
   bool ChangedSince(Version snapshot, const std::vector<std::string>& reads, const std::vector<std::string>& lists);
   void Wake(std::vector<Sleeper> sleepers);
   void WakeNextLater(const std::string& name);
+  void CameBack(const std::vector<std::string>& names, Sleepers::Back how);
+  void SleptEnough();
+  Sight SightOf(std::string_view name) const;
   absl::Status CheckStore(uint64_t store) const;
 
   // watching.cc
@@ -167,7 +172,6 @@ class Engine::State {
   void BecomeReady();
   void SetExpiry(Entry* entry, absl::Duration now);
   void QueueExpiry(Entry* entry, absl::Duration when);
-  void SetExpiryTimer();
   void ExpireDue();
   void FetchHistory();
   void TrimHistory();
@@ -214,12 +218,13 @@ class Engine::State {
 
   Reservations reservations_;
   uint64_t next_reservation_ = 1;
-  absl::Duration reservation_timer_ = absl::InfiniteDuration();
+  Alarm reservations_alarm_{loop_, [this] { EndReservations(); }};
   std::multimap<Version, Ahead> ahead_;
   Sleepers sleepers_;
+  Alarm sleepers_alarm_{loop_, [this] { SleptEnough(); }};
   Watches watches_;
   std::priority_queue<Expiry> expiries_;
-  absl::Duration expiry_timer_ = absl::InfiniteDuration();
+  Alarm expiries_alarm_{loop_, [this] { ExpireDue(); }};
 
   Stats stats_;
   struct Heat {

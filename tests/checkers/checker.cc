@@ -807,25 +807,29 @@ class Checking {
   void Sleeping(const Sleep& sleep) {
     const std::string who = absl::StrCat("sleep of client ", sleep.client, " from ", sleep.snapshot);
     const Place snapshot{sleep.snapshot, sleep.life};
-    const auto changed_by = [&](Version upto) -> std::string {
+    const auto changed_by = [&](Version upto, bool by_value) -> std::string {
+      const Place place{upto, sleep.asleep_in};
       for (const std::string& name : sleep.reads) {
-        if (states_.ChangeIn(name, snapshot, Place{upto, sleep.asleep_in}) != nullptr) return name;
+        if (by_value ? states_.ValueAt(name, snapshot) != states_.ValueAt(name, place)
+                     : states_.ChangeIn(name, snapshot, place) != nullptr) {
+          return name;
+        }
       }
       for (const std::string& prefix : sleep.lists) {
-        const Place place{upto, sleep.asleep_in};
         if (!states_.ListingChangeIn(prefix, snapshot, place).empty()) return prefix;
       }
       return "";
     };
     if (sleep.answered != kNever) {
-      if (changed_by(sleep.woken_at).empty() && !StartMayHaveTaken(sleep)) {
+      if (changed_by(sleep.woken_at, false).empty() && !StartMayHaveTaken(sleep)) {
         Report(Rule::kSleep, who, " was woken at ", sleep.woken_at,
                ", where nothing that it read had changed");
       }
       const Place woken{sleep.woken_at, sleep.asleep_in};
       for (const Entry& entry : sleep.fresh) EntryState(entry, woken, {}, who + ", fresh");
     } else if (sleep.asleep_at > 0) {
-      const std::string name = changed_by(sleep.asleep_at);
+      // Who would see again what it saw may sleep on.
+      const std::string name = changed_by(sleep.asleep_at, true);
       if (!name.empty()) {
         Report(Rule::kSleep, who, " sleeps on at ", sleep.asleep_at, ", although ", name, " has changed");
       }

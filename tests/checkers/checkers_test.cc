@@ -517,6 +517,14 @@ TEST_CASE("checker: a sleeper woken for nothing, or never, is seen") {
   REQUIRE(never.Check().empty());
   never.history.sleeps[1].asleep_at = 5;
   RequireBroken(never, Rule::kSleep);
+  // Absent when it went to sleep, and again at 6: it would see nothing new.
+  Sound again;
+  again.history.sleeps[0].answered = kNever;
+  again.history.sleeps[0].snapshot = 0;
+  again.history.sleeps[0].asleep_at = 6;
+  REQUIRE(again.Check().empty());
+  again.history.sleeps[0].asleep_at = 5;
+  RequireBroken(again, Rule::kSleep);
 }
 
 TEST_CASE("checker: an expiry that comes early, or without a TTL, is seen") {

@@ -1,5 +1,6 @@
 #include <catch2/catch.hpp>
 
+#include "engine/alarm.h"
 #include "engine/error.h"
 #include "tests/engine/harness.h"
 
@@ -286,15 +287,19 @@ TEST_CASE("pending: a read after a commute shows it applied and changes nothing"
   CHECK(h.Value("/n") == "1");
 }
 
+AwaitRequest Awaiting(Version snapshot, std::vector<std::string> reads) {
+  AwaitRequest request;
+  request.snapshot = snapshot;
+  request.reads = std::move(reads);
+  return request;
+}
+
 TEST_CASE("retry: a sleeper wakes on a change of what it read, sixteen at a time") {
   Harness h;
   Version v = h.Must(Tx().Set("/q", 0));
   int woken = 0;
   for (int i = 0; i < 40; ++i) {
-    AwaitRequest request;
-    request.snapshot = v;
-    request.reads = {"/q"};
-    h.engine.AwaitChange(std::move(request), [&](absl::StatusOr<AwaitResult> r) { woken += r.ok(); });
+    h.engine.AwaitChange(Awaiting(v, {"/q"}), [&](absl::StatusOr<AwaitResult> r) { woken += r.ok(); });
   }
   h.loop.Turn();
   CHECK(woken == 0);
@@ -306,6 +311,155 @@ TEST_CASE("retry: a sleeper wakes on a change of what it read, sixteen at a time
   CHECK(woken == 32);
   h.loop.Advance(absl::Milliseconds(10));
   CHECK(woken == 40);
+}
+
+TEST_CASE("retry: of 1,000 asleep on a queue a job wakes sixteen: when it is taken, the queue is as they saw it") {
+  Harness h;
+  Version v = h.Must(Tx().Set("/q", 0));
+  int woken = 0;
+  for (int i = 0; i < 1000; ++i) {
+    h.engine.AwaitChange(Awaiting(v, {"/q"}), [&](absl::StatusOr<AwaitResult> r) { woken += r.ok(); });
+  }
+  for (int job = 1; job <= 3; ++job) {
+    h.Must(Tx().Set("/q", job));
+    CHECK(woken == 16 * job);
+    // While they are out, another job wakes nobody else.
+    h.Must(Tx().Set("/q", 10 + job));
+    CHECK(woken == 16 * job);
+    h.Must(Tx().Set("/q", 0));
+    h.loop.Advance(absl::Seconds(1));
+    CHECK(woken == 16 * job);
+  }
+  // A job that nobody takes wakes all in the end, a value that is no other nobody.
+  h.Must(Tx().Set("/q", 0));
+  h.loop.Advance(absl::Seconds(1));
+  CHECK(woken == 48);
+  h.Must(Tx().Set("/q", 4));
+  h.loop.Advance(absl::Milliseconds(580));
+  CHECK(woken == 992);
+  h.loop.Advance(absl::Milliseconds(10));
+  CHECK(woken == 1000);
+}
+
+TEST_CASE("retry: the next are woken when all that were have committed or sleep again, not when they conflict") {
+  Harness h;
+  Version v = h.Must(Tx().Set("/q", 0));
+  int woken = 0;
+  const auto sleep = [&](Version at) {
+    h.engine.AwaitChange(Awaiting(at, {"/q"}), [&](absl::StatusOr<AwaitResult> r) { woken += r.ok(); });
+    h.loop.Turn();
+  };
+  for (int i = 0; i < 40; ++i) sleep(v);
+  Version one = h.Must(Tx().Set("/q", 1));
+  CHECK(woken == 16);
+  Version two = h.Must(Tx().At(one).Read("/q").Set("/q", 2));
+  for (int i = 0; i < 15; ++i) {
+    CHECK(h.Do(Tx().At(one).Read("/q").Set("/q", 3))->as<Conflict>() != nullptr);
+    CHECK(woken == 16);
+  }
+  // The winner too: it came back once.
+  for (int i = 0; i < 16; ++i) {
+    CHECK(woken == 16);
+    sleep(two);
+    // Nobody else is woken while some come back now and then.
+    if (i < 15) h.loop.Advance(absl::Milliseconds(10));
+  }
+  CHECK(woken == 32);
+  // Of these nobody does.
+  h.loop.Advance(absl::Milliseconds(20));
+  CHECK(woken == 40);
+}
+
+TEST_CASE("retry: who slept on another value is woken, in order of arrival, whatever the others saw") {
+  Harness h;
+  std::vector<int> woken;
+  const auto sleep = [&](int who, Version at) {
+    AwaitRequest request = Awaiting(at, {"/q", "/q"});
+    request.lists = {"/d/"};
+    h.engine.AwaitChange(std::move(request), [&woken, who](absl::StatusOr<AwaitResult> r) {
+      if (r.ok()) woken.push_back(who);
+    });
+  };
+  Version absent = h.Must(Tx().Set("/other", 1));
+  for (int i = 0; i < 17; ++i) sleep(i, absent);
+  Version one = h.Must(Tx().Set("/q", 1));
+  CHECK(woken.size() == 16);
+  sleep(17, one);
+  // Absent again: 16 saw that, 17 did not.
+  h.Must(Tx().Delete("/q"));
+  CHECK(woken.size() == 17);
+  CHECK(woken.back() == 17);
+  h.loop.Advance(absl::Seconds(1));
+  CHECK(woken.size() == 17);
+  // A listing is another whenever something under it came or went.
+  h.Must(Tx().Set("/d/a", 1));
+  h.loop.Turn();
+  CHECK(woken.back() == 16);
+}
+
+TEST_CASE("retry: each sleeper's deadline is its own, also when others had earlier ones and woke") {
+  Harness h;
+  Version v = h.Must(Tx().Set("/a", 0).Set("/b", 0));
+  std::vector<std::string> ends;
+  const auto sleep = [&](const char* name, int64_t seconds) {
+    AwaitRequest request = Awaiting(v, {name});
+    request.deadline = h.loop.Now() + absl::Seconds(seconds);
+    h.engine.AwaitChange(std::move(request), [&ends, name](absl::StatusOr<AwaitResult> r) {
+      ends.push_back(absl::StrCat(name, " ", absl::StatusCodeToString(r.status().code())));
+    });
+  };
+  sleep("/a", 30);
+  sleep("/b", 10);
+  sleep("/a", 20);
+  h.Must(Tx().Set("/b", 1));
+  h.loop.Advance(absl::Seconds(19));
+  CHECK(ends == std::vector<std::string>{"/b OK"});
+  h.loop.Advance(absl::Seconds(1));
+  CHECK(ends.size() == 2);
+  h.loop.Advance(absl::Seconds(10));
+  CHECK(ends == std::vector<std::string>{"/b OK", "/a DEADLINE_EXCEEDED", "/a DEADLINE_EXCEEDED"});
+}
+
+TEST_CASE("retry: who goes to sleep gives its reservation up") {
+  Harness h;
+  Version v = h.Must(Tx().Set("/q", 0));
+  h.Must(Tx().Set("/q", 1));
+  auto stale = h.Do(Tx().At(v).Run(3, absl::Milliseconds(5)).Read("/q").Set("/q", 9));
+  REQUIRE(stale->as<Conflict>() != nullptr);
+  auto waits = h.Do(Tx().Apply("/q", "(add 1)"));
+  CHECK(!waits->done());
+  AwaitRequest request = Awaiting(stale->as<Conflict>()->snapshot, {"/q"});
+  request.reservation = stale->as<Conflict>()->reservation;
+  int woken = 0;
+  h.engine.AwaitChange(std::move(request), [&](absl::StatusOr<AwaitResult> r) { woken += r.ok(); });
+  h.loop.Turn();
+  CHECK(waits->as<Committed>() != nullptr);
+  CHECK(woken == 1);
+}
+
+TEST_CASE("alarm: it rings once for all that it was set to, and leaves no timer that rings again") {
+  ManualLoop loop;
+  int rings = 0;
+  const absl::Duration from = loop.Now();
+  std::vector<absl::Duration> due = {from + absl::Seconds(10), from + absl::Seconds(20)};
+  std::unique_ptr<Alarm> alarm;
+  alarm = std::make_unique<Alarm>(&loop, [&] {
+    ++rings;
+    while (!due.empty() && due.front() <= loop.Now()) due.erase(due.begin());
+    alarm->Set(due.empty() ? absl::InfiniteDuration() : due.front());
+  });
+  alarm->Set(from + absl::Seconds(20));
+  alarm->Set(from + absl::Seconds(10));
+  alarm->Set(from + absl::Seconds(15));
+  loop.Advance(absl::Seconds(10));
+  CHECK(rings == 1);
+  loop.Advance(absl::Seconds(9));
+  CHECK(rings == 1);
+  loop.Advance(absl::Seconds(100));
+  CHECK(rings == 2);
+  alarm->Set(loop.Now());
+  loop.Advance(absl::ZeroDuration());
+  CHECK(rings == 3);
 }
 
 TEST_CASE("retry: with nothing read it is an error; at its deadline it says so; a cancel answers") {

@@ -274,7 +274,10 @@ TEST_CASE("convert: reads") {
   v1::AwaitChangeRequest await;
   CHECK(Detail(AwaitRequestOf(&await, kBounds).status()).name() == "reads");
   await.add_lists("/q/");
-  CHECK(AwaitRequestOf(&await, kBounds).ok());
+  await.set_reservation(7);
+  const auto taken = AwaitRequestOf(&await, kBounds);
+  REQUIRE(taken.ok());
+  CHECK(taken->reservation == 7);
 
   v1::WatchRequest watch;
   watch.set_initial(true);

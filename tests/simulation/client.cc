@@ -804,6 +804,8 @@ void Client::OnVerdict(size_t transaction, bool resend, uint64_t wait, const eng
         }
         return NextOperation();
       }
+      // One that sleeps now holds nobody up.
+      if (reservation_ != 0 && chance_.In1000(50)) return SleepOn();
       // With all that the body reads at hand no read is needed.
       std::map<std::string, std::optional<Value>> fresh;
       for (const check::Entry& entry : answer.fresh) fresh[entry.name] = entry.value;

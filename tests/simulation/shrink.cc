@@ -15,7 +15,7 @@ namespace stm::sim {
 namespace {
 
 // Seeds tried for one smaller run.
-constexpr uint64_t kSeedsEach = 20;
+constexpr uint64_t kSeedsEach = 50;
 
 std::string FirstKind(const Result& result) {
   if (!result.failures.empty()) return result.failures[0].substr(0, result.failures[0].find(':'));
@@ -136,6 +136,7 @@ std::set<std::string> FaultKinds(const Result& result) {
   return kinds;
 }
 
+// Operations first: with one client less a race needs many of them, and stays long.
 Shrunk Shrink(const Run& run) {
   Shrunk best{run, Simulate(run), 1};
   const std::string kind = FirstKind(best.result);
@@ -153,10 +154,6 @@ Shrunk Shrink(const Run& run) {
   };
   for (bool smaller = true; smaller;) {
     smaller = false;
-    for (const std::string& name : Simplifications()) {
-      Run candidate = best.run;
-      if (candidate.without.insert(name).second && fails(candidate)) smaller = true;
-    }
     for (int64_t parts : {2, 4, 16}) {
       for (;;) {
         Run candidate = best.run;
@@ -164,6 +161,10 @@ Shrunk Shrink(const Run& run) {
         if (candidate.operations < 1 || !fails(candidate)) break;
         smaller = true;
       }
+    }
+    for (const std::string& name : Simplifications()) {
+      Run candidate = best.run;
+      if (candidate.without.insert(name).second && fails(candidate)) smaller = true;
     }
   }
   return best;

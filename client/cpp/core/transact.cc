@@ -301,7 +301,8 @@ class Transaction {
     }
     if (call_.deadline.passed()) return ConflictError("the time is up");
     if (options_.on_rerun) options_.on_rerun(Rerun{run_ + 1, causes_, why_});
-    if (run_ + 1 == kWarnAtRun) {
+    // Who sleeps nine times is in nobody's way.
+    if (runs_since_sleep_ + 1 == kWarnAtRun) {
       client_->Warn(absl::StrCat("transaction ", options_.label.empty() ? "" : absl::StrCat("\"", options_.label, "\" "),
                                  "is at its ", kWarnAtRun, "th run: ", Blame(),
                                  ": make its body shorter, or commute what it only adds to"));

@@ -30,7 +30,10 @@ namespace {
 using stm::Client;
 using stm::Tx;
 using stm::TransactOptions;
+using stm::testing::Connected;
 using stm::testing::Contains;
+using stm::testing::Daemon;
+using stm::testing::DaemonOptions;
 using stm::testing::Eventually;
 using stm::testing::Must;
 using stm::testing::Names;
@@ -481,6 +484,37 @@ TEST_CASE("retry: sleeps until what was read changes, and cannot be swallowed") 
   OK(other.Transact([&](Tx& tx) { tx.Set(queue, {"job"}); }));
   CHECK(Must(taken.get()) == "job");
   CHECK(Must(queue.Get()).empty());
+}
+
+TEST_CASE("retry: who sleeps holds nobody up: it gives back the reservation that its conflicts earned") {
+  DaemonOptions held;
+  // Kept, it would be for longer than anybody here waits.
+  held.flags = {"--reservation-min=60s", "--reservation-max=60s"};
+  Daemon daemon = Must(Daemon::Start(held));
+  Client client = Connected(daemon.address());
+  Client other = Connected(daemon.address());
+  auto queue = client.Ref<int64_t>("/queue", 0);
+  auto taken = client.Ref<int64_t>("/taken", 0);
+  std::promise<void> asleep;
+  absl::Status before;
+  auto waiting = client.TransactAsync([&](Tx& tx) {
+    const int64_t jobs = tx.Get(queue);
+    if (jobs == 100) return jobs;
+    if (tx.run() > 3) {
+      if (tx.run() == 4) asleep.set_value();
+      tx.Retry();
+    }
+    // Too late each time.
+    std::thread([&] { before = other.Transact([&](Tx& t) { t.Set(queue, jobs + 1); }); }).join();
+    tx.Set(taken, jobs);
+    return jobs;
+  });
+  asleep.get_future().wait();
+  OK(before);
+  TransactOptions soon;
+  soon.timeout = absl::Seconds(30);
+  OK(other.Transact(soon, [&](Tx& tx) { tx.Set(queue, 100); }));
+  CHECK(Must(waiting.get()) == 100);
 }
 
 TEST_CASE("retry: with nothing read is an error; with a timeout it ends in time") {
