@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <csignal>
 #include <cstdio>
-#include <fstream>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -179,12 +178,6 @@ std::vector<Group> Groups() {
   return groups;
 }
 
-std::string OwnPath() {
-  char path[4096];
-  const ssize_t length = readlink("/proc/self/exe", path, sizeof(path));
-  return std::string(path, static_cast<size_t>(std::max<ssize_t>(length, 0)));
-}
-
 int Main(int argc, char** argv) {
   CLI::App app{"Measures stmd against its limits, side by side."};
   std::string stmd, directory = ".stmd", json, echo_address;
@@ -263,16 +256,8 @@ int Main(int argc, char** argv) {
 
   std::vector<Row> rows;
   for (Group& group : groups) rows.insert(rows.end(), group.rows.begin(), group.rows.end());
-  std::fputs(TableHead().c_str(), stdout);
-  for (const Row& row : rows) std::fputs(TableLine(row).c_str(), stdout);
-  if (!json.empty()) {
-    std::ofstream out(json);
-    out << Json(rows);
-    if (!out.flush()) Fail("can't write " + json);
-  }
-  std::string remove = "rm -rf '" + data + "'";
-  if (std::system(remove.c_str()) != 0) Fail("can't remove " + data);
-  return std::all_of(rows.begin(), rows.end(), [](const Row& row) { return row.Holds(); }) ? 0 : 2;
+  RemoveDirectory(data);
+  return Show(rows, json);
 }
 
 }  // namespace

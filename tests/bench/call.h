@@ -22,7 +22,7 @@ namespace wire = ::stm::v1;
 inline constexpr double kWaitSecondsMax = 60;
 
 // A connection of its own.
-std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address);
+std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address, grpc::ChannelArguments arguments = {});
 
 // Of a context used again and again: fresh, with a deadline of a minute.
 void Ready(std::optional<grpc::ClientContext>* context);

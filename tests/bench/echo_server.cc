@@ -11,6 +11,19 @@ namespace stm::bench {
 
 namespace {
 
+class Held final : public grpc::ServerWriteReactor<v1::HoldResponse> {
+ public:
+  explicit Held(const std::string& payload) {
+    response_.set_payload(payload);
+    StartWrite(&response_);
+  }
+  void OnCancel() override { Finish(grpc::Status::CANCELLED); }
+  void OnDone() override { delete this; }
+
+ private:
+  v1::HoldResponse response_;
+};
+
 class EchoService final : public v1::EchoService::CallbackService {
   grpc::ServerUnaryReactor* Echo(grpc::CallbackServerContext* context, const v1::EchoRequest* request,
                                  v1::EchoResponse* response) override {
@@ -18,6 +31,10 @@ class EchoService final : public v1::EchoService::CallbackService {
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
     reactor->Finish(grpc::Status::OK);
     return reactor;
+  }
+  grpc::ServerWriteReactor<v1::HoldResponse>* Hold(grpc::CallbackServerContext* /*context*/,
+                                                   const v1::EchoRequest* request) override {
+    return new Held(request->payload());
   }
 };
 

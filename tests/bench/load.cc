@@ -6,23 +6,18 @@
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
-#include <cinttypes>
 #include <cstdio>
 #include <cstring>
 #include <deque>
 #include <functional>
-#include <map>
 #include <optional>
-#include <random>
-#include <thread>
 #include <utility>
 
 #include "absl/synchronization/mutex.h"
-#include "absl/time/time.h"
 #include "stm/v1/ref_service.grpc.pb.h"
 #include "stm/v1/transaction_service.grpc.pb.h"
 #include "stm/v1/watch_service.grpc.pb.h"
+#include "tests/bench/alter.h"
 #include "tests/bench/call.h"
 #include "tests/bench/echo.grpc.pb.h"
 #include "tests/bench/process.h"
@@ -39,8 +34,6 @@ constexpr char kCounter[] = "/bench/counter";
 constexpr char kHot[] = "/bench/hot";
 constexpr char kWatched[] = "/bench/watched";
 constexpr char kValidator[] = "[:and :string [:size 1 4096]]";
-// A hot transaction's third run is the first that may have to wait: as every stub does.
-constexpr uint32_t kRunsAtOnce = 3;
 
 // 20 digits and padding.
 void PutNumber(uint64_t number, std::string* value) {
@@ -297,143 +290,25 @@ class CommuteCaller final : public Caller {
   double began_ = 0;
 };
 
-// Runs things later, on one thread of its own.
-class Timer {
- public:
-  Timer() : thread_([this] { Work(); }) {}
-  ~Timer() {
-    {
-      absl::MutexLock lock(&mutex_);
-      stop_ = true;
-      changed_.Signal();
-    }
-    thread_.join();
-  }
-
-  void After(double seconds, std::function<void()> task) {
-    absl::MutexLock lock(&mutex_);
-    due_.emplace(Now() + seconds, std::move(task));
-    changed_.Signal();
-  }
-
- private:
-  void Work() {
-    absl::MutexLock lock(&mutex_);
-    while (!stop_) {
-      if (due_.empty()) {
-        changed_.Wait(&mutex_);
-        continue;
-      }
-      const double wait = due_.begin()->first - Now();
-      if (wait > 0) {
-        changed_.WaitWithTimeout(&mutex_, absl::Seconds(wait));
-        continue;
-      }
-      const std::function<void()> task = std::move(due_.begin()->second);
-      due_.erase(due_.begin());
-      mutex_.Unlock();
-      task();
-      mutex_.Lock();
-    }
-  }
-
-  absl::Mutex mutex_;
-  absl::CondVar changed_;
-  std::multimap<double, std::function<void()>> due_ ABSL_GUARDED_BY(mutex_);
-  bool stop_ ABSL_GUARDED_BY(mutex_) = false;
-  std::thread thread_;
-};
-
-// alter of one ref by all: what a stub does, rule by rule of its contract.
-class HotCaller final : public Caller {
+// alter of one ref by all.
+class HotCaller final : public Caller, private Alter {
  public:
   HotCaller(wire::RefService::Stub* refs, wire::TransactionService::Stub* transactions, Known* known, Timer* timer)
-      : refs_(refs),
-        transactions_(transactions),
-        known_(known),
-        timer_(timer),
-        random_(std::random_device{}()) {
-    get_.add_names(kHot);
-    commit_.add_reads(kHot);
-    wire::Write* write = commit_.add_writes();
-    write->set_name(kHot);
-    write->set_kind(wire::ENTRY_KIND_REF);
-  }
+      : Alter(refs, transactions, known, timer, kHot) {}
 
   void Begin() override {
     began_ = Now();
-    runs_ = 1;
-    reservation_ = 0;
-    Read();
+    Transact();
   }
 
  private:
-  void Read() {
-    Ready(&context_);
-    get_.mutable_at()->mutable_seen()->set_version(known_->newest.load(std::memory_order_relaxed));
-    get_.mutable_at()->mutable_seen()->set_store(known_->store);
-    refs_->async()->GetRefs(&*context_, &get_, &got_, [this](const grpc::Status& status) {
-      CheckOk(status, "GetRefs");
-      known_->Learn(got_.snapshot());
-      Body(got_.snapshot(), got_.entries(0).value().text());
-    });
+  bool Compute(const wire::Value& value, wire::Value* to) override {
+    PutNumber(TakeNumber(value.text()) + 1, to->mutable_text());
+    return true;
   }
+  void Committed() override { Ended(began_); }
 
-  void Body(int64_t snapshot, const std::string& value) {
-    PutNumber(TakeNumber(value) + 1, commit_.mutable_writes(0)->mutable_set()->mutable_text());
-    commit_.set_snapshot(snapshot);
-    ids_.Next(*known_, commit_.mutable_id());
-    if (runs_ > 1) {
-      wire::Age* age = commit_.mutable_age();
-      const double elapsed = Now() - began_;
-      age->mutable_since_first_run()->set_seconds(static_cast<int64_t>(elapsed));
-      age->mutable_since_first_run()->set_nanos(static_cast<int32_t>((elapsed - static_cast<int64_t>(elapsed)) * 1e9));
-      age->set_runs(runs_);
-      age->set_reservation(reservation_);
-    } else {
-      commit_.clear_age();
-    }
-    Ready(&context_);
-    transactions_->async()->Commit(&*context_, &commit_, &committed_, [this](const grpc::Status& status) {
-      CheckOk(status, "Commit");
-      if (committed_.has_conflict()) return RunAgain();
-      known_->Learn(VersionOf(committed_, "hot"));
-      Ended(began_);
-    });
-  }
-
-  void RunAgain() {
-    const wire::Conflict& conflict = committed_.conflict();
-    known_->Learn(conflict.snapshot());
-    ++runs_;
-    reservation_ = conflict.reservation();
-    if (conflict.has_reserved_for() || runs_ <= kRunsAtOnce) return BodyOnFresh();
-    const double backoff_max = std::min(0.1, 0.001 * static_cast<double>(1u << std::min(runs_ - kRunsAtOnce, 7u)));
-    timer_->After(std::uniform_real_distribution<double>(0.001, backoff_max)(random_), [this] { BodyOnFresh(); });
-  }
-
-  void BodyOnFresh() {
-    const wire::Conflict& conflict = committed_.conflict();
-    if (conflict.fresh_size() == 0) return Read();
-    // A copy: the answer's message is overwritten by the next one.
-    const std::string value = conflict.fresh(0).value().text();
-    Body(conflict.snapshot(), value);
-  }
-
-  wire::RefService::Stub* refs_;
-  wire::TransactionService::Stub* transactions_;
-  Known* known_;
-  Timer* timer_;
-  std::mt19937_64 random_;
-  Ids ids_;
-  std::optional<grpc::ClientContext> context_;
-  wire::GetRefsRequest get_;
-  wire::GetRefsResponse got_;
-  wire::CommitRequest commit_;
-  wire::CommitResponse committed_;
   double began_ = 0;
-  uint32_t runs_ = 0;
-  uint64_t reservation_ = 0;
 };
 
 // One Pipeline stream and the calls in flight on it. One write in the air; what is ready meanwhile goes into the next

@@ -2,8 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
+#include <fstream>
 
 #include "absl/strings/str_format.h"
+#include "tests/bench/process.h"
 
 namespace stm::bench {
 
@@ -68,6 +71,17 @@ std::string TableLine(const Row& row) {
   return absl::StrFormat("%-26s %10s %-9s %10s  %-40s %6.2f %13s %-8s %-5s %s\n", row.name, Figure(row.Value()), row.unit,
                          Figure(row.LimitValue()), row.limit, row.Ratio(), spread, BarText(row),
                          row.Holds() ? "yes" : "NO", rounds);
+}
+
+int Show(const std::vector<Row>& rows, const std::string& json) {
+  std::fputs(TableHead().c_str(), stdout);
+  for (const Row& row : rows) std::fputs(TableLine(row).c_str(), stdout);
+  if (!json.empty()) {
+    std::ofstream out(json);
+    out << Json(rows);
+    if (!out.flush()) Fail("can't write " + json);
+  }
+  return std::all_of(rows.begin(), rows.end(), [](const Row& row) { return row.Holds(); }) ? 0 : 2;
 }
 
 std::string Json(const std::vector<Row>& rows) {

@@ -1,4 +1,4 @@
-// Statistics of rounds, and the table and JSON that show them. Pure but for Row's printing; one thread.
+// Statistics of rounds, and the table and JSON that show them. Pure but for Show; one thread.
 #ifndef STM_TESTS_BENCH_MEASURE_H_
 #define STM_TESTS_BENCH_MEASURE_H_
 
@@ -45,6 +45,8 @@ inline constexpr double kCoresMin = 1.7;
 
 std::string TableHead();
 std::string TableLine(const Row& row);
+// Prints the table, and writes the JSON to the file if json is not "". The program's exit code: 2 when a bar does not hold.
+int Show(const std::vector<Row>& rows, const std::string& json);
 // {"rows":[{"name":...,"value":...,"unit":...,"limit":...,"limit_value":...,"ratio":...,"bar":...}]}, bar as ">= 0.9".
 std::string Json(const std::vector<Row>& rows);
 

@@ -11,11 +11,14 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
+#include <system_error>
 
 namespace stm::bench {
 
@@ -101,6 +104,12 @@ void Child::Stop(int signal, double deadline_s) {
   }
 }
 
+std::string OwnPath() {
+  char path[4096];
+  const ssize_t length = readlink("/proc/self/exe", path, sizeof(path));
+  return std::string(path, static_cast<size_t>(std::max<ssize_t>(length, 0)));
+}
+
 int FreePort() {
   const int socket_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   sockaddr_in address{};
@@ -125,6 +134,12 @@ std::string MakeDirectory(const std::string& parent) {
     Fail("can't make a directory under " + parent + ": " + std::strerror(errno) + "; give another with --dir");
   }
   return path;
+}
+
+void RemoveDirectory(const std::string& path) {
+  std::error_code error;
+  std::filesystem::remove_all(path, error);
+  if (error) Fail("can't remove " + path + ": " + error.message());
 }
 
 }  // namespace stm::bench

@@ -37,10 +37,14 @@ void SleepSeconds(double seconds);
 // CPU seconds that the process has used so far, user and system. 0 when it is gone.
 double CpuSeconds(pid_t pid);
 double CpuSecondsOfSelf();
+// Of the program that runs this.
+std::string OwnPath();
 // A TCP port of 127.0.0.1 that was free a moment ago.
 int FreePort();
 // A new directory under parent (made if need be). Exits the bench on failure.
 std::string MakeDirectory(const std::string& parent);
+// With all that is in it. Exits the bench on failure.
+void RemoveDirectory(const std::string& path);
 // Says what went wrong and what to do on stderr, exits with 1.
 [[noreturn]] void Fail(const std::string& message);
 

@@ -7,8 +7,6 @@
 #include <CLI/CLI.hpp>
 #include <csignal>
 #include <cstdio>
-#include <cstdlib>
-#include <fstream>
 #include <memory>
 #include <string>
 #include <vector>
@@ -110,17 +108,8 @@ int Main(int argc, char** argv) {
   }
   daemon->Stop(SIGTERM);
 
-  const std::vector<Row> rows = {tail, whole};
-  std::fputs(TableHead().c_str(), stdout);
-  for (const Row& row : rows) std::fputs(TableLine(row).c_str(), stdout);
-  if (!json.empty()) {
-    std::ofstream out(json);
-    out << Json(rows);
-    if (!out.flush()) Fail("can't write " + json);
-  }
-  const std::string remove = "rm -rf '" + data + "'";
-  if (std::system(remove.c_str()) != 0) Fail("can't remove " + data);
-  return tail.Holds() && whole.Holds() ? 0 : 2;
+  RemoveDirectory(data);
+  return Show({tail, whole}, json);
 }
 
 }  // namespace

@@ -7,10 +7,8 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <atomic>
-#include <cmath>
 #include <csignal>
 #include <cstdio>
-#include <cstdlib>
 #include <fstream>
 #include <functional>
 #include <map>
@@ -630,8 +628,7 @@ int Main(int argc, char** argv) {
   const bool holds = growth < kGrowthMax;
   std::printf("\nRSS grew by %.2f %% from the second quarter of %g minutes to the last (bar: < %g %%): %s\n",
               growth * 100, minutes, kGrowthMax * 100, holds ? "holds" : "DOES NOT HOLD");
-  const std::string remove = "rm -rf '" + data + "'";
-  if (std::system(remove.c_str()) != 0) Fail("can't remove " + data);
+  RemoveDirectory(data);
   return holds ? 0 : 2;
 }
 
