@@ -2,6 +2,7 @@
 
 #include <httplib.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -12,6 +13,9 @@
 namespace stm::bench {
 
 namespace {
+
+constexpr double kSettledSeconds = 3;
+constexpr double kSettledShare = 0.001;
 
 // The number behind `key` at the beginning of a line.
 int64_t FieldIn(const std::string& path, const std::string& key) {
@@ -40,12 +44,26 @@ Usage UsageOf(pid_t pid) {
   return usage;
 }
 
+int64_t SettledRssBytes(pid_t pid, double deadline_s) {
+  const double deadline = Now() + deadline_s;
+  int64_t reference = UsageOf(pid).rss_bytes;
+  for (double since = Now(); Now() - since < kSettledSeconds;) {
+    if (Now() > deadline) Fail("the daemon's RSS has not settled after " + std::to_string(deadline_s) + " s");
+    SleepSeconds(0.25);
+    const int64_t now = UsageOf(pid).rss_bytes;
+    if (static_cast<double>(std::abs(now - reference)) > kSettledShare * static_cast<double>(reference)) {
+      reference = now;
+      since = Now();
+    }
+  }
+  return UsageOf(pid).rss_bytes;
+}
+
 std::string MetricsOf(int port) {
   httplib::Client client("127.0.0.1", port);
   client.set_read_timeout(60);
   const httplib::Result result = client.Get("/metrics");
-  if (!result || result->status != 200)
-    Fail("no answer from http://127.0.0.1:" + std::to_string(port) + "/metrics");
+  if (!result || result->status != 200) Fail("no answer from http://127.0.0.1:" + std::to_string(port) + "/metrics");
   return result->body;
 }
 

@@ -21,6 +21,10 @@ struct Usage {
 // Ends the bench when the process is gone.
 Usage UsageOf(pid_t pid);
 
+// Its RSS once that has stayed within 0.1 % for 3 s: what was freed has gone back by then, or stays. Ends the bench
+// when it does not settle by the deadline.
+int64_t SettledRssBytes(pid_t pid, double deadline_s);
+
 // /metrics of the daemon whose --http is at 127.0.0.1:port: the text.
 std::string MetricsOf(int port);
 // The value of a metric without labels. Ends the bench when there is none.
