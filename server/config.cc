@@ -8,9 +8,10 @@
 #include <map>
 #include <optional>
 #include <set>
+#include <sstream>
 
 #include <CLI/CLI.hpp>
-#include <toml++/toml.h>
+#include <toml.hpp>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
@@ -313,58 +314,39 @@ std::string Suggestion(const std::string& nearest, std::string_view before) {
 }
 
 // A value as a flag would spell it; nullopt: a TOML type that no setting has.
-std::optional<std::string> TextOf(const toml::node& node) {
-  if (const auto text = node.value_exact<std::string>()) return *text;
-  if (const auto number = node.value_exact<int64_t>()) return absl::StrCat(*number);
-  if (const auto flag = node.value_exact<bool>()) return *flag ? "true" : "false";
+std::optional<std::string> TextOf(const toml::value& value) {
+  if (value.is_string()) return value.as_string().str;
+  if (value.is_integer()) return absl::StrCat(value.as_integer());
+  if (value.is_boolean()) return value.as_boolean() ? "true" : "false";
   return std::nullopt;
 }
 
 using Given = std::map<std::string, std::vector<std::string>>;
 
-// Is there a character beyond ASCII outside of comments, and of quotes that stand where a value may begin?
-bool HasWideNames(absl::string_view line) {
-  char quote = 0;
-  char before = '=';  // the last character that is no space
-  for (size_t i = 0; i < line.size(); ++i) {
-    const char c = line[i];
-    if (quote != 0) {
-      if (c == '\\' && quote == '"') ++i;
-      if (c == quote) quote = 0;
-    } else if ((c == '"' || c == '\'') && absl::StrContains("=[,", absl::string_view(&before, 1))) {
-      quote = c;
-    } else if (c == '#') {
-      return false;
-    } else if (!absl::ascii_isascii(static_cast<unsigned char>(c))) {
-      return true;
-    }
-    if (!absl::ascii_isspace(static_cast<unsigned char>(c))) before = c;
-  }
-  return false;
-}
+// The parser calls itself at each level and does not count; settings need one, of an array.
+constexpr int64_t kConfigBracketsMax = 100;  // one behind another, without a closing one between
+constexpr int64_t kConfigBytesMax = 1 << 20;
 
-// What toml++ aborts the process at, or reads by undefined behaviour: bytes that are no UTF-8, names beyond ASCII, and "["
-// before what can't begin a table's name. Settings stand in no table, nor have any text of several lines: each line is
-// looked at alone.
-absl::Status CheckLines(const std::string& path, const std::string& text) {
-  int64_t number = 0;
+// What must hold before the parser sees a text. Brackets in comments and quotes count too: nobody has so many.
+absl::Status CheckFile(const std::string& path, const std::string& text) {
+  if (static_cast<int64_t>(text.size()) > kConfigBytesMax) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": found ", text.size(), " bytes, at most ", kConfigBytesMax,
+                                                   " are read: is it the right file?"));
+  }
+  int64_t number = 0, open = 0;
   for (absl::string_view line : absl::StrSplit(text, '\n')) {
     ++number;
     if (!lexical::IsUtf8({line.data(), line.size()})) {
       return absl::InvalidArgumentError(absl::StrCat(path, ":", number, ": found bytes that are no UTF-8"));
     }
-    if (HasWideNames(line)) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(path, ":", number, ": found a character beyond ASCII outside of quotes: no setting's name has one"));
+    for (const char c : line) {
+      if (c == '[' || c == '{') ++open;
+      if (c == ']' || c == '}') open = 0;
+      if (open <= kConfigBracketsMax) continue;
+      return absl::InvalidArgumentError(absl::StrCat(path, ":", number, ": found more than ", kConfigBracketsMax,
+                                                     " opening brackets and none that closes: a setting is a string, a "
+                                                     "whole number, a boolean, or an array of strings"));
     }
-    line = absl::StripLeadingAsciiWhitespace(line);
-    if (!absl::ConsumePrefix(&line, "[")) continue;
-    absl::ConsumePrefix(&line, "[");
-    line.remove_prefix(std::min(line.find_first_not_of(" \t"), line.size()));  // what TOML takes for white space
-    const bool name = !line.empty() && (absl::ascii_isalnum(line[0]) || absl::StrContains("_-\"'", line.substr(0, 1)));
-    if (name) continue;
-    return absl::InvalidArgumentError(
-        absl::StrCat(path, ":", number, ": found no name behind \"[\": settings stand in no table, as name = value"));
   }
   return absl::OkStatus();
 }
@@ -373,40 +355,46 @@ absl::StatusOr<Given> ReadFile(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   std::string text;
   char part[4096];
-  while (file.read(part, sizeof(part)) || file.gcount() > 0) text.append(part, static_cast<size_t>(file.gcount()));
+  while (file.read(part, sizeof(part)) || file.gcount() > 0) {
+    text.append(part, static_cast<size_t>(file.gcount()));
+    if (static_cast<int64_t>(text.size()) > kConfigBytesMax) break;
+  }
   if (!file.is_open() || file.bad()) {
     return absl::NotFoundError(
         absl::StrCat("--config: ", path, ": can't be read: give the path of a TOML file that this user may read"));
   }
-  absl::Status lines = CheckLines(path, text);
-  if (!lines.ok()) return lines;
-  toml::table table;
+  absl::Status checked = CheckFile(path, text);
+  if (!checked.ok()) return checked;
+  toml::value root;
   try {
-    table = toml::parse(text, path);
-  } catch (const toml::parse_error& error) {
-    const toml::source_position at = error.source().begin;
+    std::istringstream in(text);
+    root = toml::parse(in, path);
+  } catch (const toml::exception& error) {
+    // "[error] its own function's name: what is wrong", and a picture of the line.
+    absl::string_view what = error.what();
+    if (absl::ConsumePrefix(&what, "[error] toml::")) what.remove_prefix(std::min(what.find(": ") + 2, what.size()));
     return absl::InvalidArgumentError(
-        absl::StrCat(path, ":", at.line, ":", at.column, ": ", Absl(error.description())));
+        absl::StrCat(path, ":", error.location().line(), ":", error.location().column(), ": ", what));
+  } catch (const std::exception& error) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": ", error.what()));
   }
   Given given;
   const std::vector<std::string> names = SettingNames();
-  for (const auto& [key, node] : table) {
-    const std::string name(key.str());
-    const toml::source_position at = key.source().begin;
-    const std::string where = absl::StrCat(path, ":", at.line, ": ");
+  for (const auto& [name, value] : root.as_table()) {
+    const std::string where = absl::StrCat(path, ":", value.location().line(), ": ");
     if (std::find(names.begin(), names.end(), name) == names.end()) {
       return absl::InvalidArgumentError(
           absl::StrCat(where, "unknown setting ", name, Suggestion(Nearest(name, names), "")));
     }
     std::vector<std::string>& values = given[name];
-    if (const toml::array* items = node.as_array()) {
-      for (const toml::node& item : *items) {
+    if (value.is_array()) {
+      for (const toml::value& item : value.as_array()) {
         const std::optional<std::string> text = TextOf(item);
         if (!text) return absl::InvalidArgumentError(absl::StrCat(where, name, ": expected strings"));
         values.push_back(*text);
       }
     } else {
-      const std::optional<std::string> text = TextOf(node);
+      const std::optional<std::string> text = TextOf(value);
       if (!text) {
         return absl::InvalidArgumentError(absl::StrCat(where, name, ": expected a string, a whole number or a boolean"));
       }

@@ -79,15 +79,19 @@ TEST_CASE("config: an unknown key of the file is an error with file, line and th
   CHECK_THAT(Failure({"--config=" + broken.path()}), Contains(broken.path() + ":"));
   CHECK_THAT(Failure({"--config=/nowhere/stmd.toml"}), Contains("/nowhere/stmd.toml"));
   CHECK_THAT(Failure({"--config=/"}), Contains("--config: /: can't be read"));
-  for (const char* table : {"[=]\n", " [[ \x1c", "ephemeral = true\n[.", "[\n", "[", "[ ]", "[ \rx]"}) {
+  for (const char* table : {"[=]\n", " [[ \x1c", "ephemeral = true\n[.", "[\n", "[", "[ ]", "[ \rx]", "listen = [}0"}) {
     const File nameless(table);
-    CHECK_THAT(Failure({"--config=" + nameless.path()}), Contains("no name behind"));
+    CHECK_THAT(Failure({"--config=" + nameless.path()}), Contains(nameless.path() + ":"));
   }
+  const File deep("listen = " + std::string(100000, '['));
+  CHECK_THAT(Failure({"--config=" + deep.path()}), Contains(deep.path() + ":1") && Contains("more than 100"));
+  const File large("# " + std::string(2 << 20, 'x'));
+  CHECK_THAT(Failure({"--config=" + large.path()}), Contains(large.path()) && Contains("at most 1048576"));
   const File latin("ephemeral = true\n# \xe9\n");
   CHECK_THAT(Failure({"--config=" + latin.path()}), Contains(latin.path() + ":2") && Contains("UTF-8"));
   for (const char* wide : {"\xc3\xa9phemeral = true\n", "log-level = {\xc3\xa9 = 1}\n", "x = \"\\\"\" \xc3\xa9"}) {
     const File named(wide);
-    CHECK_THAT(Failure({"--config=" + named.path()}), Contains(named.path() + ":1") && Contains("beyond ASCII"));
+    CHECK_THAT(Failure({"--config=" + named.path()}), Contains(named.path() + ":1"));
   }
   const File quoted("data-dir = \"/\xc3\xa9\"  # \xc3\xa9\n");
   CHECK(LoadConfig({"--config=" + quoted.path()}, {}).ok());
