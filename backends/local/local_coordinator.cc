@@ -467,7 +467,8 @@ class LocalCoordinator::Intake : public engine::Archive::Intake {
     if (writer_ == nullptr) {
       // The ballast is the log's: a restore into too little room has no use for it.
       writer_ = std::make_unique<SnapshotWriter>(local_->disk_, kRestoreName, store_, reader_.version(), reader_.at(),
-                                                 [] { return false; });
+                                                 [] { return false; },
+                                                 local_->options_.canaries.restore_before_sync);
     }
     return Kept(writer_->Add(*part));
   }

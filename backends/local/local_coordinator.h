@@ -174,8 +174,8 @@ class LocalCoordinator : public engine::Coordinator,
   engine::Version id_floor_ = 0;
   absl::Duration drop_after_;  // on the Loop's clock: not looked at again before
 
-  std::unique_ptr<Restoring> restoring_;
   std::atomic<bool> taking_in_{false};
+  std::unique_ptr<Restoring> restoring_;  // ends taking_in_
 
   bool broken_ = false;
   bool stopping_ = false;

@@ -20,6 +20,7 @@ struct LocalCanaries {
   bool cut_acknowledged_line = false;    // what is cut with a torn tail begins a commit too early
   bool drop_uncovered_segments = false;  // old log files go before a snapshot covers them
   bool drop_above_floor = false;         // old log files go with ids that may still be resent
+  bool restore_before_sync = false;      // a restore is under its name, and told, before it is synced
   bool shorten_log_reads = false;        // a reading from a dropped version begins at what is left
 };
 

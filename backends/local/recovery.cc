@@ -225,10 +225,11 @@ absl::Status Recovery::ReadHeaders(const std::vector<Version>& firsts) {
   return absl::OkStatus();
 }
 
-// Anything but the lines of starts and stops counts as one.
+// Anything but the lines of starts and stops counts as one, and but blanks that were written ahead: where there was no
+// room for all of them they were not synced, and a power loss left zeros in their place.
 absl::StatusOr<bool> Recovery::HasCommits(const std::string& name) {
   return AnyLine(name, [](std::string_view line) {
-    if (IsBlank(line)) return false;
+    if (IsBlank(line) || line.find_first_not_of('\0') == std::string_view::npos) return false;
     const std::optional<LogLine::Kind> kind = KindOf(line);
     return !kind || *kind == LogLine::Kind::kCommit;
   });

@@ -21,11 +21,12 @@ absl::Status At(const std::string& path, int64_t line, const absl::Status& statu
 }  // namespace
 
 SnapshotWriter::SnapshotWriter(Disk* disk, std::string temporary, uint64_t store, engine::Version version,
-                               Instant at, absl::AnyInvocable<bool()> make_room)
+                               Instant at, absl::AnyInvocable<bool()> make_room, bool skip_sync)
     : disk_(disk),
       name_(SnapshotName(version)),
       temporary_(std::move(temporary)),
-      make_room_(std::move(make_room)) {
+      make_room_(std::move(make_room)),
+      skip_sync_(skip_sync) {
   printer_.SnapshotHeader(store, version, at, &buffer_);
 }
 
@@ -81,7 +82,7 @@ absl::Status SnapshotWriter::Finish(engine::Version id_floor) {
   printer_.SnapshotEnd(id_floor, entries_, ids_, crc_, &buffer_);
   status = Flush();
   if (!status.ok()) return status;
-  status = Sync();
+  if (!skip_sync_) status = Sync();
   if (!status.ok()) return status;
   status = disk_->Rename(temporary_, name_);
   if (!status.ok()) return status;

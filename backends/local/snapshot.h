@@ -23,9 +23,9 @@ inline constexpr char kTemporarySuffix[] = ".tmp";
 class SnapshotWriter {
  public:
   // `temporary`: its name until it is whole, which ends in kTemporarySuffix. `make_room`: called when there is none;
-  // true: try again.
+  // true: try again. `skip_sync`: a canary.
   SnapshotWriter(Disk* disk, std::string temporary, uint64_t store, engine::Version version, Instant at,
-                 absl::AnyInvocable<bool()> make_room);
+                 absl::AnyInvocable<bool()> make_room, bool skip_sync = false);
   // Removes what was not finished.
   ~SnapshotWriter();
 
@@ -44,6 +44,7 @@ class SnapshotWriter {
   const std::string name_;
   const std::string temporary_;
   absl::AnyInvocable<bool()> make_room_;
+  const bool skip_sync_;
   LinePrinter printer_;
   std::unique_ptr<File> file_;
   std::string buffer_;

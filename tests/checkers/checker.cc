@@ -821,7 +821,7 @@ class Checking {
       return "";
     };
     if (sleep.answered != kNever) {
-      if (changed_by(sleep.woken_at, false).empty() && !StartMayHaveTaken(sleep)) {
+      if (changed_by(sleep.woken_at, false).empty() && !MayHaveChanged(sleep)) {
         Report(Rule::kSleep, who, " was woken at ", sleep.woken_at,
                ", where nothing that it read had changed");
       }
@@ -836,12 +836,19 @@ class Checking {
     }
   }
 
-  // Nothing but the version tells the daemon whether a memory entry was read in its own life: of one that was
-  // read at what its start recovered, or before, it says that it may have changed.
-  bool StartMayHaveTaken(const Sleep& sleep) const {
-    if (sleep.snapshot > states_.RecoveredBy(sleep.asleep_in)) return false;
-    return std::any_of(sleep.reads.begin(), sleep.reads.end(), InMemory) ||
-           std::any_of(sleep.lists.begin(), sleep.lists.end(), InMemory);
+  // As far as the daemon can tell. Below its floor of ids it has no tombstone of what is absent. Nothing but
+  // the version tells it whether a memory entry was read in its own life; and its start read an image, in
+  // which no listing has a version.
+  bool MayHaveChanged(const Sleep& sleep) const {
+    const Place woken{sleep.woken_at, sleep.asleep_in};
+    const bool older = sleep.snapshot <= states_.RecoveredBy(sleep.asleep_in);
+    return std::any_of(sleep.reads.begin(), sleep.reads.end(),
+                       [&](const std::string& name) {
+                         return (older && InMemory(name)) || !states_.ValueAt(name, woken);
+                       }) ||
+           std::any_of(sleep.lists.begin(), sleep.lists.end(), [&](const std::string& prefix) {
+             return older || states_.ListAt(prefix, woken).empty();
+           });
   }
 
   // Readings of the log.

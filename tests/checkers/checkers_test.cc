@@ -527,6 +527,26 @@ TEST_CASE("checker: a sleeper woken for nothing, or never, is seen") {
   RequireBroken(again, Rule::kSleep);
 }
 
+TEST_CASE("checker: a sleeper may be woken for what is absent, and may have been swept") {
+  Sound nothing;
+  nothing.history.sleeps[0].reads = {"/c"};
+  nothing.history.sleeps[0].snapshot = 5;
+  RequireBroken(nothing, Rule::kSleep);
+  nothing.history.sleeps[0].reads = {"/none"};
+  REQUIRE(nothing.Check().empty());
+  nothing.history.sleeps[0].reads = {};
+  nothing.history.sleeps[0].lists = {"/none/"};
+  REQUIRE(nothing.Check().empty());
+  nothing.history.sleeps[0].lists = {"/"};
+  nothing.history.sleeps[0].snapshot = 6;
+  RequireBroken(nothing, Rule::kSleep);
+  // The start that it slept through read no listing's version.
+  nothing.history.starts = {Start{1, 0}, Start{2, 6}};
+  nothing.history.sleeps[0].life = 1;
+  nothing.history.sleeps[0].asleep_in = 2;
+  REQUIRE(nothing.Check().empty());
+}
+
 TEST_CASE("checker: an expiry that comes early, or without a TTL, is seen") {
   Sound h;
   h.history.watches.clear();

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "engine/error.h"
 #include "engine/name.h"
 #include "engine/values/vector.h"
 
@@ -123,6 +124,12 @@ std::vector<check::Entry> ToEntries(const std::vector<engine::EntryState>& from)
   return entries;
 }
 
+bool OtherStore(const absl::Status* status) {
+  if (status == nullptr) return false;
+  const auto detail = engine::DetailOf(*status);
+  return detail.has_value() && detail->reason() == v1::ERROR_REASON_STORE_CHANGED;
+}
+
 check::Answer ToAnswer(const engine::Verdict& verdict, check::Time at, check::Life life,
                        check::Version installed) {
   check::Answer answer;
@@ -149,8 +156,9 @@ check::Answer ToAnswer(const engine::Verdict& verdict, check::Time at, check::Li
   } else if (std::holds_alternative<engine::IdTooOld>(verdict.outcome)) {
     answer.verdict = Verdict::kUnknown;
   } else if (const auto* status = std::get_if<absl::Status>(&verdict.outcome)) {
-    // A daemon that is not ready has looked at nothing.
-    answer.verdict = status->code() == absl::StatusCode::kUnavailable ? Verdict::kUnknown : Verdict::kRefused;
+    // A daemon that is not ready, or another store, has looked at nothing.
+    const bool nothing = absl::IsUnavailable(*status) || OtherStore(status);
+    answer.verdict = nothing ? Verdict::kUnknown : Verdict::kRefused;
   } else {
     answer.verdict = Verdict::kRefused;
   }
@@ -170,6 +178,33 @@ Client::Client(int64_t number, Scene scene, int64_t operations, ClientTotals* to
 void Client::Begin() {
   idle_ = false;
   NextOperation();
+}
+
+void Client::MeetOtherStore(int64_t operations) {
+  steady_ = false;
+  asleep_.clear();
+  constexpr int kAsked = 20;
+  for (int i = 0; i < kAsked && !mine_.empty(); ++i) {
+    auto [transaction, id] = mine_[chance_.Below(mine_.size())];
+    id.store = 0;
+    ++totals_->asked_there;
+    AskAgain(transaction, id);
+  }
+  left_ = operations;
+  if (idle_) Begin();
+}
+
+void Client::AskAgain(size_t transaction, engine::CommitId id) {
+  id.resend = true;
+  scene_.network->Request([this, id, transaction] {
+    scene_.daemon->engine().GetOutcome(
+        id, [this, transaction](std::shared_ptr<const engine::Verdict> verdict, engine::Version) {
+          scene_.network->Answer([this, transaction, verdict, header = MakeHeader()] {
+            scene_.history->transactions[transaction].answers.push_back(
+                ToAnswer(*verdict, world_.nanos(), header.life, header.installed));
+          });
+        });
+  });
 }
 
 void Client::BeSteady() {
@@ -776,17 +811,8 @@ void Client::OnVerdict(size_t transaction, bool resend, uint64_t wait, const eng
       if (resend) ++totals_->resends_committed;
       if (chance_.In1000(50)) {
         // An outcome known long ago must be the same when asked for again.
-        auto [old, id] = mine_[chance_.Below(mine_.size())];
-        id.resend = true;
-        scene_.network->Request([this, id = id, old = old] {
-          scene_.daemon->engine().GetOutcome(
-              id, [this, old](std::shared_ptr<const engine::Verdict> verdict, engine::Version installed) {
-                scene_.network->Answer([this, old, verdict, header = MakeHeader()] {
-                  scene_.history->transactions[old].answers.push_back(
-                      ToAnswer(*verdict, world_.nanos(), header.life, header.installed));
-                });
-              });
-        });
+        const auto& [old, id] = mine_[chance_.Below(mine_.size())];
+        AskAgain(old, id);
       }
       return NextOperation();
     case Verdict::kConflict: {
@@ -847,6 +873,12 @@ void Client::OnVerdict(size_t transaction, bool resend, uint64_t wait, const eng
       // The same content under a new id with the header's writer.
       return Retry(absl::ZeroDuration(), [this] { CommitRun(); });
     case Verdict::kUnknown:
+      if (const auto* status = std::get_if<absl::Status>(&verdict.outcome); OtherStore(status)) {
+        // Of what was sent to the store before, it knows nothing; what was not begins again.
+        if (!resent_) return Retry(absl::ZeroDuration(), [this] { StartRun(); });
+        ++totals_->unknown;
+        return NextOperation();
+      }
       if (!too_old)
         return Retry(absl::Microseconds(chance_.Between(500, 6000)), [this] { SendCommit(true); });
       // A first send that is too old was never executed; a resend's outcome stays unknown.
@@ -951,12 +983,19 @@ void Client::Retry(absl::Duration after, std::function<void()> again) {
 }
 
 void Client::Learn(const Header& header) {
+  if (header.store == 0) return;
+  if (known_.store != 0 && known_.store != header.store) {
+    ++totals_->other_stores;
+    known_.version = 0;
+  }
   known_.store = header.store;
   known_.writer = header.writer;
   known_.version = std::max(known_.version, header.installed);
 }
 
 Client::Header Client::MakeHeader() const {
+  // Before it has recovered it knows neither store nor version.
+  if (!scene_.daemon->ready()) return Header();
   return Header{scene_.daemon->store(), scene_.daemon->writer(),
                 static_cast<check::Life>(scene_.daemon->life()), scene_.daemon->installed()};
 }

@@ -63,6 +63,8 @@ struct ClientTotals {
   int64_t memory_conflicts = 0;  // with one or a listing of them
   int64_t memory_outlived = 0;   // of those: it was read in another life
   int64_t memory_woken = 0;
+  int64_t other_stores = 0;  // met
+  int64_t asked_there = 0;   // after transactions of the store before
   int64_t slept = 0;
   int64_t woken = 0;
 };
@@ -74,6 +76,9 @@ class Client {
 
   void Begin();
   bool idle() const { return idle_; }
+  // Another store takes the place of the one it knows, and the history of that one's transactions goes on
+  // without their answers: does `operations` more, and asks what became of some old ones there.
+  void MeetOtherStore(int64_t operations);
   // Gives up no more, and comes back to all that it gave up.
   void BeSteady();
   // Says of sleepers that the present daemon still holds that they sleep at its installed version.
@@ -128,6 +133,8 @@ class Client {
   void CommitRun();
   void SendCommit(bool resend);
   void AskOutcome();
+  // Once more, of a transaction whose outcome may be known.
+  void AskAgain(size_t transaction, engine::CommitId id);
   // Goes on with something else, the outcome unknown.
   void GiveUp();
   // Asks after one that was given up, under its old id. False: there is none.

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "backends/local/backup.h"
 #include "backends/local/log_format.h"
 #include "engine/name.h"
 #include "tests/simulation/log_files.h"
@@ -92,6 +93,10 @@ std::string Daemon::Doing() const {
   if (!ready_) return drive_->dead() ? "in recovery, amid a change" : "in recovery";
   const bool log = step.name.substr(0, 4) == "log-";
   if (drive_->dead()) {
+    if (step.name == local::kRestoreName) {
+      return step.kind == Kind::kRename ? "before a restore's rename" : "in a restore";
+    }
+    if (!engine_->GetStatus().ready) return "in a restore's end";
     if (step.name.substr(0, 9) == "snapshot-") {
       if (step.kind == Kind::kRename) return "before a snapshot's rename";
       return step.kind == Kind::kRemove ? "in an old snapshot's removal" : "in a snapshot";

@@ -54,8 +54,8 @@ class Daemon {
   engine::Version installed() const { return engine_->GetStatus().installed; }
   // What its log holds, through the reader that serves clients.
   absl::StatusOr<check::Log> ReadLog();
-  // Off the Loop.
   engine::LogReader& log() { return *coordinator_; }
+  engine::Archive& archive() { return *coordinator_; }
   // The oldest version of which its directory still has the log.
   engine::Version KeptFrom() const;
 

@@ -131,6 +131,12 @@ void Follower::Answered(const Piece& piece) {
   });
 }
 
+void Follower::StoreDies() {
+  ++attempt_;
+  reading_ = nullptr;
+  last_ = 0;
+}
+
 void Follower::End() {
   if (reading_ != nullptr && reading_->read.answered != 0) {
     ++totals_->readings;

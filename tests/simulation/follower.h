@@ -35,6 +35,8 @@ class Follower {
   void Begin() { Later(); }
   // The daemon died: a reading under way breaks off.
   void DaemonDied() { End(); }
+  // Another store takes the place of the one that was read: nothing is read until Begin.
+  void StoreDies();
 
  private:
   // One reading under way. The daemon's end holds the cursor.

@@ -43,6 +43,7 @@ inline std::map<std::string, Planted> PlantedByName() {
   all["cut_acknowledged_line"].local.cut_acknowledged_line = true;
   all["drop_uncovered_segments"].local.drop_uncovered_segments = true;
   all["drop_above_floor"].local.drop_above_floor = true;
+  all["restore_before_sync"].local.restore_before_sync = true;
   all["shorten_log_reads"].local.shorten_log_reads = true;
   return all;
 }

@@ -237,6 +237,13 @@ void SimDrive::ProcessDies() {
   step_ = Step();
 }
 
+void SimDrive::Wipe() {
+  ProcessDies();
+  current_.clear();
+  durable_.clear();
+  unsynced_.clear();
+}
+
 void SimDrive::PowerLoss() {
   ProcessDies();
   // No order among changes of a directory: any subset that makes sense may be there.

@@ -32,6 +32,9 @@ class SimDrive {
   // The machine loses power: of what was not synced, anything may be left.
   void PowerLoss();
 
+  // Another drive, with nothing on it, takes its place.
+  void Wipe();
+
   // Dies at the n-th change from now (1: the next), in the middle of it: dead() from then on, and nothing
   // changes any more until PowerLoss or ProcessDies. 0: not.
   void DieAfter(uint64_t changes) { die_after_ = changes; }

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <catch2/catch.hpp>
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace stm::sim {
 namespace {
@@ -29,6 +31,32 @@ struct Drive {
   std::unique_ptr<local::Disk> disk;
   std::unique_ptr<local::File> file;
 };
+
+TEST_CASE("disk: a file that goes is shown as it was, and one in whose removal the drive dies stays") {
+  Drive d(1, "old");
+  REQUIRE(d.file->Write(3, "er").ok());
+  std::map<std::string, std::string> gone;
+  d.drive.SetRemoved([&gone](const std::string& name, const std::string& content) { gone[name] = content; });
+  d.drive.DieAfter(1);
+  REQUIRE(!d.disk->Remove("a").ok());
+  REQUIRE(gone.empty());
+  d.drive.ProcessDies();
+  REQUIRE(d.drive.Names() == std::vector<std::string>{"a"});
+  REQUIRE(d.drive.Plug()->Remove("a").ok());
+  REQUIRE(gone == std::map<std::string, std::string>{{"a", "older"}});
+}
+
+TEST_CASE("disk: a drive that takes another's place has nothing on it, and the disks before it are dead") {
+  Drive d(1, "old");
+  d.drive.Wipe();
+  REQUIRE(d.drive.Names().empty());
+  REQUIRE(!d.file->Write(0, "new").ok());
+  std::unique_ptr<local::Disk> disk = d.drive.Plug();
+  REQUIRE(disk->Create("a").ok());
+  REQUIRE(disk->SyncDirectory().ok());
+  d.drive.PowerLoss();
+  REQUIRE(d.drive.Contents() == std::map<std::string, std::string>{{"a", ""}});
+}
 
 TEST_CASE("disk: what was synced is there after a power loss") {
   for (uint64_t seed = 1; seed <= 100; ++seed) {

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "backends/local/log_format.h"
+#include "tests/simulation/archivist.h"
 #include "tests/simulation/follower.h"
 #include "tests/simulation/log_files.h"
 #include "tests/simulation/network.h"
@@ -40,6 +41,7 @@ struct Settings {
   uint64_t stop = 0;
   uint64_t wall_jump = 0;
   int64_t followers = 0;
+  bool restores = false;
 
   std::string ToString() const {
     return absl::StrCat(
@@ -53,7 +55,7 @@ struct Settings {
         " calm_ms=", calm_max == absl::InfiniteDuration() ? -1 : absl::ToInt64Milliseconds(calm_max),
         " full=", full_disk, " sync_failure=", sync_failure, " keep_ms=",
         local.log_keep_age == absl::InfiniteDuration() ? -1 : absl::ToInt64Milliseconds(local.log_keep_age),
-        " followers=", followers);
+        " followers=", followers, restores ? " restores" : "");
   }
 };
 
@@ -113,6 +115,7 @@ Settings DrawSettings(Chance* chance, const Planted& planted) {
   s.stop = chance->OneOf<uint64_t>({0, 100});
   s.wall_jump = chance->OneOf<uint64_t>({0, 200});
   s.followers = chance->OneOf<int64_t>({0, 1, 1, 2});
+  s.restores = chance->In1000(250);
   return s;
 }
 
@@ -124,6 +127,7 @@ constexpr Simplification kSimplifications[] = {
     {"watchers", [](Settings* s) { s->watchers = 0; }},
     {"memory", [](Settings* s) { s->in_memory = 0; }},
     {"followers", [](Settings* s) { s->followers = 0; }},
+    {"restores", [](Settings* s) { s->restores = false; }},
     {"log_drops", [](Settings* s) { s->local.log_keep_age = absl::InfiniteDuration(); }},
     {"crashes", [](Settings* s) { s->calm_max = absl::InfiniteDuration(); }},
     {"power_losses", [](Settings* s) { s->power_loss = 0; }},
@@ -177,10 +181,10 @@ class Simulation {
   explicit Simulation(const Run& run)
       : world_(run.seed),
         settings_(SettingsOf(&world_.chance(), run)),
+        operations_(run.operations),
         drive_(&world_.chance()),
         daemon_(&world_, &drive_, settings_.engine, run.planted.engine, settings_.local, &result_.history),
         network_(&world_, &daemon_) {
-    const int64_t operations = run.operations;
     result_.seed = run.seed;
     result_.settings = settings_.ToString();
     world_.SetWriteDelayMax(settings_.write_delay_max);
@@ -199,7 +203,7 @@ class Simulation {
                 settings_.gives_up,
                 settings_.comes_back};
     for (int64_t i = 0; i < settings_.clients; ++i) {
-      const int64_t share = operations / settings_.clients + (i < operations % settings_.clients ? 1 : 0);
+      const int64_t share = operations_ / settings_.clients + (i < operations_ % settings_.clients ? 1 : 0);
       clients_.push_back(std::make_unique<Client>(i, scene, share, &result_.clients));
     }
     for (int64_t i = 0; i < settings_.watchers; ++i) {
@@ -213,20 +217,30 @@ class Simulation {
     for (int64_t i = 0; i < settings_.followers; ++i) {
       followers_.push_back(std::make_unique<Follower>(2000 + i, scene, &result_.followers));
     }
+    archivist_ = std::make_unique<Archivist>(scene);
   }
 
   Result Play() {
-    Storm();
-    if (ok()) Calm();
-    if (ok()) LastPowerLoss();
-    if (ok()) Judge();
+    Start();
+    for (const auto& watcher : watchers_) {
+      world_.After(absl::Microseconds(world_.chance().Between(0, 5000)), [&watcher] { watcher->Begin(); });
+    }
+    for (const auto& client : clients_) {
+      world_.After(absl::Microseconds(world_.chance().Between(0, 2000)), [&client] { client->Begin(); });
+    }
+    if (settings_.restores) archivist_->Begin();
+    LiveAndJudge(absl::Seconds(4));
+    if (ok() && settings_.restores) {
+      Restore();
+      if (ok()) LiveAndJudge(absl::Seconds(1));
+    }
     daemon_.Crash(End::kKill);
     Count();
     return std::move(result_);
   }
 
  private:
-  bool ok() const { return result_.failures.empty(); }
+  bool ok() const { return result_.passed(); }
   void Fail(std::string what) { result_.failures.push_back(std::move(what)); }
   void Tell(std::string what) { result_.events.push_back(Event{world_.nanos(), std::move(what)}); }
   void Start() {
@@ -334,19 +348,21 @@ class Simulation {
     return std::all_of(clients_.begin(), clients_.end(), [](const auto& client) { return client->idle(); });
   }
 
-  void Storm() {
-    Start();
-    for (const auto& client : clients_) {
-      world_.After(absl::Microseconds(world_.chance().Between(0, 2000)), [&client] { client->Begin(); });
-    }
-    for (const auto& watcher : watchers_) {
-      world_.After(absl::Microseconds(world_.chance().Between(0, 5000)), [&watcher] { watcher->Begin(); });
-    }
+  void LiveAndJudge(absl::Duration storm_max) {
+    Storm(storm_max);
+    if (ok()) Calm();
+    if (ok()) LastPowerLoss();
+    if (ok()) Judge();
+  }
+
+  void Storm(absl::Duration at_most) {
+    calm_ = false;
+    network_.SetWeather(settings_.weather);
     for (const auto& follower : followers_) follower->Begin();
     Brew();
     begun_ = world_.Now() + absl::Milliseconds(3);
     // The worst is over after a while, so that every client comes to an end.
-    const absl::Duration end = world_.Now() + absl::Seconds(4);
+    const absl::Duration end = world_.Now() + at_most;
     RunUntil([&] { return (AllIdle() && world_.Now() > begun_) || world_.Now() > end; },
              "the end of the storm");
   }
@@ -364,7 +380,11 @@ class Simulation {
     // All TTLs run out, all watchers catch up, all sleepers wake.
     const absl::Duration settled = world_.Now() + absl::Milliseconds(kTtlMsMax) + absl::Seconds(1);
     if (!RunUntil([&] { return world_.Now() > settled; }, "calm")) return;
-    ReadAll("/.memory/");
+    ReadAll("/.memory/", Ttls::kOver);
+    if (settings_.restores && archivist_->backups().empty()) {
+      archivist_->Make();
+      if (!RunUntil([&] { return !archivist_->backups().empty(); }, "a backup")) return;
+    }
     for (const auto& watcher : watchers_) watcher->ClaimComplete();
     for (const auto& client : clients_) client->ClaimSleepers();
   }
@@ -380,7 +400,8 @@ class Simulation {
   }
 
   // The state in memory, all of it under `prefix`, as a read that the checkers compare with the log.
-  void ReadAll(std::string_view prefix) {
+  enum class Ttls : uint8_t { kRunning, kOver };
+  void ReadAll(std::string_view prefix, Ttls ttls) {
     check::Read all;
     all.client = -1;
     all.invoked = world_.nanos();
@@ -398,7 +419,8 @@ class Simulation {
         all.snapshot = result->snapshot;
         for (const engine::EntryState& entry : result->entries) {
           all.entries.push_back(check::Entry{entry.name, entry.value, entry.version});
-          if (entry.definition != nullptr && entry.definition->ttl > absl::ZeroDuration()) {
+          if (ttls == Ttls::kRunning || entry.definition == nullptr) continue;
+          if (entry.definition->ttl > absl::ZeroDuration()) {
             Fail(absl::StrCat(entry.name, " outlived its TTL"));
           }
         }
@@ -418,7 +440,7 @@ class Simulation {
   }
 
   void Judge() {
-    for (const char* prefix : {"/", "/.memory/"}) ReadAll(prefix);
+    for (const char* prefix : {"/", "/.memory/"}) ReadAll(prefix, Ttls::kOver);
     if (!ok()) return;
 
     std::map<std::string, std::string> files = dropped_;
@@ -430,7 +452,8 @@ class Simulation {
     for (const absl::Status& status : {log.status(), kept.status()}) {
       if (!status.ok()) return Fail(absl::StrCat("the log can't be read: ", status.ToString()));
     }
-    result_.log = *std::move(log);
+    result_.log = inherited_;
+    result_.log.insert(result_.log.end(), log->begin(), log->end());
     const check::Version newest = result_.log.empty() ? 0 : result_.log.back().version;
     check::LogRead reading;
     reading.client = -1;
@@ -439,6 +462,88 @@ class Simulation {
     reading.kept_from = daemon_.KeptFrom();
     result_.history.log_reads.push_back(std::move(reading));
     result_.violations = check::Check(result_.history, result_.log);
+  }
+
+  // The store is lost, and a backup of it restored into an empty daemon, by an operator who tries until it is
+  // told done or finds it done; crashes come at any step. Whatever comes, the daemon is empty or has all of
+  // the backup. The history goes on with what the backup holds: clients know the rest from another store.
+  void Restore() {
+    const Backup backup = world_.chance().OneOf(archivist_->backups());
+    Tell(absl::StrCat("the store is lost; a backup of ", backup.version, " is restored"));
+    daemon_.Crash(End::kKill);
+    drive_.Wipe();
+    for (const auto& watcher : watchers_) watcher->DaemonDied();
+    for (const auto& follower : followers_) follower->StoreDies();
+    Inherit(backup.version);
+    for (const auto& watcher : watchers_) watcher->MeetOtherStore();
+    Start();
+    int64_t tries = 0;
+    bool told = false;
+    for (;;) {
+      if (!RunUntil([&] { return daemon_.ready(); }, "a start before a restore")) return;
+      if (daemon_.installed() == backup.version) break;
+      if (daemon_.installed() != 0) return Fail(absl::StrCat("restore: it is at ", daemon_.installed()));
+      if (told) return Fail("restore: what was told done is lost");
+      if (tries > 0) ++result_.restores.left_empty;
+      if (!TryRestore(backup, ++tries, &told)) return;
+    }
+    if (!told) ++result_.restores.found_done;
+    ++result_.restores.done;
+    auto& starts = result_.history.starts;
+    const auto life = static_cast<check::Life>(daemon_.life());
+    starts = {check::Start{life, backup.version}};
+    ReadAll("/", Ttls::kRunning);
+    for (const auto& client : clients_) client->MeetOtherStore(operations_ / 4 / settings_.clients + 1);
+  }
+
+  // False: it failed where it must not.
+  bool TryRestore(const Backup& backup, int64_t tries, bool* told) {
+    Chance& chance = world_.chance();
+    std::string text = backup.text;
+    // The fifth is left in peace.
+    const uint64_t fault = tries < 5 ? chance.Below(6) : 6;
+    if (fault < 2) drive_.DieAfter(chance.Below(22) + 1);
+    if (fault == 2) drive_.SetFull(chance.Below(text.size() + 500));
+    if (fault == 3) drive_.FailNextSync();
+    if (fault == 4) text.resize(chance.Below(text.size()));
+    const auto end = std::make_shared<std::optional<absl::Status>>();
+    const uint64_t life = daemon_.life();
+    archivist_->Restore(text, [end](absl::Status status) { *end = std::move(status); });
+    const bool ended =
+        RunUntil([&] { return *end || daemon_.life() != life || !daemon_.up(); }, "a restore's end");
+    if (!ended) return false;
+    drive_.SetRoomy();
+    if (!*end) {
+      ++result_.restores.crashed;
+      return true;
+    }
+    const absl::Status status = **end;
+    Tell(absl::StrCat("the restore ends: ", status.ToString()));
+    if (status.ok()) {
+      *told = true;
+      if (daemon_.installed() != backup.version) Fail("restore: it is told done, and is not");
+      if (chance.In1000(700)) Crash();
+    } else if ((fault == 2 && absl::IsResourceExhausted(status)) ||
+               (fault == 4 && absl::IsDataLoss(status))) {
+      ++result_.restores.refused;
+    } else if (!drive_.dead() && !daemon_.failed()) {
+      Fail(absl::StrCat("restore: ", status.ToString()));
+    }
+    return ok();
+  }
+
+  // From here on the history is that of the store that a backup of `version` makes.
+  void Inherit(check::Version version) {
+    inherited_ = std::move(result_.log);
+    inherited_.erase(
+        std::find_if(inherited_.begin(), inherited_.end(),
+                     [version](const check::LogCommit& commit) { return commit.version > version; }),
+        inherited_.end());
+    check::History history;
+    history.transactions = std::move(result_.history.transactions);
+    for (check::Transaction& transaction : history.transactions) transaction.answers.clear();
+    result_.history = std::move(history);
+    dropped_.clear();
   }
 
   // A log file goes: no earlier than its age, and never above what must be kept.
@@ -471,6 +576,7 @@ class Simulation {
   }
 
   void Count() {
+    result_.backups = static_cast<int64_t>(archivist_->backups().size());
     result_.trace = world_.trace();
     result_.steps = world_.steps();
     result_.virtual_ms = world_.nanos() / 1000000 - 1000000;
@@ -491,12 +597,15 @@ class Simulation {
   Result result_;
   World world_;
   const Settings settings_;
+  const int64_t operations_;
   SimDrive drive_;
   Daemon daemon_;
   Network network_;
   std::vector<std::unique_ptr<Client>> clients_;
   std::vector<std::unique_ptr<Watcher>> watchers_;
   std::vector<std::unique_ptr<Follower>> followers_;
+  std::unique_ptr<Archivist> archivist_;
+  check::Log inherited_;                        // of the store that was restored
   std::map<std::string, std::string> dropped_;  // log files, as they were
   Instant newest_wall_;                         // before the clock's last jump
   absl::Duration begun_;
@@ -525,6 +634,12 @@ void Result::Add(const Result& other) {
   watch_gaps += other.watch_gaps;
   log_commits += other.log_commits;
   segments_dropped += other.segments_dropped;
+  backups += other.backups;
+  restores.done += other.restores.done;
+  restores.crashed += other.restores.crashed;
+  restores.refused += other.restores.refused;
+  restores.left_empty += other.restores.left_empty;
+  restores.found_done += other.restores.found_done;
   followers.readings += other.followers.readings;
   followers.commits += other.followers.commits;
   followers.whole += other.followers.whole;
@@ -555,6 +670,8 @@ void Result::Add(const Result& other) {
   clients.memory_conflicts += other.clients.memory_conflicts;
   clients.memory_outlived += other.clients.memory_outlived;
   clients.memory_woken += other.clients.memory_woken;
+  clients.other_stores += other.clients.other_stores;
+  clients.asked_there += other.clients.asked_there;
   clients.slept += other.clients.slept;
   clients.woken += other.clients.woken;
   losses.prefixes += other.losses.prefixes;
@@ -600,10 +717,13 @@ std::string Result::Figures() const {
       wall_jumps, " jumps of the clock\n  ", segments, " segments, ", segments_dropped, " dropped, ",
       daemon.snapshots, " snapshots; ", followers.readings, " readings of the log, ", followers.commits,
       " commits, ", followers.whole, " to the end, ", followers.refused, " refused, ", followers.fell_off,
-      " fallen off, ", followers.pages, " pages of histories\n  ", watch_events, " watch events, ",
-      watches_resumed, " resumed, ", watches_cut, " cut, ", watch_gaps, " gaps; ", clients.instants,
-      " reads at a moment, ", clients.slept, " sleeps, ", clients.woken, " woken; ", steps, " steps, ",
-      virtual_ms, " ms");
+      " fallen off, ", followers.pages, " pages of histories\n  ", backups, " backups, ", restores.done,
+      " restored, tries: ", restores.crashed, " crashed, ", restores.refused, " refused, ",
+      restores.left_empty, " left it empty, ", restores.found_done, " found done by a start; ",
+      clients.other_stores, " clients met another store, ", clients.asked_there,
+      " old outcomes asked there\n  ", watch_events, " watch events, ", watches_resumed, " resumed, ",
+      watches_cut, " cut, ", watch_gaps, " gaps; ", clients.instants, " reads at a moment, ", clients.slept,
+      " sleeps, ", clients.woken, " woken; ", steps, " steps, ", virtual_ms, " ms");
 }
 
 std::string Result::Faults() const {

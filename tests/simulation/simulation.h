@@ -1,6 +1,8 @@
-// A simulation is one seed's run: one daemon over a SimDrive, clients and watchers through bad weather,
-// crashes, power losses, full disks, failing syncs and clocks that jump; then calm, a last power loss, and
-// the checkers over all that was seen. Everything is drawn from the seed: the same seed gives the same run.
+// A simulation is one seed's run: one daemon over a SimDrive, clients, watchers and readers of its log
+// through bad weather, crashes, power losses, full disks, failing syncs and clocks that jump; then calm, a
+// last power loss, and the checkers over all that was seen. In some the store is lost then, a backup of it
+// restored elsewhere, and all goes on there. Everything is drawn from the seed: the same seed gives the same
+// run.
 #ifndef STM_TESTS_SIMULATION_SIMULATION_H_
 #define STM_TESTS_SIMULATION_SIMULATION_H_
 
@@ -58,6 +60,15 @@ struct Result {
   int64_t log_commits = 0;
   int64_t segments_dropped = 0;
   FollowerTotals followers;
+  int64_t backups = 0;
+  struct Restores {
+    int64_t done = 0;
+    int64_t crashed = 0;     // tries
+    int64_t refused = 0;     // tries: no room, or a text that was cut
+    int64_t left_empty = 0;  // by those
+    int64_t found_done = 0;  // by a start: it crashed behind its commit point
+  };
+  Restores restores;
   SimDrive::Losses losses;
   // What is wrong beyond what the checkers say: the daemon does not start, a client never gets an answer.
   std::vector<std::string> failures;

@@ -67,6 +67,7 @@ class Watcher::Stream : public engine::WatchSink, public std::enable_shared_from
   }
 
   uint64_t life = 0;
+  uint64_t store = 0;
   uint64_t handle = 0;
   bool synced = false;
 
@@ -98,9 +99,14 @@ class Watcher::Stream : public engine::WatchSink, public std::enable_shared_from
 };
 
 Watcher::Watcher(int64_t number, Scene scene, engine::Selector selector)
-    : scene_(scene), selector_(std::move(selector)), watch_(scene.history->watches.size()) {
+    : number_(number), scene_(scene), selector_(std::move(selector)) {
+  AddWatch();
+}
+
+void Watcher::AddWatch() {
+  watch_ = scene_.history->watches.size();
   check::Watch watch;
-  watch.client = number;
+  watch.client = number_;
   watch.names = selector_.names;
   watch.prefixes = selector_.prefixes;
   scene_.history->watches.push_back(std::move(watch));
@@ -121,7 +127,7 @@ void Watcher::Open() {
   request.after = last_;
   request.initial = last_ == 0 && chance.In1000(600);
   request.progress_every = absl::Milliseconds(100);
-  request.seen.version = last_;
+  request.seen = engine::Seen{last_, last_store_};
 
   check::WatchStep opened;
   opened.kind = Kind::kOpened;
@@ -134,6 +140,7 @@ void Watcher::Open() {
   scene_.network->Request(
       [this, stream, request] {
         stream->life = scene_.daemon->life();
+        stream->store = scene_.daemon->store();
         absl::StatusOr<uint64_t> handle = scene_.daemon->engine().Watch(request, stream);
         if (!handle.ok()) {
           stream->End([](Watcher*) {});
@@ -174,6 +181,12 @@ void Watcher::BeSteady() {
   Reopen(absl::ZeroDuration());
 }
 
+void Watcher::MeetOtherStore() {
+  steady_ = false;
+  AddWatch();
+  Reopen(absl::ZeroDuration());
+}
+
 void Watcher::ClaimComplete() {
   watch().complete_to = scene_.daemon->installed();
   watch().complete_life = static_cast<check::Life>(scene_.daemon->life());
@@ -192,10 +205,12 @@ void Watcher::Deliver(const std::shared_ptr<Stream>& stream, check::WatchStep st
     case Kind::kProgress:
       last_ = std::max(last_, step.version);
       last_life_ = step.life;
+      last_store_ = stream->store;
       break;
     case Kind::kGap:
       ++gaps_;
       last_ = 0;
+      last_store_ = 0;
       break;
     case Kind::kOpened:
     case Kind::kInitial:

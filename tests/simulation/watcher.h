@@ -26,6 +26,8 @@ class Watcher {
   void ClaimComplete();
   // Stops breaking connections and reading slowly.
   void BeSteady();
+  // The history begins anew, with another store; what was seen of the old one is asked to be resumed.
+  void MeetOtherStore();
   int64_t events() const { return events_; }
   int64_t resumed() const { return resumed_; }
   int64_t cut() const { return cut_; }
@@ -34,18 +36,21 @@ class Watcher {
  private:
   class Stream;
 
+  void AddWatch();
   check::Watch& watch();
   void Open();
   void Reopen(absl::Duration after);
   void Deliver(const std::shared_ptr<Stream>& stream, check::WatchStep step);
 
+  const int64_t number_;
   const Scene scene_;
   const engine::Selector selector_;
-  const size_t watch_;  // in the history
+  size_t watch_ = 0;  // in the history
   std::shared_ptr<Stream> stream_;
   uint64_t attempt_ = 0;
   engine::Version last_ = 0;   // resume after; 0: begin
   check::Life last_life_ = 0;  // that told it
+  uint64_t last_store_ = 0;
   bool steady_ = false;
   int64_t events_ = 0;
   int64_t resumed_ = 0;
