@@ -596,7 +596,7 @@ absl::Status AddEdnLine(std::string_view line, History* history, Log* log) {
         break;
       }
       case Op::kHistory:
-        history->whole = f.Flag("whole");
+        history->whole = f.Flag("whole") && history->whole;
         break;
     }
   }

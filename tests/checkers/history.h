@@ -234,7 +234,8 @@ std::string ToEdnText(const History& history, const Log& log);
 
 // Adds a line to `history` or `log`. INVALID_ARGUMENT names the key that is wrong.
 absl::Status AddEdnLine(std::string_view line, History* history, Log* log);
-// All lines of a text; blank ones are skipped. Errors begin with the line's number.
+// All lines of a text; blank ones are skipped. Errors begin with the line's number. Those who wrote one history
+// may each have written a text of their own.
 absl::Status AddEdnText(std::string_view text, History* history, Log* log);
 
 }  // namespace stm::check
