@@ -18,6 +18,16 @@
 
 namespace stm::engine {
 
+// An entry of an image, or of a store. Tombstones (value unset) above the id floor are in an image.
+struct ImageEntry {
+  std::string name;
+  EntryKind kind = EntryKind::kRef;
+  std::shared_ptr<const Definition> definition;
+  std::optional<Value> value;
+  Version version = 0;
+  Instant written_at;
+};
+
 // What one commit did to one entry: its net effect.
 struct Entry;
 
@@ -38,6 +48,11 @@ struct EntryChange {
   std::shared_ptr<const Definition> definition;  // null: unchanged; of kCreate: all defaults
   // A replay's: `value` is unset, `operation` is set, and the value that comes out must have this hash (its low 32 bits).
   std::optional<uint32_t> expected_hash;
+  // Beside an EntryStore alone, else null: the entry as this change leaves it, but for its version and moment, which are the
+  // commit's. Of kDelete and kExpire a tombstone.
+  std::shared_ptr<const ImageEntry> whole;
+  // Of another daemon's commit beside an EntryStore: the value that was there before, if it tells that.
+  std::optional<std::optional<Value>> before;
   // The engine's own: where the entry is, from the moment it is known on.
   Entry* entry = nullptr;
 };
@@ -49,19 +64,13 @@ struct CommitRecord {
   std::shared_ptr<const Meta> meta;
   std::vector<EntryChange> changes;  // one a name; never of "/.memory/"
   std::vector<Value> records;
+  // Beside an EntryStore alone, while the commit is being appended: what it rests on beyond what it changes, which other
+  // daemons must not have changed either. Entries, and prefixes that it listed; none of "/.memory/", each once.
+  std::vector<std::string> checks;
+  std::vector<std::string> checked_lists;
 };
 
 using Batch = std::vector<std::shared_ptr<CommitRecord>>;
-
-// An entry of an image. Tombstones (value unset) above the id floor are in it.
-struct ImageEntry {
-  std::string name;
-  EntryKind kind = EntryKind::kRef;
-  std::shared_ptr<const Definition> definition;
-  std::optional<Value> value;
-  Version version = 0;
-  Instant written_at;
-};
 
 struct ImageId {
   Uuid transaction_id;
@@ -106,6 +115,8 @@ struct AppendResult {
     kCommitted,  // durable and ordered, under the versions now in the records
     kLost,       // the batch was valid no more; the sink holds what made it so; every later batch is lost with it
     kNoSpace,    // not committed, for certain; `status` says what was full. Later ones may go through
+    kFailed,     // beside an EntryStore: not committed, for certain; `status` says why, UNAVAILABLE that the store can't be
+                 // reached. Later ones may go through
   };
   Outcome outcome = Outcome::kCommitted;
   absl::Status status;
@@ -132,7 +143,8 @@ class Writers {
   virtual ~Writers() = default;
   // Whose versions these are. Known after Recover.
   virtual uint64_t store() const = 0;
-  // This daemon's present writer.
+  // This daemon's present writer. Another daemon may close it: then this changes, before the batches under way are told
+  // kLost, and nothing that was sent under the one before is committed any more but what the sink holds.
   virtual uint64_t self() const = 0;
   // After `done`, nothing of `writer` is ever committed any more and the sink holds all that was.
   virtual void Close(uint64_t writer, absl::AnyInvocable<void(absl::Status)> done) = 0;
@@ -144,16 +156,25 @@ class Writers {
 };
 
 // EntryStore: entries that are in the store and not in memory. A coordinator that feeds every entry to the sink when it
-// recovers, as a log of one's own does, needs none; one that loads them on first use has it beside Coordinator.
+// recovers, as a log of one's own does, needs none. One that has it feeds no entries then, only the commits from some
+// version on: each install tells all of the entries that it touches (EntryChange::whole).
 class EntryStore {
  public:
   virtual ~EntryStore() = default;
-  // The newest of each name, tombstones included; of an entry that the store does not hold nothing. Before `done` the
-  // sink holds every commit up to the newest version among them.
-  virtual void Load(std::vector<std::string> names, absl::AnyInvocable<void(absl::StatusOr<std::vector<ImageEntry>>)> done) = 0;
-  // Up to `limit` names under `prefix` in byte order, beginning after `after` ("": from the first).
+  // What a transaction needs to be validated and appended: the newest of each of `names`, tombstones included, and nothing
+  // of those that the store does not hold; `prefixes` may be in checked_lists from now on. Before `done` the sink holds
+  // every commit up to the newest version among them, and all that was installed when this was called was looked at: an
+  // entry may have been installed anew meanwhile, and what the sink holds is newer then. UNAVAILABLE: the store can't be
+  // reached now. Never of "/.memory/".
+  virtual void Load(std::vector<std::string> names, std::vector<std::string> prefixes,
+                    absl::AnyInvocable<void(absl::StatusOr<std::vector<ImageEntry>>)> done) = 0;
+  // Up to `limit` names under `prefix` (never of "/.memory/") in byte order, tombstones' too, beginning after `after` ("":
+  // from the first): all that were there when this was called and, in `done`, all that is installed. Fewer than `limit`:
+  // there are no more.
   virtual void List(std::string prefix, std::string after, size_t limit,
                     absl::AnyInvocable<void(absl::StatusOr<std::vector<std::string>>)> done) = 0;
+  // The engine has dropped the entry, no batch that touches it is under way: it is loaded again before it is touched again.
+  virtual void Forget(const std::string& name) = 0;
 };
 
 // Intents: stamps under which values are about to be staged, or to be erased, in stores of their own (DESIGN section
