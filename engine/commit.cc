@@ -84,7 +84,7 @@ void Engine::State::Arrive(std::unique_ptr<Transaction> transaction, CommitDone 
     return Refuse(std::move(pending), {LimitReached("transaction_entries_max", options_.transaction_entries_max,
                                                     "the transaction", names, "use smaller transactions")});
   }
-  if (static_cast<int64_t>(queue_.size()) + reservations_.in_line() + parked_ >= options_.commit_queue_max) {
+  if (static_cast<int64_t>(queue_.size()) + reservations_.in_line() + parked_ + loading_ >= options_.commit_queue_max) {
     return Refuse(std::move(pending), {QueueFull(options_.commit_queue_max)});
   }
 
@@ -153,6 +153,23 @@ bool Engine::State::AnswerKnown(const CommitId& id, CommitDone& done, bool poiso
   return true;
 }
 
+// The order told the commit of a transaction that is undecided here: its batch was appended under a writer that another
+// daemon closed, and the batch is going to be told that it is lost.
+void Engine::State::CommittedElsewhere(Pending& pending, Version version, Instant at) {
+  Committed committed{version, at, {}, /*results_dropped=*/true};
+  for (Appending& batch : appending_) {
+    for (Member& member : batch.members) {
+      if (member.pending.get() != &pending) continue;
+      committed.results = std::move(member.results);
+      committed.results_dropped = false;
+    }
+  }
+  Decided(pending, Make({std::move(committed)}));
+  pending.in_id_table = false;
+  pending.decided = true;
+  if (pending.reservation != 0) EndReservation(std::exchange(pending.reservation, 0));
+}
+
 // The id may have committed or not: nothing is known of it any more.
 Verdict Engine::State::TooOld() const {
   if (canaries_.too_old_is_conflict) {
@@ -192,6 +209,7 @@ void Engine::State::GetOutcome(const CommitId& id, CommitDone done) {
 void Engine::State::Admit(std::unique_ptr<Pending> pending) {
   const Transaction& t = *pending->transaction;
   if (draining_) return Refuse(std::move(pending), {NotReady("draining", absl::Milliseconds(100))});
+  if (!KnowsAll(t)) return LoadFor(std::move(pending));
   if (t.reservation != 0 && reservations_.Holds(t.reservation)) pending->reservation = t.reservation;
   if (reservations_.StandInLine(pending)) return reservations_alarm_.Set(reservations_.NextExpiry());
   if (!appending_.empty() && pending->checks() && !canaries_.skip_read_check && !canaries_.skip_list_check) {
@@ -202,6 +220,7 @@ void Engine::State::Admit(std::unique_ptr<Pending> pending) {
     CheckReads(t, /*installed_only=*/true, &causes, &certain, &depends);
     if (certain) return Conflicted(std::move(pending), std::move(causes));
   }
+  pending->admitted = true;
   queue_.push_back(std::move(pending));
 }
 
@@ -214,6 +233,7 @@ void Engine::State::CloseBatches() {
 void Engine::State::CloseBatch() {
   Appending batch;
   batch.number = next_batch_++;
+  batch.writer = writers_->self();
   batch.now = loop_->Now();
   // Callers who were just answered are about to come again: with them all in one batch nobody would have anything to do
   // while the disk syncs it. Half at most, so that one half is prepared while the other is made durable.
@@ -254,11 +274,20 @@ void Engine::State::CloseBatch() {
 // told at once, a client would rerun on a value that never was.
 void Engine::State::Validate(std::unique_ptr<Pending> pending, Appending& batch) {
   const Transaction& t = *pending->transaction;
+  if (pending->pinned) Unpin(*pending);
+  if (pending->decided) return;
+  if (t.id.has_value() && t.id->writer != batch.writer) {
+    // Another daemon closed its writer and may have told its client so.
+    ++stats_.not_committed;
+    return Refuse(std::move(pending), {NotCommitted{}});
+  }
   if (batch.now > t.deadline) return Refuse(std::move(pending), {TooLate()});
   if (!t.fences.empty()) {
     // A fence holds while its lock's entry names its token; without such an entry nobody holds the lock.
     return Refuse(std::move(pending), {FenceLost{t.fences.front(), {}}});
   }
+  // What was known when it queued may have been dropped since.
+  if (!KnowsAll(t)) return LoadFor(std::move(pending));
 
   std::vector<ConflictCause> causes;
   bool certain = false;
@@ -388,7 +417,7 @@ void Engine::State::CheckReads(const Transaction& t, bool installed_only, std::v
   auto check_entry = [&](const std::string& name) {
     if (canaries_.skip_read_check) return;
     const Entry* entry = entries_.Find(name);
-    if (entry == nullptr) {
+    if (entry == nullptr || (entry->history.empty() && entry->tentative.batch == 0)) {
       // Its tombstone may have been swept; or a restart took it, which leaves none.
       if (t.snapshot < ids_.floor() || t.snapshot < entries_.listing_floor() || MemoryLost(name, t.snapshot)) {
         *certain = true;
@@ -456,6 +485,7 @@ void Engine::State::Accept(std::unique_ptr<Pending> pending, WriteSet writes, Ap
   member.commit->changes.reserve(writes.items().size());
   batch.bytes += writes.bytes() + kCommitOverheadBytes;
   for (const Value& record : t.records) batch.bytes += static_cast<int64_t>(record.edn_size());
+  if (store_ != nullptr) FillChecks(t, writes, member.commit.get());
 
   for (WriteSet::Item& item : writes.items()) {
     if (!item.changes()) continue;
@@ -483,6 +513,9 @@ void Engine::State::Accept(std::unique_ptr<Pending> pending, WriteSet writes, Ap
     change.entry = entry;
     if (entry->tentative.batch != batch.number) batch.touched.push_back(entry);
     entry->tentative.batch = batch.number;
+    if (entry->cached != nullptr) {
+      change.whole = std::make_shared<ImageEntry>(ImageEntry{entry->name, item.kind, item.definition, item.value});
+    }
     entry->tentative.value = std::move(item.value);
     entry->tentative.kind = item.kind;
     entry->tentative.definition = std::move(item.definition);
@@ -500,6 +533,36 @@ void Engine::State::Accept(std::unique_ptr<Pending> pending, WriteSet writes, Ap
   batch.members.push_back(std::move(member));
 }
 
+// What the commit rests on beyond its changes: what was read or ensured, and what was written with no effect, for that it
+// had none rests on the entry as it is.
+void Engine::State::FillChecks(const Transaction& t, const WriteSet& writes, CommitRecord* commit) const {
+  std::vector<std::string>& checks = commit->checks;
+  if (t.isolation == Isolation::kSerializable) {
+    checks = t.reads;
+    for (const std::string& prefix : t.lists) {
+      if (!IsMemory(prefix)) commit->checked_lists.push_back(prefix);
+    }
+  }
+  checks.insert(checks.end(), t.ensures.begin(), t.ensures.end());
+  std::vector<std::string_view> changed;
+  for (const WriteSet::Item& item : writes.items()) {
+    if (item.changes()) {
+      changed.push_back(item.name);
+    } else {
+      checks.emplace_back(item.name);
+    }
+  }
+  std::sort(changed.begin(), changed.end());
+  const auto covered = [&changed](const std::string& name) {
+    return IsMemory(name) || std::binary_search(changed.begin(), changed.end(), name);
+  };
+  checks.erase(std::remove_if(checks.begin(), checks.end(), covered), checks.end());
+  for (std::vector<std::string>* list : {&checks, &commit->checked_lists}) {
+    std::sort(list->begin(), list->end());
+    list->erase(std::unique(list->begin(), list->end()), list->end());
+  }
+}
+
 // ---- The coordinator has decided
 
 void Engine::State::Appended(uint64_t number, AppendResult result) {
@@ -510,17 +573,25 @@ void Engine::State::Appended(uint64_t number, AppendResult result) {
     InstallBatch(std::move(batch));
   } else {
     // Nothing of this batch or of those behind it is committed. Lost: each transaction is validated again, so that only
-    // those whose own reads moved conflict. No space: this batch's are refused, those behind it get their own answer.
+    // those whose own reads moved conflict. No space, or failed: this batch's are refused, those behind it get their own
+    // answer.
     std::deque<Appending> batches = std::move(appending_);
     appending_.clear();
     Abandon(batches);
-    bool no_space = result.outcome == AppendResult::Outcome::kNoSpace;
-    ++(no_space ? stats_.no_space : stats_.batches_lost);
+    const bool lost = result.outcome == AppendResult::Outcome::kLost;
+    const bool no_space = result.outcome == AppendResult::Outcome::kNoSpace;
+    ++(lost ? stats_.batches_lost : no_space ? stats_.no_space : stats_.batches_failed);
     std::vector<std::unique_ptr<Pending>> again;
     for (size_t i = 0; i < batches.size(); ++i) {
+      const bool closed = batches[i].writer != writers_->self();
       for (Member& member : batches[i].members) {
-        if (no_space && i == 0) {
+        if (!lost && i == 0) {
           Refuse(std::move(member.pending), {result.status});
+        } else if (lost && closed && !member.pending->transaction->id.has_value()) {
+          // The sink may hold it, and nothing tells it from another's.
+          Refuse(std::move(member.pending),
+                 {absl::UnknownError("another daemon closed this one's writer while the transaction was being appended, and "
+                                     "it had no id: it may be committed; look before it is sent again")});
         } else {
           again.push_back(std::move(member.pending));
         }
@@ -548,7 +619,8 @@ void Engine::State::Abandon(std::deque<Appending>& batches) {
     for (Directory* directory : batch.touched_directories) directory->tentative_batch = 0;
     for (Entry* entry : batch.touched) {
       entry->tentative = Tentative();
-      if (entry->history.empty()) never.insert(entry);
+      // Beside a store it stays known to be absent.
+      if (entry->history.empty() && entry->cached == nullptr) never.insert(entry);
     }
   }
   for (Entry* entry : never) entries_.Remove(entry);
@@ -566,7 +638,9 @@ void Engine::State::InstallBatch(Appending batch) {
   for (Directory* directory : batch.touched_directories) {
     if (directory->tentative_batch == batch.number) directory->tentative_batch = 0;
   }
+  int64_t changes = 0;
   for (Member& member : batch.members) {
+    changes += static_cast<int64_t>(member.commit->changes.size());
     for (EntryChange& change : member.memory_changes) member.commit->changes.push_back(std::move(change));
     InstallCommit(member.commit);
     ++stats_.commits;
@@ -581,6 +655,22 @@ void Engine::State::InstallBatch(Appending batch) {
   ToldInstalled();
   TrimHistory();
   TrimIds();
+  if (store_ != nullptr) EvictEntries(changes);
+}
+
+// An entry becomes known by another daemon's commit, whose change `commit->before` has last.
+void Engine::State::KnownByInstall(const EntryChange& change, const Versioned& versioned, InstalledCommit* commit) {
+  std::optional<Value>& before = commit->before.back();
+  // What is not known is older than the history: if it was absent, it was at all snapshots.
+  const bool was_absent = change.before.has_value() && !change.before->has_value();
+  change.entry->cached->known_from = was_absent ? history_mark_ : commit->version;
+  if (change.kind == EntryChange::Kind::kDefine) {
+    before = versioned.value;
+  } else if (change.before.has_value()) {
+    before = *change.before;
+  } else {
+    commit->before_unknown.push_back(static_cast<uint32_t>(commit->before.size() - 1));
+  }
 }
 
 void Engine::State::InstallCommit(std::shared_ptr<InstalledCommit> commit) {
@@ -594,23 +684,38 @@ void Engine::State::InstallCommit(std::shared_ptr<InstalledCommit> commit) {
   std::vector<std::string> wake_next;
   const auto look = [this](std::string_view name) { return SightOf(name); };
   commit->before.reserve(commit->changes.size());
+  if (store_ != nullptr) {
+    // History must not keep what the coordinator alone needed.
+    commit->checks = {};
+    commit->checked_lists = {};
+  }
   for (EntryChange& change : commit->changes) {
+    const bool known = store_ == nullptr || change.entry != nullptr || IsMemory(change.name);
     if (change.entry == nullptr) change.entry = &entries_.FindOrAdd(change.name);
     Entry& entry = *change.entry;
     const Versioned* newest = entry.newest();
-    bool was = entry.live();
+    // Of an entry that was not known the change's kind tells.
+    const bool was = known ? entry.live() : change.kind != EntryChange::Kind::kCreate;
     Versioned versioned;
     versioned.version = commit->version;
     versioned.at = commit->at;
     versioned.kind = change.entry_kind;
     versioned.by = commit->meta;
     versioned.value = change.kind == EntryChange::Kind::kDefine && newest != nullptr ? newest->value : change.value;
-    if (change.definition != nullptr || change.kind == EntryChange::Kind::kCreate || !versioned.value.has_value()) {
+    if (change.whole != nullptr) {
+      versioned.value = change.whole->value;
+      versioned.definition = change.whole->definition;
+    } else if (change.definition != nullptr || change.kind == EntryChange::Kind::kCreate || !versioned.value.has_value()) {
       versioned.definition = change.definition;
     } else if (newest != nullptr) {
       versioned.definition = newest->definition;
     }
     commit->before.push_back(newest == nullptr ? std::nullopt : newest->value);
+    if (store_ != nullptr) {
+      if (!known) KnownByInstall(change, versioned, commit.get());
+      change.whole = nullptr;
+      change.before.reset();
+    }
     bytes += kChangeOverheadBytes;
     if (commit->before.back().has_value()) bytes += static_cast<int64_t>(commit->before.back()->edn_size());
     if (change.kind == EntryChange::Kind::kExpire) {
@@ -618,8 +723,9 @@ void Engine::State::InstallCommit(std::shared_ptr<InstalledCommit> commit) {
       if (canaries_.expired_as_deleted) change.kind = EntryChange::Kind::kDelete;
     }
     bool is = versioned.value.has_value();
-    if (!is) tombstones_.push_back({commit->version, change.name});
-    entries_.Install(&entry, std::move(versioned));
+    // One that a store holds is dropped as its other entries are.
+    if (!is && entry.cached == nullptr) tombstones_.push_back({commit->version, change.name});
+    entries_.Install(&entry, std::move(versioned), was);
     SetExpiry(&entry, now);
     if (!hot_.empty()) CountCommit(change.name);
     if (sleepers) {
@@ -678,6 +784,7 @@ void Engine::State::Refuse(std::unique_ptr<Pending> pending, Verdict verdict) {
 
 void Engine::State::Decided(Pending& pending, std::shared_ptr<const Verdict> verdict) {
   const Transaction& t = *pending.transaction;
+  if (pending.pinned) Unpin(pending);
   if (pending.in_id_table) {
     ids_.Decide(t.id->transaction_id, *verdict, installed_);
   }

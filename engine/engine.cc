@@ -9,14 +9,16 @@
 namespace stm::engine {
 
 Engine::State::State(Engine* engine, Loop* loop, Executor* executor, Coordinator* coordinator, Writers* writers,
-                     Options options, Canaries canaries)
+                     Options options, Canaries canaries, EntryStore* store)
     : engine_(engine),
       loop_(loop),
       executor_(executor),
       coordinator_(coordinator),
       writers_(writers),
+      store_(store),
       options_(options),
       canaries_(canaries),
+      entries_(store != nullptr),
       ids_(options.id_table_bytes_max, options.id_age_max, options.id_result_bytes_max),
       sleepers_(options.sleepers_woken_at_once, options.heavy_value_bytes) {}
 
@@ -36,6 +38,7 @@ void Engine::State::Drain(absl::AnyInvocable<void()> done) {
   auto ahead = std::move(ahead_);
   ahead_.clear();
   for (auto& [version, waiting] : ahead) waiting.done(NotReady("draining", absl::Milliseconds(100)));
+  EndLoads(NotReady("draining", absl::Milliseconds(100)));
   CloseBatches();
   FlushAnswers();
   if (queue_.empty() && appending_.empty() && parked_ == 0) return loop_->Post(std::move(done));
@@ -58,10 +61,12 @@ Status Engine::State::GetStatus() const {
   status.stats.queued = static_cast<int64_t>(queue_.size());
   status.stats.in_line = reservations_.in_line();
   status.stats.parked = parked_;
+  status.stats.loading = loading_;
   status.stats.in_flight = static_cast<int64_t>(appending_.size());
   status.stats.sleepers = sleepers_.size();
   status.stats.watches = watches_.size();
   status.stats.history_bytes = history_bytes_;
+  status.stats.entry_cache_bytes = entries_.cached_bytes();
   status.stats.id_table_bytes = ids_.bytes();
   status.stats.ids = ids_.size();
   std::map<std::string, Heat> heat = hot_;
@@ -77,8 +82,8 @@ Status Engine::State::GetStatus() const {
 }
 
 Engine::Engine(Loop* loop, Executor* executor, Coordinator* coordinator, Writers* writers, Options options,
-               Canaries canaries)
-    : state_(std::make_unique<State>(this, loop, executor, coordinator, writers, options, canaries)) {}
+               Canaries canaries, EntryStore* store)
+    : state_(std::make_unique<State>(this, loop, executor, coordinator, writers, options, canaries, store)) {}
 
 Engine::~Engine() = default;
 

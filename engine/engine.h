@@ -50,6 +50,7 @@ struct Options {
   int64_t list_page_max = 1000;
   int64_t list_page_bytes_max = 1 << 20;
   int64_t ttl_ms_min = 1;
+  int64_t entry_cache_bytes_max = 1 << 30;       // --entry-cache-bytes: entries in memory beside an EntryStore
 };
 
 // Planted bugs: each proves that a checker can fail. All off in the program; tests/simulation sets them.
@@ -165,6 +166,7 @@ struct Stats {
   int64_t batches = 0;
   int64_t batches_lost = 0;
   int64_t no_space = 0;
+  int64_t batches_failed = 0;    // beside an EntryStore: it could not be reached
   int64_t resends_answered = 0;  // from the id table
   int64_t ids_too_old = 0;
   int64_t not_committed = 0;
@@ -173,15 +175,20 @@ struct Stats {
   int64_t watch_events = 0;
   int64_t watches_cut = 0;
   int64_t expired = 0;
-  int64_t entries = 0;       // live
+  int64_t loads = 0;             // from the EntryStore; of these:
+  int64_t entries_loaded = 0;    // absent ones too
+  int64_t entries_evicted = 0;
+  int64_t entries = 0;       // live; beside an EntryStore of those in memory
   int64_t tombstones = 0;
   int64_t queued = 0;        // transactions waiting for a batch
   int64_t in_line = 0;       // transactions waiting for a reservation
   int64_t parked = 0;        // transactions whose large values are worked on off the Loop
+  int64_t loading = 0;       // transactions waiting for entries out of the EntryStore
   int64_t in_flight = 0;     // batches being appended
   int64_t sleepers = 0;
   int64_t watches = 0;
   int64_t history_bytes = 0;
+  int64_t entry_cache_bytes = 0;
   int64_t id_table_bytes = 0;
   int64_t ids = 0;
 };
@@ -214,9 +221,9 @@ using Done = absl::AnyInvocable<void(absl::StatusOr<T>)>;
 
 class Engine : public Sink {
  public:
-  // All outlive the engine.
+  // All outlive the engine. `store`: where entries are that are not in memory; null: all are.
   Engine(Loop* loop, Executor* executor, Coordinator* coordinator, Writers* writers, Options options,
-         Canaries canaries = {});
+         Canaries canaries = {}, EntryStore* store = nullptr);
   ~Engine() override;
 
   // Recovers; until `done` says OK every call is answered NOT_READY.
@@ -255,7 +262,8 @@ class Engine : public Sink {
 
   Status GetStatus() const;
 
-  // An image of `version`, 0: the newest. OUT_OF_RANGE: older than the history kept, or not there yet.
+  // An image of `version`, 0: the newest. OUT_OF_RANGE: older than the history kept, or not there yet. FAILED_PRECONDITION:
+  // beside an EntryStore, which has what is not in memory.
   absl::StatusOr<std::unique_ptr<Image>> TakeImageAt(Version version);
 
   // FAILED_PRECONDITION: something was committed, or is about to be.

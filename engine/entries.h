@@ -1,6 +1,7 @@
 // Entries holds every entry with its history, and every directory with its listing version. Lives on the Loop; no locks.
 // Always: an entry's versions only grow; the newest at or below the history mark and all above it are kept; a read at
-// snapshot S sees the newest version <= S; a tombstone is kept until it is swept.
+// snapshot S sees the newest version <= S; a tombstone is kept until it is swept. Beside an EntryStore an entry that is not
+// here is not known, and one without history is known to be absent; only those under "/.memory/" are as ever.
 #ifndef STM_ENGINE_ENTRIES_H_
 #define STM_ENGINE_ENTRIES_H_
 
@@ -10,6 +11,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "absl/container/btree_map.h"
 #include "absl/container/flat_hash_map.h"
@@ -38,10 +40,23 @@ struct Tentative {
   std::shared_ptr<const Definition> definition;
 };
 
+struct Entry;
+
+// What an entry that an EntryStore holds has more: it can be dropped here, and loaded again.
+struct Cached {
+  Version known_from = 0;  // what it was at an earlier snapshot is not known
+  int64_t bytes = 0;       // of its history, its name and itself
+  int64_t pins = 0;        // transactions that wait with it: it stays
+  bool used = true;        // since the hand was here
+  Entry* next = nullptr;   // the circle that the hand goes round
+  Entry* previous = nullptr;
+};
+
 struct Entry {
   std::string name;
-  Ring<Versioned> history;  // oldest first; empty: only tentative so far
+  Ring<Versioned> history;  // oldest first; empty: only tentative so far, or known to be absent
   Tentative tentative;
+  std::unique_ptr<Cached> cached;  // null: no store holds it
   // Of an entry with a TTL, on Loop::Now()'s clock; and when it is to be looked at, which is not later.
   absl::Duration expires = absl::InfiniteDuration();
   absl::Duration expiry_queued = absl::InfiniteDuration();
@@ -51,6 +66,10 @@ struct Entry {
   bool live() const { return !history.empty() && history.back().value.has_value(); }
   // Null: it had no version at or below `snapshot`, or none is kept.
   const Versioned* At(Version snapshot) const;
+  // Is what At says what it was? Not if it came to be known by a later version.
+  bool KnownAt(Version snapshot) const {
+    return cached == nullptr || snapshot >= cached->known_from || At(snapshot) != nullptr;
+  }
 };
 
 struct Directory {
@@ -58,11 +77,15 @@ struct Directory {
   uint64_t tentative_batch = 0;
   int64_t entries = 0;  // in `Entries`, tombstones included
   int64_t live = 0;
+  bool empty_queued = false;
 };
 
 class Entries {
  public:
-  // Null: never written, or swept.
+  // Beside a store entries can be dropped, and directories outlive their entries.
+  explicit Entries(bool beside_store) : beside_store_(beside_store) {}
+
+  // Null: never written, or swept; beside a store: not known.
   Entry* Find(std::string_view name) const;
   Entry& FindOrAdd(std::string_view name);
   // Forgets an entry that has no history or a tombstone alone.
@@ -75,8 +98,31 @@ class Entries {
   Version listing_floor() const { return listing_floor_; }
   void set_listing_floor(Version floor) { listing_floor_ = floor; }
 
-  // Adds a version that is newer than all, and keeps listings and counts.
-  void Install(Entry* entry, Versioned versioned);
+  // Adds a version that is newer than all, and keeps listings and counts. `was`: there was something before; as live(), if
+  // the entry was known.
+  void Install(Entry* entry, Versioned versioned, bool was);
+
+  // An entry that was not known, as a store has it: nullopt: absent. Nothing of it was listed anew.
+  Entry* AddLoaded(std::string_view name, std::optional<Versioned> newest, Version known_from);
+  // Drops an entry that a store holds and nobody points at.
+  void Drop(Entry* entry);
+  // The next entry that was not used since it was last looked at and `may` go; null: there was none in *steps, which is
+  // counted down.
+  template <typename May>
+  Entry* NextToDrop(int64_t* steps, May may) {
+    while (hand_ != nullptr && (*steps)-- > 0) {
+      Entry* entry = hand_;
+      hand_ = entry->cached->next;
+      if (std::exchange(entry->cached->used, false)) continue;
+      if (may(*entry)) return entry;
+    }
+    return nullptr;
+  }
+  // Of the entries that a store holds.
+  int64_t cached_bytes() const { return cached_bytes_; }
+  // Forgets directories without entries: a snapshot below `floor` counts as changed.
+  void SweepDirectories(Version floor);
+
   // Drops versions that `version` of this entry superseded.
   void TrimHistory(Entry* entry, Version version);
 
@@ -104,6 +150,13 @@ class Entries {
     size_t operator()(std::string_view s) const { return absl::Hash<absl::string_view>()({s.data(), s.size()}); }
   };
 
+  void Count(Entry* entry, int64_t bytes) {
+    entry->cached->bytes += bytes;
+    cached_bytes_ += bytes;
+  }
+  void Erase(Entry* entry);
+
+  const bool beside_store_;
   absl::flat_hash_map<std::string_view, std::unique_ptr<Entry>, Hash> entries_;  // keys point into the entries
   absl::btree_map<std::string_view, Entry*> by_name_;
   struct StringHash {
@@ -118,6 +171,11 @@ class Entries {
   absl::flat_hash_map<std::string, std::unique_ptr<Directory>, StringHash, StringEqual> directories_;
   Version listing_floor_ = 0;
   int64_t live_ = 0;
+
+  Entry* hand_ = nullptr;  // null: a store holds none of them
+  int64_t cached_bytes_ = 0;
+  // Directories whose last entry was dropped, each once, with their listing then.
+  Ring<std::pair<Version, std::string>> empty_directories_;
 };
 
 }  // namespace stm::engine

@@ -1,4 +1,4 @@
-// Pending is a transaction from its arrival to its verdict. Owned by exactly one of: the queue, a line, a batch.
+// Pending is a transaction from its arrival to its verdict. Owned by exactly one of: the queue, a line, a batch, a load.
 #ifndef STM_ENGINE_PENDING_H_
 #define STM_ENGINE_PENDING_H_
 
@@ -37,6 +37,9 @@ struct Pending {
   int parked = 0;  // how often
   // It waited in line for a reservation: if it is stale after all, its next run gets one at once.
   bool waited_in_line = false;
+  bool admitted = false;  // it is in the queue, or was: when its entries were loaded it goes there
+  bool pinned = false;   // its entries were loaded, and stay until it is validated
+  bool decided = false;  // while a batch had it: the order told its commit before the batch was lost
 
   // Can it conflict at all? If not, any number of its like may pass in one batch.
   bool checks() const {

@@ -174,6 +174,7 @@ std::vector<EntryState> Engine::State::Fresh(const std::vector<std::string>& nam
   int64_t bytes = 0;
   for (const std::string& name : names) {
     EntryState state = StateAt(name, installed_);
+    state.value_omitted = store_ != nullptr && entries_.Find(name) == nullptr && !IsMemory(name);
     bytes += kEntryOverheadBytes + static_cast<int64_t>(name.size());
     if (state.value.has_value()) bytes += static_cast<int64_t>(state.value->edn_size());
     if (bytes > options_.fresh_bytes_max) {
@@ -196,21 +197,32 @@ void Engine::State::Get(GetRequest request, Done<GetResult> done) {
                   [this, request = std::move(request), done = std::move(done)](absl::StatusOr<Version> snapshot) mutable {
                     absl::Status status = snapshot.ok() ? CheckMemory(request.at, request.names) : snapshot.status();
                     if (!status.ok()) return AnswerLater<GetResult>(executor_, std::move(done), std::move(status));
-                    GetResult result = ReadAt(request.names, *snapshot);
-                    if (request.pending.empty()) {
-                      return AnswerLater<GetResult>(executor_, std::move(done), std::move(result));
-                    }
-                    // Operations may be on large values: they are applied off the Loop.
-                    std::vector<std::string> names;
+                    if (store_ == nullptr) return GetAt(std::move(request), *snapshot, std::move(done));
+                    std::vector<std::string> names = request.names;
                     for (const Write& write : request.pending) names.push_back(write.name);
-                    executor_->Run(Work::kAnswer, [request = std::move(request), result = std::move(result),
-                                                   bases = ReadAt(names, *snapshot).entries, bounds = WriteBounds(0),
-                                                   done = std::move(done)]() mutable {
-                      absl::Status status = ApplyPending(request.pending, bases, bounds, &result);
-                      if (!status.ok()) return done(std::move(status));
-                      done(std::move(result));
+                    absl::Duration deadline = request.deadline;
+                    WhenKnown(names, {}, deadline, [this, names, request = std::move(request), snapshot = *snapshot,
+                                                    done = std::move(done)](absl::Status status) mutable {
+                      if (status.ok()) status = CheckKnown(request.at, names, &snapshot);
+                      if (!status.ok()) return AnswerLater<GetResult>(executor_, std::move(done), std::move(status));
+                      GetAt(std::move(request), snapshot, std::move(done));
                     });
                   });
+}
+
+void Engine::State::GetAt(GetRequest request, Version snapshot, Done<GetResult> done) {
+  GetResult result = ReadAt(request.names, snapshot);
+  if (request.pending.empty()) return AnswerLater<GetResult>(executor_, std::move(done), std::move(result));
+  // Operations may be on large values: they are applied off the Loop.
+  std::vector<std::string> names;
+  for (const Write& write : request.pending) names.push_back(write.name);
+  executor_->Run(Work::kAnswer, [request = std::move(request), result = std::move(result),
+                                 bases = ReadAt(names, snapshot).entries, bounds = WriteBounds(0),
+                                 done = std::move(done)]() mutable {
+    absl::Status status = ApplyPending(request.pending, bases, bounds, &result);
+    if (!status.ok()) return done(std::move(status));
+    done(std::move(result));
+  });
 }
 
 GetResult Engine::State::ReadAt(const std::vector<std::string>& names, Version snapshot) const {
@@ -231,7 +243,15 @@ void Engine::State::List(ListRequest request, Done<ListResult> done) {
                   [this, request = std::move(request), done = std::move(done)](absl::StatusOr<Version> snapshot) mutable {
                     absl::Status status = snapshot.ok() ? CheckMemory(request.at, {&request.prefix, 1}) : snapshot.status();
                     if (!status.ok()) return AnswerLater<ListResult>(executor_, std::move(done), std::move(status));
-                    AnswerLater<ListResult>(executor_, std::move(done), ListAt(request, *snapshot));
+                    if (store_ == nullptr || IsMemory(request.prefix)) {
+                      return AnswerLater<ListResult>(executor_, std::move(done), ListAt(request, *snapshot));
+                    }
+                    auto listing = std::make_unique<Listing>();
+                    listing->after = request.after_name;
+                    listing->request = std::move(request);
+                    listing->done = std::move(done);
+                    listing->snapshot = *snapshot;
+                    ListMore(std::move(listing));
                   });
 }
 
@@ -244,35 +264,40 @@ absl::StatusOr<ListResult> Engine::State::ListAt(const ListRequest& request, Ver
     result.count = directory == nullptr ? 0 : directory->live;
     return result;
   }
-  int64_t page = request.page_size <= 0 ? options_.list_page_max : std::min(request.page_size, options_.list_page_max);
   int64_t bytes = 0;
-  entries_.Walk(request.prefix, request.after_name, [&](const Entry& entry) {
-    const Versioned* versioned = entry.At(snapshot);
-    if (versioned == nullptr || !versioned->value.has_value()) return true;
-    if (request.count_only) {
-      ++result.count;
-      return true;
-    }
-    int64_t size = kEntryOverheadBytes + static_cast<int64_t>(entry.name.size());
-    if (!request.names_only) size += static_cast<int64_t>(versioned->value->edn_size());
-    bool full = static_cast<int64_t>(result.entries.size()) == page || bytes + size > options_.list_page_bytes_max;
-    if (full && !result.entries.empty()) {
-      result.more = true;
-      return false;
-    }
-    bytes += size;
-    EntryState state;
-    state.name = entry.name;
-    if (!request.names_only) state.value = versioned->value;
-    state.value_omitted = request.names_only;
-    state.version = versioned->version;
-    state.kind = versioned->kind;
-    state.definition = versioned->definition;
-    state.written_at = versioned->at;
-    result.entries.push_back(std::move(state));
-    return true;
-  });
+  entries_.Walk(request.prefix, request.after_name,
+                [&](const Entry& entry) { return AddToPage(request, entry, snapshot, &result, &bytes); });
   return result;
+}
+
+// False: the page was full already.
+bool Engine::State::AddToPage(const ListRequest& request, const Entry& entry, Version snapshot, ListResult* result,
+                              int64_t* bytes) const {
+  const Versioned* versioned = entry.At(snapshot);
+  if (versioned == nullptr || !versioned->value.has_value()) return true;
+  if (request.count_only) {
+    ++result->count;
+    return true;
+  }
+  int64_t page = request.page_size <= 0 ? options_.list_page_max : std::min(request.page_size, options_.list_page_max);
+  int64_t size = kEntryOverheadBytes + static_cast<int64_t>(entry.name.size());
+  if (!request.names_only) size += static_cast<int64_t>(versioned->value->edn_size());
+  bool full = static_cast<int64_t>(result->entries.size()) == page || *bytes + size > options_.list_page_bytes_max;
+  if (full && !result->entries.empty()) {
+    result->more = true;
+    return false;
+  }
+  *bytes += size;
+  EntryState state;
+  state.name = entry.name;
+  if (!request.names_only) state.value = versioned->value;
+  state.value_omitted = request.names_only;
+  state.version = versioned->version;
+  state.kind = versioned->kind;
+  state.definition = versioned->definition;
+  state.written_at = versioned->at;
+  result->entries.push_back(std::move(state));
+  return true;
 }
 
 // ---- retry()
@@ -302,8 +327,9 @@ uint64_t Engine::State::AwaitChange(AwaitRequest request, Done<AwaitResult> done
   if (status.ok() && request.reads.empty() && request.lists.empty()) {
     status = BadRequest("reads", "nothing was read: retry() would sleep for ever");
   }
-  if (status.ok() && sleepers_.size() >= options_.sleepers_max) {
-    status = LimitReached("sleepers_max", options_.sleepers_max, "AwaitChange", sleepers_.size(), "wait with fewer calls");
+  const int64_t asleep = sleepers_.size() + static_cast<int64_t>(awaits_.size());
+  if (status.ok() && asleep >= options_.sleepers_max) {
+    status = LimitReached("sleepers_max", options_.sleepers_max, "AwaitChange", asleep, "wait with fewer calls");
   }
   if (!status.ok()) {
     AnswerLater<AwaitResult>(executor_, std::move(done), std::move(status));
@@ -311,19 +337,37 @@ uint64_t Engine::State::AwaitChange(AwaitRequest request, Done<AwaitResult> done
   }
   CameBack(request.reads, Sleepers::Back::kAsleep);
   CameBack(request.lists, Sleepers::Back::kAsleep);
+  const uint64_t handle = sleepers_.NextHandle();
+  if (store_ == nullptr) return Sleep(handle, std::move(request), std::move(done)) ? handle : 0;
+  awaits_.emplace(handle, std::move(done));
+  std::vector<std::string> names = request.reads;
+  absl::Duration deadline = request.deadline;
+  WhenKnown(std::move(names), {}, deadline, [this, handle, request = std::move(request)](absl::Status status) mutable {
+    auto waiting = awaits_.extract(handle);
+    if (waiting.empty()) return;
+    if (status.ok()) {
+      Sleep(handle, std::move(request), std::move(waiting.mapped()));
+    } else {
+      AnswerLater<AwaitResult>(executor_, std::move(waiting.mapped()), std::move(status));
+    }
+  });
+  return handle;
+}
+
+// False: there is something else to see already, and it was told.
+bool Engine::State::Sleep(uint64_t handle, AwaitRequest request, Done<AwaitResult> done) {
   if (ChangedSince(request.snapshot, request.reads, request.lists)) {
     std::vector<Sleeper> self;
     self.push_back({std::move(request), std::move(done)});
     Wake(std::move(self));
     // A memory entry that a restart took may have queued one.
     CloseBatches();
-    return 0;
+    return false;
   }
-  const uint64_t handle =
-      sleepers_.Add({std::move(request), std::move(done)}, [this](std::string_view name) { return SightOf(name); });
+  sleepers_.Add(handle, {std::move(request), std::move(done)}, [this](std::string_view name) { return SightOf(name); });
   // One alarm for all: a timer of each would stay until its deadline, long after it woke.
   sleepers_alarm_.Set(sleepers_.NextDeadline());
-  return handle;
+  return true;
 }
 
 void Engine::State::SleptEnough() {
@@ -352,6 +396,9 @@ void Engine::State::CameBack(const std::vector<std::string>& names, Sleepers::Ba
 }
 
 void Engine::State::CancelAwait(uint64_t handle) {
+  if (auto waiting = awaits_.extract(handle); !waiting.empty()) {
+    return AnswerLater<AwaitResult>(executor_, std::move(waiting.mapped()), absl::CancelledError("the wait was cancelled"));
+  }
   std::optional<Sleeper> sleeper = sleepers_.Remove(handle);
   if (!sleeper.has_value()) return;
   AnswerLater<AwaitResult>(executor_, std::move(sleeper->done), absl::CancelledError("the wait was cancelled"));

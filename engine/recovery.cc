@@ -18,6 +18,8 @@ constexpr size_t kExpireAtOnce = 256;
 constexpr absl::Duration kExpireAgainAfter = absl::Seconds(1);
 // What one task trims of history at most, so that no commit waits for a long trim.
 constexpr int kTrimAtOnce = 1024;
+// What housekeeping looks at to drop it, likewise.
+constexpr int64_t kLookedAtOnce = 4096;
 
 }  // namespace
 
@@ -27,14 +29,15 @@ void Engine::State::InstallImage(ImagePart part) {
   assert(!ready_);
   for (ImageEntry& image : part.entries) {
     Entry& entry = entries_.FindOrAdd(image.name);
-    if (!image.value.has_value()) tombstones_.push_back({image.version, image.name});
+    if (!image.value.has_value() && entry.cached == nullptr) tombstones_.push_back({image.version, image.name});
     Versioned versioned;
     versioned.version = image.version;
     versioned.value = std::move(image.value);
     versioned.kind = image.kind;
     versioned.at = image.written_at;
     versioned.definition = std::move(image.definition);
-    entries_.Install(&entry, std::move(versioned));
+    const bool was = entry.live();
+    entries_.Install(&entry, std::move(versioned), was);
   }
   if (canaries_.forget_ids_on_recovery) return;
   for (const ImageId& id : part.ids) ids_.AddCommitted(id.transaction_id, id.version, id.at, loop_->Now());
@@ -53,6 +56,11 @@ absl::Status Engine::State::Install(std::shared_ptr<CommitRecord> record) {
   for (EntryChange& change : record->changes) {
     Entry* entry = entries_.Find(change.name);
     change.entry = entry;
+    if (change.whole != nullptr) {
+      change.entry_kind = change.whole->kind;
+      if (change.kind != EntryChange::Kind::kDefine) change.value = change.whole->value;
+      continue;
+    }
     // A log tells the kind of what it creates or defines; it is fixed from then on.
     const bool told = change.kind == EntryChange::Kind::kCreate || change.kind == EntryChange::Kind::kDefine;
     if (!told && entry != nullptr && entry->newest() != nullptr) change.entry_kind = entry->newest()->kind;
@@ -71,16 +79,28 @@ absl::Status Engine::State::Install(std::shared_ptr<CommitRecord> record) {
     }
     change.value = outcome->value;
   }
+  bool ours = false;
   if (record->transaction_id.has_value() && !(canaries_.forget_ids_on_recovery && !ready_)) {
+    if (ready_) {
+      IdTable::Found found = ids_.Find(*record->transaction_id);
+      ours = found.state == IdTable::State::kUndecided;
+      if (ours) CommittedElsewhere(*found.pending, record->version, record->at);
+    }
     ids_.AddCommitted(*record->transaction_id, record->version, record->at, loop_->Now());
   }
   if (ready_) {
     auto commit = std::make_shared<InstalledCommit>();
     static_cast<CommitRecord&>(*commit) = std::move(*record);
+    const int64_t changes = static_cast<int64_t>(commit->changes.size());
     InstallCommit(std::move(commit));
     ToldInstalled();
     TrimHistory();
     TrimIds();
+    if (store_ != nullptr) EvictEntries(changes);
+    if (ours) {
+      CloseBatches();
+      FlushAnswers();
+    }
     return absl::OkStatus();
   }
   // A replay keeps the newest only: no snapshot of before the start can be read.
@@ -99,8 +119,17 @@ absl::Status Engine::State::Install(std::shared_ptr<CommitRecord> record) {
     if (change.kind == EntryChange::Kind::kSet && change.definition == nullptr && newest != nullptr) {
       versioned.definition = newest->definition;
     }
-    if (!versioned.value.has_value()) tombstones_.push_back({record->version, change.name});
-    entries_.Install(&entry, std::move(versioned));
+    if (change.whole != nullptr) {
+      versioned.value = change.whole->value;
+      versioned.definition = change.whole->definition;
+    }
+    if (entry.cached != nullptr) {
+      if (newest == nullptr) entry.cached->known_from = record->version;
+    } else if (!versioned.value.has_value()) {
+      tombstones_.push_back({record->version, change.name});
+    }
+    const bool was = entry.live();
+    entries_.Install(&entry, std::move(versioned), was);
     entries_.TrimHistory(&entry, record->version);
   }
   ids_.Trim(loop_->Now(), installed_);
@@ -124,6 +153,8 @@ void Engine::State::Start(absl::AnyInvocable<void(absl::Status)> done) {
 void Engine::State::BecomeReady() {
   recovered_ = history_mark_ = installed_;
   history_mark_at_ = last_at_;
+  // Not every commit up to here was fed: what was listed before may have changed.
+  if (store_ != nullptr) entries_.set_listing_floor(installed_);
   // A TTL is never early: it starts again in full, since nobody knows how long the daemon was down.
   absl::Duration now = loop_->Now();
   entries_.Walk("", "", [&](Entry& entry) {
@@ -236,6 +267,10 @@ std::unique_ptr<Image> Engine::State::TakeImage() { return std::make_unique<Engi
 
 absl::StatusOr<std::unique_ptr<Image>> Engine::State::TakeImageAt(Version version) {
   if (!ready_) return NotReady(not_ready_because_, absl::Milliseconds(100));
+  if (store_ != nullptr) {
+    return absl::FailedPreconditionError(
+        "backup: the entries are in the coordinator's store and not all in this daemon: back up that store itself");
+  }
   if (version == 0 || version == installed_) return TakeImage();
   if (version < history_mark_) return SnapshotTooOld(version, history_mark_);
   if (version > installed_) {
@@ -390,6 +425,10 @@ void Engine::State::Housekeep() {
   if (ready_) {
     TrimHistory();
     TrimIds();
+    if (store_ != nullptr) {
+      entries_.SweepDirectories(ids_.floor());
+      EvictEntries(kLookedAtOnce);
+    }
     CloseBatches();
   }
   FlushAnswers();

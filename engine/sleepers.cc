@@ -22,8 +22,7 @@ bool Sleepers::Same(std::string_view name, const Sight& a, const Sight& b) const
   return static_cast<int64_t>(a.value->edn_size()) <= compared_bytes_max_ && *a.value == *b.value;
 }
 
-uint64_t Sleepers::Add(Sleeper sleeper, Look look) {
-  const uint64_t handle = next_handle_++;
+void Sleepers::Add(uint64_t handle, Sleeper sleeper, Look look) {
   const auto lie_down = [&](const std::string& name) {
     auto [it, added] = beds_.try_emplace(name);
     Bed& bed = it->second;
@@ -36,7 +35,6 @@ uint64_t Sleepers::Add(Sleeper sleeper, Look look) {
   for (const std::string& prefix : sleeper.request.lists) lie_down(prefix);
   if (sleeper.request.deadline != absl::InfiniteDuration()) deadlines_.emplace(sleeper.request.deadline, handle);
   sleepers_.emplace(handle, std::move(sleeper));
-  return handle;
 }
 
 std::optional<Sleeper> Sleepers::Remove(uint64_t handle) {

@@ -17,6 +17,7 @@
 #include "absl/container/btree_set.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/functional/function_ref.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "engine/engine.h"
 
@@ -42,8 +43,10 @@ class Sleepers {
   // What is there now of a name or a prefix.
   using Look = absl::FunctionRef<Sight(std::string_view)>;
 
+  // For Add: whoever has the lower one came first.
+  uint64_t NextHandle() { return next_handle_++; }
   // Nothing that it read has changed since its snapshot.
-  uint64_t Add(Sleeper sleeper, Look look);
+  void Add(uint64_t handle, Sleeper sleeper, Look look);
   // nullopt: it woke already.
   std::optional<Sleeper> Remove(uint64_t handle);
 
@@ -63,6 +66,7 @@ class Sleepers {
   std::vector<Sleeper> TakeExpired(absl::Duration now);
 
   std::vector<Sleeper> TakeAll();
+  bool SleptOn(std::string_view name) const { return beds_.contains(absl::string_view(name.data(), name.size())); }
   bool empty() const { return sleepers_.empty(); }
   int64_t size() const { return static_cast<int64_t>(sleepers_.size()); }
 

@@ -1,10 +1,12 @@
-// State is what an Engine keeps and does, in four files by what a reader looks for: commit.cc (the commit path),
-// read.cc (reads, lists, sleepers), watching.cc (watches), recovery.cc (images, replay). Lives on the Loop; no locks.
+// State is what an Engine keeps and does, in five files by what a reader looks for: commit.cc (the commit path),
+// read.cc (reads, lists, sleepers), watching.cc (watches), recovery.cc (images, replay), loading.cc (what an EntryStore has
+// and memory has not). Lives on the Loop; no locks.
 #ifndef STM_ENGINE_STATE_H_
 #define STM_ENGINE_STATE_H_
 
 #include <cstdint>
 #include <deque>
+#include <list>
 #include <map>
 #include <memory>
 #include <queue>
@@ -14,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/types/span.h"
 #include "engine/alarm.h"
 #include "engine/engine.h"
@@ -31,11 +34,13 @@ namespace stm::engine {
 // Names only the newest keep count of, for GetStatus.
 inline constexpr size_t kHotNamesMax = 1000;
 inline constexpr size_t kHotShown = 10;
+// Of a prefix beside a store: names that are asked for, and loaded, at once.
+inline constexpr size_t kNamesAtOnce = 128;
 
 class Engine::State {
  public:
   State(Engine* engine, Loop* loop, Executor* executor, Coordinator* coordinator, Writers* writers, Options options,
-        Canaries canaries);
+        Canaries canaries, EntryStore* store);
 
   void Start(absl::AnyInvocable<void(absl::Status)> done);
   void Drain(absl::AnyInvocable<void()> done);
@@ -80,6 +85,7 @@ class Engine::State {
   };
   struct Appending {
     uint64_t number = 0;
+    uint64_t writer = 0;  // this daemon's, when it was closed
     std::vector<Member> members;
     std::vector<Entry*> touched;
     std::vector<Directory*> touched_directories;
@@ -102,6 +108,24 @@ class Engine::State {
     absl::Duration deadline;
     absl::AnyInvocable<void(absl::Status)> done;
   };
+  // A transaction or a read that waits for entries out of the store.
+  struct Wanting {
+    std::vector<std::string> names;
+    std::vector<std::string> prefixes;
+    absl::Duration deadline;
+    absl::AnyInvocable<void(absl::Status)> done;
+    bool under_way = false;  // in the load that is
+  };
+  // A List beside a store, page of names by page of names.
+  struct Listing {
+    ListRequest request;
+    Done<ListResult> done;
+    Version snapshot = 0;
+    std::string after;  // names up to here were looked at
+    ListResult result;
+    int64_t bytes = 0;
+    int begun_again = 0;
+  };
   struct Expiry {
     absl::Duration when;
     std::string name;
@@ -113,6 +137,7 @@ class Engine::State {
   void Arrived();
   bool AnswerKnown(const CommitId& id, CommitDone& done, bool poison);
   Verdict TooOld() const;
+  void CommittedElsewhere(Pending& pending, Version version, Instant at);
   void AnswerFromOrder(const CommitId& id, CommitDone done);
   void Admit(std::unique_ptr<Pending> pending);
   void CloseBatches();
@@ -126,6 +151,7 @@ class Engine::State {
                   uint64_t* depends);
   bool MemoryLost(std::string_view name, Version snapshot);
   void Accept(std::unique_ptr<Pending> pending, WriteSet writes, Appending& batch);
+  void FillChecks(const Transaction& transaction, const WriteSet& writes, CommitRecord* commit) const;
   void Appended(uint64_t number, AppendResult result);
   void EndDrain();
   void InstallBatch(Appending batch);
@@ -133,6 +159,7 @@ class Engine::State {
   void Requeue(std::vector<std::unique_ptr<Pending>> pendings);
   // Installs one commit whose changes are at `entries`, tells watchers and sleepers.
   void InstallCommit(std::shared_ptr<InstalledCommit> commit);
+  void KnownByInstall(const EntryChange& change, const Versioned& versioned, InstalledCommit* commit);
   void Conflicted(std::unique_ptr<Pending> pending, std::vector<ConflictCause> causes);
   void Refuse(std::unique_ptr<Pending> pending, Verdict verdict);
   void Decided(Pending& pending, std::shared_ptr<const Verdict> verdict);
@@ -151,9 +178,12 @@ class Engine::State {
   absl::Status CheckMemory(const ReadPoint& at, absl::Span<const std::string> names);
   EntryState StateAt(std::string_view name, Version snapshot) const;
   std::vector<EntryState> Fresh(const std::vector<std::string>& names) const;
+  void GetAt(GetRequest request, Version snapshot, Done<GetResult> done);
   GetResult ReadAt(const std::vector<std::string>& names, Version snapshot) const;
   absl::StatusOr<ListResult> ListAt(const ListRequest& request, Version snapshot) const;
+  bool AddToPage(const ListRequest& request, const Entry& entry, Version snapshot, ListResult* result, int64_t* bytes) const;
   bool ChangedSince(Version snapshot, const std::vector<std::string>& reads, const std::vector<std::string>& lists);
+  bool Sleep(uint64_t handle, AwaitRequest request, Done<AwaitResult> done);
   void Wake(std::vector<Sleeper> sleepers);
   void WakeNextLater(const std::string& name);
   void CameBack(const std::vector<std::string>& names, Sleepers::Back how);
@@ -165,8 +195,30 @@ class Engine::State {
   void Feed(uint64_t handle);
   bool SelectsLostMemory(const WatchRequest& request);
   bool FeedInitial(Watcher& watcher);
+  absl::StatusOr<bool> FeedInitialFromStore(Watcher& watcher);
   void FeedLater(uint64_t handle, bool has_room);
   void ProgressLater(uint64_t handle, absl::Duration every);
+
+  // loading.cc, all but Known and KnowsAll beside a store alone.
+  bool Known(std::string_view name);
+  bool KnowsAll(const Transaction& transaction);
+  void LoadFor(std::unique_ptr<Pending> pending);
+  void Unpin(Pending& pending);
+  void WhenKnown(std::vector<std::string> names, std::vector<std::string> prefixes, absl::Duration deadline,
+                 absl::AnyInvocable<void(absl::Status)> done);
+  void LoadSoon();
+  void Load();
+  void Loaded(const std::vector<std::string>& names, const std::vector<std::string>& prefixes,
+              absl::StatusOr<std::vector<ImageEntry>> entries);
+  void AddLoaded(const std::vector<std::string>& names, std::vector<ImageEntry> entries);
+  void TellWanting(std::list<Wanting> told, const absl::Status& status);
+  void EndLoads(absl::Status status);
+  void LoadedTooLate();
+  absl::Status CheckKnown(const ReadPoint& at, const std::vector<std::string>& names, Version* snapshot);
+  void ListMore(std::unique_ptr<Listing> listing);
+  void ListNames(std::unique_ptr<Listing> listing, std::vector<std::string> names, bool more);
+  void AnswerList(std::unique_ptr<Listing> listing, absl::Status status);
+  void EvictEntries(int64_t came);
 
   // recovery.cc
   void BecomeReady();
@@ -185,6 +237,7 @@ class Engine::State {
   Executor* const executor_;
   Coordinator* const coordinator_;
   Writers* const writers_;
+  EntryStore* const store_;  // null: all entries are in memory
   const Options options_;
   const Canaries canaries_;
 
@@ -220,6 +273,18 @@ class Engine::State {
   uint64_t next_reservation_ = 1;
   Alarm reservations_alarm_{loop_, [this] { EndReservations(); }};
   std::multimap<Version, Ahead> ahead_;
+
+  // Beside a store: who waits for entries, in order of arrival; one load is under way at a time and takes those that came
+  // during the one before.
+  std::list<Wanting> wanting_;
+  int64_t loading_ = 0;  // transactions among them
+  bool load_posted_ = false;
+  bool load_under_way_ = false;
+  absl::flat_hash_set<std::string> load_names_;      // of the load under way: they are not dropped meanwhile
+  absl::flat_hash_set<std::string> prefixes_known_;  // may be in checked_lists
+  std::map<uint64_t, Done<AwaitResult>> awaits_;     // about to sleep, by handle
+  Alarm loads_alarm_{loop_, [this] { LoadedTooLate(); }};
+
   Sleepers sleepers_;
   Alarm sleepers_alarm_{loop_, [this] { SleptEnough(); }};
   Watches watches_;

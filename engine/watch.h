@@ -3,6 +3,7 @@
 #ifndef STM_ENGINE_WATCH_H_
 #define STM_ENGINE_WATCH_H_
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -25,7 +26,12 @@ struct Selector {
 // One installed commit, as history keeps it and watchers see it. Once installed, `changes` holds those of memory
 // entries ("/.memory/") too.
 struct InstalledCommit : CommitRecord {
-  std::vector<std::optional<Value>> before;  // one a change; nullopt: absent
+  std::vector<std::optional<Value>> before;  // one a change; nullopt: absent, if it is known
+  std::vector<uint32_t> before_unknown;      // changes whose value before is not, in order: another daemon's, beside an EntryStore
+  bool BeforeKnown(size_t change) const {
+    return before_unknown.empty() ||
+           !std::binary_search(before_unknown.begin(), before_unknown.end(), static_cast<uint32_t>(change));
+  }
 };
 
 // Serializes its events once for all watchers that see the whole of a commit; owned by the server, opaque here.

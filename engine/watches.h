@@ -29,6 +29,11 @@ struct Watcher {
   std::string after_name;    // of kInitial: the last name given of that prefix
   Version delivered = 0;     // every selected commit up to here was given
   bool told = false;         // something was given since the last progress mark
+  // Of kInitial beside a store.
+  bool loading = false;            // the store was asked
+  absl::Status failed;             // what it said
+  std::vector<std::string> names;  // of the prefix that is being read, loaded and not given yet
+  bool last_names = false;         // no more follow
 };
 
 class Watches {
@@ -43,6 +48,9 @@ class Watches {
   // What `commit` shows to one watcher; nullptr: nothing.
   static std::shared_ptr<const WatchEvent> Select(const Selector& selector,
                                                   const std::shared_ptr<const InstalledCommit>& commit);
+
+  // Does a watch select it by its name?
+  bool SelectsByName(const std::string& name) const { return by_name_.contains(name); }
 
   std::vector<std::shared_ptr<WatchSink>> TakeAll();
   bool empty() const { return watchers_.empty(); }

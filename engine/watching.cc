@@ -27,6 +27,15 @@ std::shared_ptr<const InstalledCommit> WithNewestBefore(const InstalledCommit& c
   return wrong;
 }
 
+// Was it given by the selector's names (the first of `parts`) or a prefix before?
+bool GivenBefore(const Selector& selector, std::string_view name, size_t parts) {
+  if (parts > 0 && std::binary_search(selector.names.begin(), selector.names.end(), name)) return true;
+  for (size_t i = 0; i + 1 < parts; ++i) {
+    if (UnderPrefix(name, selector.prefixes[i])) return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 absl::StatusOr<uint64_t> Engine::State::Watch(WatchRequest request, std::shared_ptr<WatchSink> sink) {
@@ -56,7 +65,7 @@ void Engine::State::Unwatch(uint64_t handle) { watches_.Remove(handle); }
 // Gives a watch what it lacks, until it is live, its reader has no room, or it has had its share of this task.
 void Engine::State::Feed(uint64_t handle) {
   Watcher* watcher = watches_.Find(handle);
-  if (watcher == nullptr || watcher->phase == Watcher::Phase::kLive) return;
+  if (watcher == nullptr || watcher->phase == Watcher::Phase::kLive || watcher->loading) return;
   auto gap = [&](std::string reason) {
     std::shared_ptr<WatchSink> sink = watcher->sink;
     watches_.Remove(handle);
@@ -78,6 +87,8 @@ void Engine::State::Feed(uint64_t handle) {
     if (request.initial) {
       watcher->phase = Watcher::Phase::kInitial;
       watcher->synced = installed_;
+      watcher->names = watcher->request.selector.names;
+      watcher->last_names = true;
     } else {
       watcher->delivered = request.after == 0 ? installed_ : request.after;
       if (watcher->delivered >= history_mark_) watcher->sink->OnSynced(watcher->delivered);
@@ -86,7 +97,9 @@ void Engine::State::Feed(uint64_t handle) {
 
   if (watcher->phase == Watcher::Phase::kInitial) {
     if (watcher->synced < history_mark_) return gap("the history moved past the initial entries before they were read");
-    if (!FeedInitial(*watcher)) return FeedLater(handle, watcher->sink->Room() > 0);
+    absl::StatusOr<bool> all = store_ == nullptr ? FeedInitial(*watcher) : FeedInitialFromStore(*watcher);
+    if (!all.ok()) return gap(std::string(all.status().message()));
+    if (!*all) return watcher->loading ? void() : FeedLater(handle, watcher->sink->Room() > 0);
     watcher->sink->OnSynced(watcher->synced);
     watcher->delivered = watcher->synced;
     watcher->phase = Watcher::Phase::kCatchUp;
@@ -131,13 +144,6 @@ bool Engine::State::FeedInitial(Watcher& watcher) {
   const Selector& selector = watcher.request.selector;
   size_t room = std::min(kFeedEntries, watcher.sink->Room());
   std::vector<EntryState> entries;
-  auto given = [&](std::string_view name, size_t before_prefix) {
-    if (std::binary_search(selector.names.begin(), selector.names.end(), name)) return true;
-    for (size_t i = 0; i < before_prefix; ++i) {
-      if (UnderPrefix(name, selector.prefixes[i])) return true;
-    }
-    return false;
-  };
   size_t parts = selector.names.size() + selector.prefixes.size();
   size_t looked = 0;
   while (watcher.selection < parts && entries.size() < room && looked < kFeedEntries) {
@@ -154,7 +160,7 @@ bool Engine::State::FeedInitial(Watcher& watcher) {
       ++looked;
       watcher.after_name = entry.name;
       const Versioned* versioned = entry.At(watcher.synced);
-      if (versioned == nullptr || !versioned->value.has_value() || given(entry.name, prefix)) return true;
+      if (versioned == nullptr || !versioned->value.has_value() || GivenBefore(selector, entry.name, prefix + 1)) return true;
       entries.push_back(StateAt(entry.name, watcher.synced));
       return true;
     });
@@ -167,6 +173,84 @@ bool Engine::State::FeedInitial(Watcher& watcher) {
     watcher.sink->OnInitial(std::move(entries));
   }
   return watcher.selection == parts;
+}
+
+// The same beside a store: the selector's names, then each prefix's as the store lists them, are loaded and given.
+// OUT_OF_RANGE: one was changed by another daemon since `synced`, and was not known before.
+absl::StatusOr<bool> Engine::State::FeedInitialFromStore(Watcher& watcher) {
+  if (!watcher.failed.ok()) return watcher.failed;
+  const uint64_t handle = watcher.handle;
+  const Selector& selector = watcher.request.selector;
+  const size_t room = watcher.sink->Room();
+  // `selection` counts the names as one, then the prefixes.
+  while (watcher.selection <= selector.prefixes.size()) {
+    if (!watcher.names.empty()) {
+      const bool known = std::all_of(watcher.names.begin(), watcher.names.end(), [this](const auto& name) { return Known(name); });
+      if (!known) {
+        watcher.loading = true;
+        WhenKnown(watcher.names, {}, absl::InfiniteDuration(), [this, handle](absl::Status status) {
+          Watcher* waiting = watches_.Find(handle);
+          if (waiting == nullptr) return;
+          waiting->loading = false;
+          waiting->failed = std::move(status);
+          // At once: they are known now.
+          Feed(handle);
+        });
+        return false;
+      }
+      std::vector<EntryState> entries;
+      size_t looked = 0;
+      for (; looked < watcher.names.size() && entries.size() < room; ++looked) {
+        const std::string& name = watcher.names[looked];
+        const Entry* entry = entries_.Find(name);
+        if (entry == nullptr) continue;  // a memory entry that is not there
+        if (!entry->KnownAt(watcher.synced)) return SnapshotTooOld(watcher.synced, entry->cached->known_from);
+        if (GivenBefore(selector, name, watcher.selection)) continue;
+        EntryState state = StateAt(name, watcher.synced);
+        if (state.value.has_value()) entries.push_back(std::move(state));
+      }
+      watcher.names.erase(watcher.names.begin(), watcher.names.begin() + static_cast<ptrdiff_t>(looked));
+      if (!entries.empty()) {
+        watcher.told = true;
+        watcher.sink->OnInitial(std::move(entries));
+      }
+      // The rest in another task.
+      return watcher.names.empty() && watcher.last_names && watcher.selection == selector.prefixes.size();
+    }
+    if (watcher.last_names) {
+      ++watcher.selection;
+      watcher.after_name.clear();
+      watcher.last_names = false;
+      continue;
+    }
+    const std::string& prefix = selector.prefixes[watcher.selection - 1];
+    if (IsMemory(prefix)) {
+      entries_.Walk(prefix, "", [&](const Entry& entry) {
+        watcher.names.push_back(entry.name);
+        return true;
+      });
+      watcher.last_names = true;
+      continue;
+    }
+    watcher.loading = true;
+    store_->List(prefix, watcher.after_name, kNamesAtOnce,
+                 [this, handle, prefix](absl::StatusOr<std::vector<std::string>> names) {
+                   Watcher* waiting = watches_.Find(handle);
+                   if (waiting == nullptr) return;
+                   waiting->loading = false;
+                   waiting->failed = names.status();
+                   if (names.ok()) {
+                     waiting->last_names = names->size() < kNamesAtOnce;
+                     if (!names->empty()) waiting->after_name = names->back();
+                     for (std::string& name : *names) {
+                       if (UnderPrefix(name, prefix)) waiting->names.push_back(std::move(name));
+                     }
+                   }
+                   loop_->Post([this, handle] { Feed(handle); });
+                 });
+    return false;
+  }
+  return true;
 }
 
 void Engine::State::FeedLater(uint64_t handle, bool has_room) {

@@ -830,7 +830,7 @@ CommitView ViewOf(const engine::WatchEvent& event) {
   const engine::InstalledCommit& commit = *event.commit;
   CommitView view{commit.version, commit.at, &commit.transaction_id, commit.meta.get(), {}, &commit.records};
   view.changes.reserve(event.selected.size());
-  for (uint32_t i : event.selected) view.changes.push_back(ChangeView{&commit.changes[i], &commit.before[i], true});
+  for (uint32_t i : event.selected) view.changes.push_back(ChangeView{&commit.changes[i], &commit.before[i], commit.BeforeKnown(i)});
   return view;
 }
 

@@ -226,7 +226,12 @@ class WatchStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
   struct Merged {
     engine::Version version = 0;
     Instant at;
-    std::map<std::string, std::pair<engine::EntryChange, std::optional<Value>>> changes;
+    struct Change {
+      engine::EntryChange change;
+      std::optional<Value> before;
+      bool before_known;
+    };
+    std::map<std::string, Change> changes;
   };
   using Event = std::variant<Opened, engine::EntryState, Synced, std::shared_ptr<const engine::WatchEvent>,
                              std::unique_ptr<Merged>, Progress, Gap>;
@@ -292,18 +297,20 @@ class WatchStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
     merged->at = event.commit->at;
     for (uint32_t i : event.selected) {
       const engine::EntryChange& change = event.commit->changes[i];
-      const std::optional<Value>& before = event.commit->before[i];
-      const auto [it, fresh] = merged->changes.try_emplace(change.name, change, before);
+      const auto [it, fresh] = merged->changes.try_emplace(
+          change.name, Merged::Change{change, event.commit->before[i], event.commit->BeforeKnown(i)});
       if (fresh) continue;
-      engine::EntryChange& kept = it->second.first;
+      engine::EntryChange& kept = it->second.change;
       if (change.kind == Kind::kDefine && (kept.kind == Kind::kSet || kept.kind == Kind::kCreate)) continue;
       kept = change;
     }
     // What came and went between two messages was never there for this reader.
     for (auto it = merged->changes.begin(); it != merged->changes.end();) {
-      const engine::EntryChange& change = it->second.first;
-      const bool gone = change.kind == Kind::kDelete || change.kind == Kind::kExpire;
-      it = gone && !it->second.second.has_value() ? merged->changes.erase(it) : std::next(it);
+      const Merged::Change& merged_change = it->second;
+      const Kind kind = merged_change.change.kind;
+      const bool gone = kind == Kind::kDelete || kind == Kind::kExpire;
+      const bool was_not = merged_change.before_known && !merged_change.before.has_value();
+      it = gone && was_not ? merged->changes.erase(it) : std::next(it);
     }
   }
 
@@ -312,7 +319,7 @@ class WatchStream final : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
     static const std::vector<Value> no_records;
     CommitView view{merged.version, merged.at, &no_id, nullptr, {}, &no_records};
     for (const auto& [name, change] : merged.changes) {
-      view.changes.push_back(ChangeView{&change.first, &change.second, true});
+      view.changes.push_back(ChangeView{&change.change, &change.before, change.before_known});
     }
     return EncodeCommit(view);
   }
