@@ -7,31 +7,6 @@
 namespace stm::engine {
 namespace {
 
-struct Recorder : WatchSink {
-  std::vector<std::string> events;
-  size_t room = 1000;
-  bool keep = true;
-  void OnInitial(std::vector<EntryState> entries) override {
-    for (auto& e : entries) events.push_back(absl::StrCat("initial ", e.name, "=", ToEdn(*e.value)));
-  }
-  void OnSynced(Version version) override { events.push_back(absl::StrCat("synced ", version)); }
-  bool OnCommit(std::shared_ptr<const WatchEvent> event) override {
-    std::string text = absl::StrCat("commit ", event->commit->version);
-    for (uint32_t i : event->selected) {
-      const EntryChange& change = event->commit->changes[i];
-      const auto& before = event->commit->before[i];
-      absl::StrAppend(&text, " ", change.name, ":", before ? ToEdn(*before) : "absent", "->",
-                      change.kind == EntryChange::Kind::kExpire ? "expired" : change.value ? ToEdn(*change.value) : "absent");
-    }
-    events.push_back(text);
-    return keep;
-  }
-  size_t Room() const override { return room; }
-  void OnProgress(Version version) override { events.push_back(absl::StrCat("progress ", version)); }
-  void OnGap(Version version, std::string) override { events.push_back(absl::StrCat("gap ", version)); }
-  void OnDrain() override { events.push_back("drain"); }
-};
-
 TEST_CASE("commit: a write under a newer version aborts, and the answer has the fresh value") {
   Harness h;
   Version v1 = h.Must(Tx().Set("/a", 1));

@@ -164,18 +164,43 @@ struct Tx {
   }
 };
 
-class Harness {
- public:
-  explicit Harness(Options options = {}, Canaries canaries = {})
-      : coordinator(&loop), engine(&loop, &loop, &coordinator, &coordinator, options, canaries) {
-    engine.Start([](absl::Status) {});
-    loop.Turn();
+// What a watch was told.
+struct Recorder : WatchSink {
+  std::vector<std::string> events;
+  size_t room = 1000;
+  bool keep = true;
+  void OnInitial(std::vector<EntryState> entries) override {
+    for (auto& e : entries) events.push_back(absl::StrCat("initial ", e.name, "=", ToEdn(*e.value)));
   }
+  void OnSynced(Version version) override { events.push_back(absl::StrCat("synced ", version)); }
+  bool OnCommit(std::shared_ptr<const WatchEvent> event) override {
+    std::string text = absl::StrCat("commit ", event->commit->version);
+    for (uint32_t i : event->selected) {
+      const EntryChange& change = event->commit->changes[i];
+      const auto& before = event->commit->before[i];
+      absl::StrAppend(&text, " ", change.name, ":", !event->commit->BeforeKnown(i) ? "unknown" : before ? ToEdn(*before) : "absent", "->",
+                      change.kind == EntryChange::Kind::kExpire ? "expired" : change.value ? ToEdn(*change.value) : "absent");
+    }
+    events.push_back(text);
+    return keep;
+  }
+  size_t Room() const override { return room; }
+  void OnProgress(Version version) override { events.push_back(absl::StrCat("progress ", version)); }
+  void OnGap(Version version, std::string) override { events.push_back(absl::StrCat("gap ", version)); }
+  void OnDrain() override { events.push_back("drain"); }
+};
+
+// A client of one engine.
+class Caller {
+ public:
+  // `settle`: how long what is asked may take; zero: what is due at once.
+  Caller(ManualLoop* loop, Engine* engine, absl::Duration settle = absl::ZeroDuration())
+      : loop_(loop), engine_(engine), settle_(settle) {}
 
   // Sends without waiting: the outcome fills in as the loop turns.
   std::shared_ptr<Outcome> Send(Tx& tx) {
     auto outcome = std::make_shared<Outcome>();
-    engine.Commit(std::move(tx.t), [outcome](std::shared_ptr<const Verdict> verdict, Version) {
+    engine_->Commit(std::move(tx.t), [outcome](std::shared_ptr<const Verdict> verdict, Version) {
       outcome->verdict = std::move(verdict);
       ++outcome->answers;
     });
@@ -184,7 +209,7 @@ class Harness {
   std::shared_ptr<Outcome> Send(Tx&& tx) { return Send(tx); }
   std::shared_ptr<Outcome> Do(Tx& tx) {
     auto outcome = Send(tx);
-    loop.Turn();
+    Settle();
     return outcome;
   }
   std::shared_ptr<Outcome> Do(Tx&& tx) { return Do(tx); }
@@ -198,8 +223,8 @@ class Harness {
 
   absl::StatusOr<GetResult> Get(GetRequest request) {
     absl::StatusOr<GetResult> result = absl::UnknownError("no answer");
-    engine.Get(std::move(request), [&](absl::StatusOr<GetResult> r) { result = std::move(r); });
-    loop.Turn();
+    engine_->Get(std::move(request), [&](absl::StatusOr<GetResult> r) { result = std::move(r); });
+    Settle();
     return result;
   }
   // An entry's value as EDN, "absent" without one.
@@ -214,6 +239,24 @@ class Harness {
     if (!result.ok()) return result.status().ToString();
     const auto& value = result->entries[0].value;
     return value.has_value() ? ToEdn(*value) : "absent";
+  }
+  void Settle() {
+    if (settle_ == absl::ZeroDuration()) return loop_->Turn();
+    loop_->Advance(settle_);
+  }
+
+ private:
+  ManualLoop* loop_;
+  Engine* engine_;
+  absl::Duration settle_;
+};
+
+class Harness : public Caller {
+ public:
+  explicit Harness(Options options = {}, Canaries canaries = {})
+      : Caller(&loop, &engine), coordinator(&loop), engine(&loop, &loop, &coordinator, &coordinator, options, canaries) {
+    engine.Start([](absl::Status) {});
+    loop.Turn();
   }
 
   ManualLoop loop;
