@@ -164,7 +164,10 @@ void Engine::State::CommittedElsewhere(Pending& pending, Version version, Instan
       committed.results_dropped = false;
     }
   }
+  // Its entries stay as long as the batch is under way.
+  const bool pinned = std::exchange(pending.pinned, false);
   Decided(pending, Make({std::move(committed)}));
+  pending.pinned = pinned;
   pending.in_id_table = false;
   pending.decided = true;
   if (pending.reservation != 0) EndReservation(std::exchange(pending.reservation, 0));
@@ -209,7 +212,7 @@ void Engine::State::GetOutcome(const CommitId& id, CommitDone done) {
 void Engine::State::Admit(std::unique_ptr<Pending> pending) {
   const Transaction& t = *pending->transaction;
   if (draining_) return Refuse(std::move(pending), {NotReady("draining", absl::Milliseconds(100))});
-  if (!KnowsAll(t)) return LoadFor(std::move(pending));
+  if (store_ != nullptr && !KnowsAll(t)) return LoadFor(std::move(pending));
   if (t.reservation != 0 && reservations_.Holds(t.reservation)) pending->reservation = t.reservation;
   if (reservations_.StandInLine(pending)) return reservations_alarm_.Set(reservations_.NextExpiry());
   if (!appending_.empty() && pending->checks() && !canaries_.skip_read_check && !canaries_.skip_list_check) {
@@ -274,8 +277,7 @@ void Engine::State::CloseBatch() {
 // told at once, a client would rerun on a value that never was.
 void Engine::State::Validate(std::unique_ptr<Pending> pending, Appending& batch) {
   const Transaction& t = *pending->transaction;
-  if (pending->pinned) Unpin(*pending);
-  if (pending->decided) return;
+  if (pending->decided) return pending->pinned ? Unpin(*pending) : void();
   if (t.id.has_value() && t.id->writer != batch.writer) {
     // Another daemon closed its writer and may have told its client so.
     ++stats_.not_committed;
@@ -287,7 +289,7 @@ void Engine::State::Validate(std::unique_ptr<Pending> pending, Appending& batch)
     return Refuse(std::move(pending), {FenceLost{t.fences.front(), {}}});
   }
   // What was known when it queued may have been dropped since.
-  if (!KnowsAll(t)) return LoadFor(std::move(pending));
+  if (store_ != nullptr && !KnowsAll(t)) return LoadFor(std::move(pending));
 
   std::vector<ConflictCause> causes;
   bool certain = false;
@@ -485,7 +487,10 @@ void Engine::State::Accept(std::unique_ptr<Pending> pending, WriteSet writes, Ap
   member.commit->changes.reserve(writes.items().size());
   batch.bytes += writes.bytes() + kCommitOverheadBytes;
   for (const Value& record : t.records) batch.bytes += static_cast<int64_t>(record.edn_size());
-  if (store_ != nullptr) FillChecks(t, writes, member.commit.get());
+  if (store_ != nullptr) {
+    FillChecks(t, writes, member.commit.get());
+    Pin(*pending);
+  }
 
   for (WriteSet::Item& item : writes.items()) {
     if (!item.changes()) continue;

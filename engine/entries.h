@@ -46,8 +46,8 @@ struct Entry;
 struct Cached {
   Version known_from = 0;  // what it was at an earlier snapshot is not known
   int64_t bytes = 0;       // of its history, its name and itself
-  int64_t pins = 0;        // transactions that wait with it: it stays
-  bool used = true;        // since the hand was here
+  int64_t pins = 0;        // transactions that wait with it, or are being appended: it stays
+  bool used = false;       // since it came, or the hand was here
   Entry* next = nullptr;   // the circle that the hand goes round
   Entry* previous = nullptr;
 };

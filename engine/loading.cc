@@ -38,7 +38,7 @@ bool AtNewest(const ReadPoint& at) { return at.at == ReadPoint::At::kNewest || a
 // ---- What is known
 
 bool Engine::State::Known(std::string_view name) {
-  if (store_ == nullptr || IsMemory(name)) return true;
+  if (IsMemory(name)) return true;
   const Entry* entry = entries_.Find(name);
   if (entry == nullptr) return false;
   entry->cached->used = true;
@@ -46,7 +46,6 @@ bool Engine::State::Known(std::string_view name) {
 }
 
 bool Engine::State::KnowsAll(const Transaction& t) {
-  if (store_ == nullptr) return true;
   bool all = true;
   ForEachName(t, [&](const std::string& name) { all = Known(name) && all; });
   if (!ChecksLists(t)) return all;
@@ -82,16 +81,20 @@ void Engine::State::LoadFor(std::unique_ptr<Pending> pending) {
       status = absl::DeadlineExceededError("the deadline passed before its entries came from the store: not committed");
     }
     if (!status.ok()) return Refuse(std::move(pending), {std::move(status)});
-    // They stay until it is validated, however small the cache is.
-    pending->pinned = true;
-    ForEachName(*pending->transaction, [this](const std::string& name) {
-      if (!IsMemory(name)) ++entries_.Find(name)->cached->pins;
-    });
+    // However small the cache is, it does not wait for them again.
+    Pin(*pending);
     if (pending->admitted) {
       queue_.push_back(std::move(pending));
     } else {
       Admit(std::move(pending));
     }
+  });
+}
+
+void Engine::State::Pin(Pending& pending) {
+  if (std::exchange(pending.pinned, true)) return;
+  ForEachName(*pending.transaction, [this](const std::string& name) {
+    if (!IsMemory(name)) ++entries_.Find(name)->cached->pins;
   });
 }
 

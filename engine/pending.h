@@ -38,8 +38,8 @@ struct Pending {
   // It waited in line for a reservation: if it is stale after all, its next run gets one at once.
   bool waited_in_line = false;
   bool admitted = false;  // it is in the queue, or was: when its entries were loaded it goes there
-  bool pinned = false;   // its entries were loaded, and stay until it is validated
-  bool decided = false;  // while a batch had it: the order told its commit before the batch was lost
+  bool pinned = false;    // its entries were loaded, or a batch has it: they stay until it is decided
+  bool decided = false;   // while a batch had it: the order told its commit before the batch was lost
 
   // Can it conflict at all? If not, any number of its like may pass in one batch.
   bool checks() const {

@@ -175,7 +175,7 @@ absl::Status Engine::State::CheckEmpty() const {
         absl::StrCat("restore: this store is not empty, it is at version ", installed_,
                      ": restore into a daemon that was started on a new directory, before anything is committed to it"));
   }
-  if (!queue_.empty() || !appending_.empty() || parked_ != 0 || reservations_.in_line() != 0 || !pins_.empty()) {
+  if (!queue_.empty() || !appending_.empty() || parked_ != 0 || loading_ != 0 || reservations_.in_line() != 0 || !pins_.empty()) {
     return absl::FailedPreconditionError(
         "restore: something is being committed to this store: keep its clients away, and restore into a new one");
   }

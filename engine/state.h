@@ -199,10 +199,11 @@ class Engine::State {
   void FeedLater(uint64_t handle, bool has_room);
   void ProgressLater(uint64_t handle, absl::Duration every);
 
-  // loading.cc, all but Known and KnowsAll beside a store alone.
+  // loading.cc, all of it beside a store alone.
   bool Known(std::string_view name);
   bool KnowsAll(const Transaction& transaction);
   void LoadFor(std::unique_ptr<Pending> pending);
+  void Pin(Pending& pending);
   void Unpin(Pending& pending);
   void WhenKnown(std::vector<std::string> names, std::vector<std::string> prefixes, absl::Duration deadline,
                  absl::AnyInvocable<void(absl::Status)> done);

@@ -141,8 +141,7 @@ class FakeDaemon : public Coordinator, public Writers, public EntryStore {
       waiting.clear();
       return batch.done({AppendResult::Outcome::kFailed, absl::UnavailableError("fake: append: unreachable")});
     }
-    bool lost = false;
-    for (Version v = batch.seen; v < store_->version; ++v) lost = lost || Overtakes(store_->order[v], batch.records);
+    const bool lost = Overtaken(batch);
     Feed();
     if (lost) {
       waiting.clear();
@@ -154,12 +153,13 @@ class FakeDaemon : public Coordinator, public Writers, public EntryStore {
     batch.done({AppendResult::Outcome::kCommitted, absl::OkStatus()});
   }
 
-  // Another daemon closes this one's writer. With `committed` the batches under way had reached the order before.
+  // Another daemon closes this one's writer. kCommitted: the batches under way that are valid reached the order before.
   enum class UnderWay { kCommitted, kNot };
   void CloseWriter(UnderWay under_way) {
     Feed();
-    for (Waiting& batch : waiting) {
-      if (under_way == UnderWay::kCommitted) CommitAll(Copies(batch.records));
+    for (const Waiting& batch : waiting) {
+      if (under_way == UnderWay::kNot || Overtaken(batch)) break;
+      CommitAll(Copies(batch.records));
     }
     writer_ += 100;
     Feed();
@@ -232,6 +232,10 @@ class FakeDaemon : public Coordinator, public Writers, public EntryStore {
       }
     }
     return false;
+  }
+  bool Overtaken(const Waiting& batch) const {
+    return std::any_of(store_->order.begin() + batch.seen, store_->order.end(),
+                       [&](const FakeStore::Ordered& commit) { return Overtakes(commit, batch.records); });
   }
   void CommitAll(const Batch& records) {
     for (const auto& record : records) store_->Put(record, this);
