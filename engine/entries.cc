@@ -57,6 +57,7 @@ Entry& Entries::FindOrAdd(std::string_view name) {
 void Entries::Remove(Entry* entry) {
   assert(!entry->live());
   assert(entry->tentative.batch == 0);
+  assert(entry->cached == nullptr);
   Erase(entry);
 }
 

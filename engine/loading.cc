@@ -133,7 +133,7 @@ void Engine::State::LoadSoon() {
 // Asks for what those who wait lack.
 void Engine::State::Load() {
   load_posted_ = false;
-  if (load_under_way_) return;
+  assert(!load_under_way_);
   std::vector<std::string> names;
   std::vector<std::string> prefixes;
   std::list<Wanting> known;
@@ -296,9 +296,9 @@ void Engine::State::AnswerList(std::unique_ptr<Listing> listing, absl::Status st
 // that can be read, and a load answers at each of them. `came`: entries that came since.
 void Engine::State::EvictEntries(int64_t came) {
   const auto may = [this](const Entry& entry) {
-    return entry.tentative.batch == 0 && entry.version() <= history_mark_ && entry.cached->pins == 0 &&
-           entry.expires == absl::InfiniteDuration() && !load_names_.contains(entry.name) &&
-           !sleepers_.SleptOn(entry.name) && !watches_.SelectsByName(entry.name);
+    // What is tentative is pinned.
+    return entry.version() <= history_mark_ && entry.cached->pins == 0 && entry.expires == absl::InfiniteDuration() &&
+           !load_names_.contains(entry.name) && !sleepers_.SleptOn(entry.name) && !watches_.SelectsByName(entry.name);
   };
   int64_t steps = kLookedForEach * came + kLookedAtLeast;
   while (entries_.cached_bytes() > options_.entry_cache_bytes_max) {

@@ -144,6 +144,26 @@ TEST_CASE("store: what is installed while a load is under way is newer than what
   CHECK(late.first.Value("/a") == "107");
 }
 
+TEST_CASE("store: a read of the newest is as of the end of its load") {
+  Late late;
+  late.first.Must(Tx().Set("/a", 1).Set("/b", 1));
+  Daemon& d = late.Start();
+  late.store.load_takes = absl::Milliseconds(20);
+  absl::StatusOr<GetResult> result = absl::UnknownError("no answer");
+  GetRequest request;
+  request.names = {"/a", "/b"};
+  d.engine.Get(request, [&](absl::StatusOr<GetResult> r) { result = std::move(r); });
+  late.loop.Advance(absl::Milliseconds(5));  // its snapshot is chosen, the load is under way
+  REQUIRE(d.fake.loads == 1);
+  auto other = late.first.Send(Tx().Set("/a", 2));
+  late.loop.Advance(absl::Milliseconds(60));
+  REQUIRE(other->as<Committed>() != nullptr);
+  REQUIRE(result.ok());
+  CHECK(result->snapshot == other->as<Committed>()->version);
+  CHECK(ToEdn(*result->entries[0].value) == "2");
+  CHECK(ToEdn(*result->entries[1].value) == "1");
+}
+
 TEST_CASE("store: a snapshot from before an entry became known can't be read, unless it is told to have been absent") {
   Late late;
   late.first.Must(Tx().Set("/a", 1));
