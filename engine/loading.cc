@@ -69,7 +69,6 @@ absl::Status Engine::State::CheckKnown(const ReadPoint& at, const std::vector<st
 
 // The transaction waits outside of any order, then goes on where it was.
 void Engine::State::LoadFor(std::unique_ptr<Pending> pending) {
-  if (draining_) return Refuse(std::move(pending), {NotReady("draining", absl::Milliseconds(100))});
   const Transaction& t = *pending->transaction;
   std::vector<std::string> names;
   ForEachName(t, [&](const std::string& name) { names.push_back(name); });
