@@ -174,7 +174,6 @@ std::vector<EntryState> Engine::State::Fresh(const std::vector<std::string>& nam
   int64_t bytes = 0;
   for (const std::string& name : names) {
     EntryState state = StateAt(name, installed_);
-    state.value_omitted = store_ != nullptr && entries_.Find(name) == nullptr && !IsMemory(name);
     bytes += kEntryOverheadBytes + static_cast<int64_t>(name.size());
     if (state.value.has_value()) bytes += static_cast<int64_t>(state.value->edn_size());
     if (bytes > options_.fresh_bytes_max) {

@@ -3,6 +3,7 @@
 
 #include <random>
 
+#include "engine/entries.h"
 #include "engine/error.h"
 #include "tests/engine/fake_store.h"
 
@@ -737,6 +738,33 @@ TEST_CASE("store: a listing's version outlives the entries that were dropped und
   CHECK(p.a.Do(Tx().At(v).List("/q/").Set("/y", 1))->as<Conflict>() != nullptr);
 }
 
+TEST_CASE("store: a directory without entries is forgotten once its listing is at the floor") {
+  Entries entries(/*beside_store=*/true);
+  const auto come_and_go = [&](const std::string& name, Version version) {
+    Entry& entry = entries.FindOrAdd(name);
+    entries.Install(&entry, {version, Value::Integer(1)}, /*was=*/false);
+    entries.Drop(&entry);
+  };
+  come_and_go("/q/a", 5);
+  CHECK(entries.cached_bytes() == 0);
+  CHECK(entries.size() == 0);
+  CHECK(entries.Listing("/q/") == 5);
+  come_and_go("/q/b", 7);  // queued for 5, and changed since
+  entries.SweepDirectories(4);
+  CHECK(entries.Listing("/q/") == 7);
+  entries.SweepDirectories(6);
+  CHECK(entries.Listing("/q/") == 7);
+  entries.SweepDirectories(7);
+  CHECK(entries.FindDirectory("/q/") == nullptr);
+  CHECK(entries.FindDirectory("/") == nullptr);
+  // Below the listing floor nothing is asked for.
+  entries.set_listing_floor(10);
+  entries.AddLoaded("/q/a", Versioned{5, Value::Integer(1)}, 5);
+  CHECK(entries.FindDirectory("/q/")->live == 1);
+  entries.Drop(entries.Find("/q/a"));
+  CHECK(entries.FindDirectory("/q/") == nullptr);
+}
+
 // ---- Watches, sleepers, TTLs, starts
 
 TEST_CASE("store: a watch tells the value before if memory or the order does, and else that it is not known") {
@@ -807,6 +835,22 @@ TEST_CASE("store: initial entries that can't be had end the watch with a gap") {
   REQUIRE(d.engine.Watch(request, sink).ok());
   late.loop.Advance(kSettle);
   CHECK(sink->events == std::vector<std::string>{absl::StrCat("gap ", late.store.version)});
+}
+
+TEST_CASE("store: initial entries that another daemon changed before they were known end the watch with a gap") {
+  Late late;
+  late.first.Must(Tx().Set("/q/a", 1));
+  Daemon& d = late.Start();
+  late.store.load_takes = absl::Milliseconds(20);
+  auto sink = std::make_shared<Recorder>();
+  WatchRequest request;
+  request.selector.prefixes = {"/q/"};
+  request.initial = true;
+  REQUIRE(d.engine.Watch(request, sink).ok());
+  late.loop.Advance(absl::Milliseconds(5));  // its version is chosen, names are being read
+  late.first.Send(Tx().Set("/q/a", 2));
+  late.loop.Advance(absl::Milliseconds(100));
+  CHECK(sink->events == std::vector<std::string>{"gap 2"});
 }
 
 TEST_CASE("store: AwaitChange knows what it sleeps on, wakes by the others' commits, and can be cancelled meanwhile") {
