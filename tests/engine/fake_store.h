@@ -176,8 +176,14 @@ class FakeDaemon : public Coordinator, public Writers, public EntryStore {
       record->checks.clear();
       record->checked_lists.clear();
       for (size_t i = 0; i < record->changes.size(); ++i) {
-        known_.insert(record->changes[i].name);
-        if (store_->tells_before) record->changes[i].before = commit.before[i];
+        EntryChange& change = record->changes[i];
+        known_.insert(change.name);
+        if (store_->tells_before) change.before = commit.before[i];
+        // The whole tells the rest.
+        change.value = std::nullopt;
+        change.operation = nullptr;
+        change.definition = nullptr;
+        change.entry_kind = EntryKind::kRef;
       }
       absl::Status status = sink_->Install(std::move(record));
       assert(status.ok());

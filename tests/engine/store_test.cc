@@ -280,6 +280,28 @@ TEST_CASE("store: what is not known yet is no reason to refuse a transaction whi
   CHECK(d.Do(Tx().At(v).Read("/none").Set("/y", 1))->as<Conflict>() != nullptr);
 }
 
+TEST_CASE("store: another daemon's commit brings kind, definition and value of what was not known") {
+  Late late;
+  Daemon& d = late.Start();
+  auto definition = std::make_shared<Definition>();
+  definition->validator = *Validator::Parse(*ReadEdn("[:max 5]"));
+  late.first.Must(Tx().Put(Write::Change::kCreate, "/atom", Value::Integer(3), EntryKind::kAtom).Define(definition));
+  late.loop.Advance(kSettle);
+  GetRequest request;
+  request.names = {"/atom"};
+  auto result = d.Get(request);
+  REQUIRE(result.ok());
+  CHECK(d.fake.loads == 0);
+  CHECK(result->entries[0].kind == EntryKind::kAtom);
+  CHECK(ToEdn(*result->entries[0].value) == "3");
+  auto refused = d.Do(Tx().Apply("/atom", "(add 3)", EntryKind::kAtom));
+  REQUIRE(refused->as<Rejected>() != nullptr);
+  CHECK(refused->as<Rejected>()->rejection.cause == RejectCause::kValidator);
+  auto as_ref = d.Do(Tx().Set("/atom", 1));
+  REQUIRE(as_ref->as<Rejected>() != nullptr);
+  CHECK(as_ref->as<Rejected>()->rejection.cause == RejectCause::kKind);
+}
+
 // ---- Commits
 
 TEST_CASE("store: a commit tells the whole of what it changes, and what else it rests on") {
@@ -512,6 +534,23 @@ TEST_CASE("store: what reached the order before the writer was closed is told as
   const std::string now = p.a.Value("/a");
   CHECK(now == p.b.Value("/a"));
   CHECK(now == "12");
+}
+
+TEST_CASE("store: what a batch checks stays until the coordinator has told what became of it") {
+  Pair p(SmallCache());
+  p.a.Must(Tx().Set("/c", 1).Set("/d", 1));
+  p.loop.Advance(absl::Seconds(5));
+  p.a.fake.hold = true;
+  auto outcome = p.a.Send(Tx().Id(1, p.store.version, false, 1).Create("/c", 2).Set("/d", 2));
+  p.a.Settle();
+  REQUIRE(p.a.fake.waiting.size() == 1);
+  CHECK(p.a.Value("/none") == "absent");
+  CHECK(p.a.stats().entries == 2);
+  // The fake refuses to be told, while it has the batch, that something of it was dropped.
+  p.a.fake.CloseWriter(FakeDaemon::UnderWay::kCommitted);
+  p.loop.Advance(absl::Seconds(5));
+  CHECK(outcome->as<Committed>() != nullptr);
+  CHECK(p.a.stats().entries == 0);
 }
 
 TEST_CASE("store: without an id nobody can tell whether a closed writer's transaction was committed") {
@@ -928,6 +967,8 @@ TEST_CASE("store: a start is fed commits alone; what they touch is known, and th
   CHECK(again->as<Committed>()->version == 2);
   CHECK(d.Value("/old") == "1");
   CHECK(d.Must(Tx().At(v).Read("/old").Read("/gone").Set("/b", 1)) != 0);
+  // Not all was fed, so what was listed before the start may have changed.
+  CHECK(d.Do(Tx().At(1).List("/q/").Set("/b", 2))->as<Conflict>() != nullptr);
   CHECK(absl::IsFailedPrecondition(d.engine.TakeImageAt(0).status()));
 }
 
