@@ -427,6 +427,30 @@ TEST_CASE("convert: a commit is cut into parts, and put together again is whole"
   CHECK(defined);
 }
 
+TEST_CASE("convert: a value before that no commit told is unknown, not absent") {
+  engine::InstalledCommit commit;
+  commit.version = 7;
+  for (const char* name : {"/created", "/changed"}) {
+    engine::EntryChange change;
+    change.name = name;
+    change.value = Value::Integer(1);
+    commit.changes.push_back(std::move(change));
+    commit.before.emplace_back();
+  }
+  commit.before_unknown = {1};
+  engine::WatchEvent event;
+  event.commit = std::make_shared<const engine::InstalledCommit>(std::move(commit));
+  event.selected = {0, 1};
+  std::vector<v1::CommitEvent> parts;
+  ForEachPart(ViewOf(event), 1 << 20, [&](v1::CommitEvent&& part) { parts.push_back(std::move(part)); });
+  REQUIRE(parts.size() == 1);
+  REQUIRE(parts[0].changes_size() == 2);
+  CHECK_FALSE(parts[0].changes(0).before_unknown());
+  CHECK_FALSE(parts[0].changes(0).has_before());
+  CHECK(parts[0].changes(1).before_unknown());
+  CHECK_FALSE(parts[0].changes(1).has_before());
+}
+
 TEST_CASE("convert: tags are whole names, or beginnings with a star") {
   const std::vector<Value> records = {Edn("#blog.CreateUser{}")};
   CHECK(HasRecordOf(records, {"blog.CreateUser"}));
