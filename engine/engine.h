@@ -32,7 +32,7 @@ struct Options {
   int64_t batch_transactions_max = 256;
   int64_t batch_bytes_max = 4 << 20;
   int64_t batches_in_flight_max = 1;             // appends under way at once; 1 for a log of one's own
-  int64_t commit_queue_max = 65536;              // transactions waiting for a batch or in a line
+  int64_t commit_queue_max = 65536;              // transactions waiting for a batch, in a line or for entries
   int64_t history_bytes_max = 256 << 20;         // --history-bytes
   absl::Duration history_age_max = absl::Seconds(60);
   int64_t id_table_bytes_max = 256 << 20;        // --id-table-bytes
