@@ -1,9 +1,10 @@
-// Client is a session that a test asks and waits for, from a thread of its own. It gives up after kPatience:
-// then the code is nullopt, which equals none. What happened on its session it keeps, in order.
+// Client is a session that a test asks and waits for, from beside its Loop. What it waits for in vain has the
+// code nullopt, which equals none. What happened on its session it keeps, in order.
 #ifndef STM_TESTS_BACKENDS_ZOOKEEPER_CLIENT_H_
 #define STM_TESTS_BACKENDS_ZOOKEEPER_CLIENT_H_
 
 #include <algorithm>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -13,34 +14,28 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
-#include "backends/zookeeper/c_session.h"
 #include "backends/zookeeper/session.h"
-#include "server/combining_loop.h"
-#include "tests/e2e/faults/process.h"
+#include "engine/loop.h"
 
 namespace stm::zookeeper {
 
-// A Loop, and where its sessions are opened.
-struct Shore {
-  server::CombiningLoop loop;
-  CSessions sessions{&loop};
-
+// A Loop, and where its sessions are opened; a test stands beside it.
+class Shore {
+ public:
+  virtual ~Shore() = default;
+  virtual Sessions& sessions() = 0;
   // Runs `task` on the Loop and waits for it.
-  void Run(engine::Task task) {
-    absl::Notification ran;
-    loop.Post([&] {
-      std::move(task)();
-      ran.Notify();
-    });
-    ran.WaitForNotification();
-  }
+  virtual void Run(engine::Task task) = 0;
+  // False: it gave up.
+  virtual bool Await(const absl::Notification& notification) = 0;
+  virtual bool Eventually(const std::function<bool()>& condition) = 0;
 };
 
 class Client {
  public:
   Client(Shore* shore, SessionOptions options) : shore_(*shore) {
     shore_.Run([&] {
-      session_ = shore_.sessions.Open(std::move(options), [seen = seen_](const Event& event) {
+      session_ = shore_.sessions().Open(std::move(options), [seen = seen_](const Event& event) {
         absl::MutexLock lock(&seen->mutex);
         seen->events.push_back(event);
       });
@@ -64,7 +59,7 @@ class Client {
     shore_.Run([&] {
       session_->Multi(std::move(ops), [slot](MultiResult result) { slot->Put(std::move(result)); });
     });
-    return slot->Await();
+    return slot->Await(&shore_);
   }
   // The code alone.
   std::optional<Code> Try(std::vector<Op> ops) {
@@ -79,14 +74,14 @@ class Client {
         slot->Put({code, std::move(data), stat, {}});
       });
     });
-    return slot->Await().value_or(Read());
+    return slot->Await(&shore_).value_or(Read());
   }
   Read Exists(const std::string& path, Watch watch = Watch::kNo) {
     auto slot = std::make_shared<Slot<Read>>();
     shore_.Run([&] {
       session_->Exists(path, watch, [slot](Code code, Stat stat) { slot->Put({code, "", stat, {}}); });
     });
-    return slot->Await().value_or(Read());
+    return slot->Await(&shore_).value_or(Read());
   }
   // Sorted.
   Read Children(const std::string& path) {
@@ -96,14 +91,14 @@ class Client {
         slot->Put({code, "", Stat(), std::move(names)});
       });
     });
-    Read read = slot->Await().value_or(Read());
+    Read read = slot->Await(&shore_).value_or(Read());
     std::sort(read.names.begin(), read.names.end());
     return read;
   }
   std::optional<Code> Sync(const std::string& path) {
     auto slot = std::make_shared<Slot<Code>>();
     shore_.Run([&] { session_->Sync(path, [slot](Code code) { slot->Put(code); }); });
-    return slot->Await();
+    return slot->Await(&shore_);
   }
 
   std::vector<Event> events() const {
@@ -116,7 +111,7 @@ class Client {
   }
   // True as soon as it happened `times` times.
   bool Await(Event::Kind kind, size_t times = 1) const {
-    return e2e::Eventually([&] { return Count(kind) >= times; });
+    return shore_.Eventually([&] { return Count(kind) >= times; });
   }
   // Of the newest kConnected.
   Event Connected() const {
@@ -131,24 +126,22 @@ class Client {
   std::unique_ptr<Session>& session() { return session_; }
 
  private:
+  // Filled on the Loop, once.
   template <typename T>
   class Slot {
    public:
     void Put(T value) {
-      absl::MutexLock lock(&mutex_);
       value_ = std::move(value);
+      filled_.Notify();
     }
-    std::optional<T> Await() {
-      absl::MutexLock lock(&mutex_);
-      mutex_.AwaitWithTimeout(absl::Condition(
-                                  +[](std::optional<T>* value) { return value->has_value(); }, &value_),
-                              e2e::kPatience);
-      return value_;
+    std::optional<T> Await(Shore* shore) {
+      if (!shore->Await(filled_)) return std::nullopt;
+      return std::move(value_);
     }
 
    private:
-    absl::Mutex mutex_;
-    std::optional<T> value_ ABSL_GUARDED_BY(mutex_);
+    absl::Notification filled_;
+    std::optional<T> value_;
   };
   struct Seen {
     absl::Mutex mutex;

@@ -14,26 +14,20 @@
 #include "absl/strings/str_format.h"
 #include "absl/synchronization/mutex.h"
 #include "tests/backends/zookeeper/client.h"
+#include "tests/backends/zookeeper/real_shore.h"
+#include "tests/backends/zookeeper/session_contract.h"
 #include "tests/client/cpp/proxy.h"
 #include "tests/zookeeper/ensemble.h"
 
 namespace stm::zookeeper {
 namespace {
 
+using contract::kSome;
+using contract::MustMake;
+using contract::To;
 using Kind = Event::Kind;
 using Mode = Op::Mode;
 using stm::testing::Proxy;
-
-constexpr int32_t kSome = 7;  // a version that nothing has
-
-// Sessions live long unless a test is about their end, for this machine may be slow; no longer, for the
-// library waits a sixtieth of it once it has tried all servers.
-SessionOptions To(const std::string& connect) {
-  SessionOptions options;
-  options.connect = ParseConnectString(connect).value();
-  options.timeout = absl::Seconds(30);
-  return options;
-}
 
 // Serving from here on; what it is asked to break the test mends.
 std::unique_ptr<Ensemble> Started(EnsembleOptions options) {
@@ -59,13 +53,36 @@ Ensemble& Three() {
   return *three;
 }
 
-void MustMake(Client* client, const std::string& path) {
-  REQUIRE(client->Await(Kind::kConnected));
-  REQUIRE(client->Try({Op::Create(path, "")}) == Code::kOk);
+class OnOne final : public SessionsUnderTest {
+ public:
+  Shore& near() override { return shore_; }
+  std::string connect() override { return One().connect(); }
+  Shore& far() override { return shore_; }
+  std::string far_connect() override { return proxy_.address(); }
+  void Part() override {
+    proxy_.Refuse(true);
+    proxy_.Cut();
+  }
+  void Mend() override { proxy_.Refuse(false); }
+
+ private:
+  RealShore shore_;
+  Proxy proxy_{One().connect()};
+};
+
+TEST_CASE("session: the C client's on a server do what sessions do") {
+  OnOne under_test;
+  TestSessions(&under_test);
+}
+
+TEST_CASE(
+    "packets: the largest goes through a quorum, one byte more never goes out, and others notice nothing") {
+  RealShore shore;
+  TestPackets(&shore, Three().connect());
 }
 
 TEST_CASE("session: connects, and says under which id and timeout") {
-  Shore shore;
+  RealShore shore;
   SessionOptions options = To(One().connect());
   options.timeout = absl::Seconds(100);
   Client client(&shore, options);
@@ -77,290 +94,6 @@ TEST_CASE("session: connects, and says under which id and timeout") {
   REQUIRE(another.Await(Kind::kConnected));
   CHECK(another.Connected().id != client.Connected().id);
   CHECK(another.Connected().timeout == absl::Seconds(600));  // what the server grants
-}
-
-TEST_CASE("session: each op does what it says, and what can't be done has its code and the op's place") {
-  Shore shore;
-  Client client(&shore, To(One().connect()));
-  REQUIRE(client.Await(Kind::kConnected));
-
-  // Create and Get.
-  const std::string odd("\0 \xff EDN {:a 1}\n", 14);
-  std::optional<MultiResult> made = client.Multi({Op::Create("/ops", odd), Op::Create("/ops/empty", "")});
-  REQUIRE(made);
-  REQUIRE(made->code == Code::kOk);
-  REQUIRE(made->results.size() == 2);
-  CHECK(made->results[0].path == "/ops");
-  CHECK(made->results[1].path == "/ops/empty");
-  Client::Read read = client.Get("/ops");
-  CHECK(read.code == Code::kOk);
-  CHECK(read.data == odd);
-  CHECK(read.stat.data_length == static_cast<int32_t>(odd.size()));
-  CHECK(read.stat.version == 0);
-  CHECK(read.stat.num_children == 1);
-  CHECK(read.stat.cversion == 1);
-  CHECK(read.stat.ephemeral_owner == 0);
-  CHECK(read.stat.czxid > 0);
-  CHECK(read.stat.mzxid == read.stat.czxid);
-  read = client.Get("/ops/empty");
-  CHECK(read.code == Code::kOk);
-  CHECK(read.data == "");
-  CHECK(client.Get("/ops/none").code == Code::kNoNode);
-  CHECK(client.Try({Op::Create("/ops", "")}) == Code::kNodeExists);
-  CHECK(client.Try({Op::Create("/ops/none/child", "")}) == Code::kNoNode);
-
-  // Exists and Children.
-  CHECK(client.Exists("/ops").stat.czxid == client.Get("/ops").stat.czxid);
-  CHECK(client.Exists("/ops/none").code == Code::kNoNode);
-  CHECK(client.Try({Op::Create("/ops/another", "")}) == Code::kOk);
-  read = client.Children("/ops");
-  CHECK(read.code == Code::kOk);
-  CHECK(read.names == std::vector<std::string>{"another", "empty"});
-  CHECK(client.Children("/ops/empty").names.empty());
-  CHECK(client.Children("/ops/none").code == Code::kNoNode);
-
-  // Set, Check and Delete.
-  std::optional<MultiResult> set =
-      client.Multi({Op::Check("/ops/empty", 0), Op::Set("/ops/empty", "full", 0)});
-  REQUIRE(set);
-  REQUIRE(set->code == Code::kOk);
-  CHECK(set->results[1].stat.version == 1);
-  CHECK(set->results[1].stat.data_length == 4);
-  CHECK(client.Get("/ops/empty").data == "full");
-  CHECK(client.Get("/ops/empty").stat.mzxid == set->results[1].stat.mzxid);
-  CHECK(client.Try({Op::Set("/ops/empty", "", 0)}) == Code::kBadVersion);
-  CHECK(client.Try({Op::Set("/ops/none", "", 0)}) == Code::kNoNode);
-  CHECK(client.Try({Op::Check("/ops/empty", 1)}) == Code::kOk);
-  CHECK(client.Try({Op::Check("/ops/empty", kSome)}) == Code::kBadVersion);
-  CHECK(client.Try({Op::Check("/ops/none", 0)}) == Code::kNoNode);
-  CHECK(client.Try({Op::Delete("/ops/another", kSome)}) == Code::kBadVersion);
-  CHECK(client.Try({Op::Delete("/ops/none", 0)}) == Code::kNoNode);
-  CHECK(client.Try({Op::Delete("/ops", 0)}) == Code::kNotEmpty);
-  CHECK(client.Try({Op::Delete("/ops/another", 0)}) == Code::kOk);
-  CHECK(client.Exists("/ops/another").code == Code::kNoNode);
-
-  // Ephemeral.
-  CHECK(client.Try({Op::Create("/ops/here", "", Mode::kEphemeral)}) == Code::kOk);
-  CHECK(client.Exists("/ops/here").stat.ephemeral_owner == client.Connected().id);
-  CHECK(client.Try({Op::Create("/ops/here/child", "")}) == Code::kRefused);
-
-  // Sequential: numbers are the parent's own.
-  made = client.Multi({Op::Create("/ops/log", ""), Op::Create("/ops/log/e-", "a", Mode::kSequential),
-                       Op::Create("/ops/log/e-", "b", Mode::kSequential)});
-  REQUIRE(made);
-  REQUIRE(made->code == Code::kOk);
-  CHECK(made->results[1].path == "/ops/log/e-0000000000");
-  CHECK(made->results[2].path == "/ops/log/e-0000000001");
-  CHECK(client.Get("/ops/log/e-0000000001").data == "b");
-
-  CHECK(client.Sync("/ops") == Code::kOk);
-  // A name that ZooKeeper does not take, and would be one to the client: U+FFFE.
-  CHECK(client.Try({Op::Create("/ops/\xef\xbf\xbe", "")}) == Code::kRefused);
-  CHECK(client.Count(Kind::kConnecting) == 0);
-}
-
-TEST_CASE("multi: all of it or nothing, and the first op that can't be done is named") {
-  Shore shore;
-  Client client(&shore, To(One().connect()));
-  MustMake(&client, "/atomic");
-  std::optional<MultiResult> result = client.Multi({
-      Op::Create("/atomic/a", ""),
-      Op::Set("/atomic", "never", 0),
-      Op::Check("/atomic/none", 0),
-      Op::Create("/atomic", ""),
-  });
-  REQUIRE(result);
-  CHECK(result->code == Code::kNoNode);
-  CHECK(result->failed == 2);
-  CHECK(result->results.empty());
-  CHECK(client.Exists("/atomic/a").code == Code::kNoNode);
-  CHECK(client.Get("/atomic").data == "");
-  result = client.Multi({Op::Create("/atomic", "")});
-  REQUIRE(result);
-  CHECK(result->code == Code::kNodeExists);
-  CHECK(result->failed == 0);
-
-  // Ops see what those before them did; create and delete together check that nothing is there.
-  CHECK(client.Try({Op::Create("/atomic/b", ""), Op::Delete("/atomic/b", 0),
-                    Op::Set("/atomic", "once", 0)}) == Code::kOk);
-  CHECK(client.Exists("/atomic/b").code == Code::kNoNode);
-  CHECK(client.Get("/atomic").data == "once");
-}
-
-TEST_CASE("multi: a set's mzxid is the czxid of what was created with it, and a later one's is higher") {
-  Shore shore;
-  Client client(&shore, To(One().connect()));
-  MustMake(&client, "/zxid");
-  int64_t before = client.Get("/zxid").stat.czxid;
-  for (int32_t version = 0; version < 3; ++version) {
-    const std::optional<MultiResult> result = client.Multi({
-        Op::Set("/zxid", "", version),
-        Op::Create("/zxid/e-", "", Mode::kSequential),
-    });
-    REQUIRE(result);
-    REQUIRE(result->code == Code::kOk);
-    const int64_t zxid = result->results[0].stat.mzxid;
-    CHECK(zxid > before);
-    CHECK(client.Exists(result->results[1].path).stat.czxid == zxid);
-    CHECK(client.Exists("/zxid").stat.mzxid == zxid);
-    before = zxid;
-  }
-}
-
-TEST_CASE("chroot: is put before every path and taken off every path that comes back") {
-  Shore shore;
-  Client outside(&shore, To(One().connect()));
-  Client inside(&shore, To(One().connect() + "/chroot/of/ours"));
-  REQUIRE(inside.Await(Kind::kConnected));
-  // Nobody has made it yet.
-  CHECK(inside.Exists("/").code == Code::kNoNode);
-  CHECK(inside.Try({Op::Create("/a", "")}) == Code::kNoNode);
-  MustMake(&outside, "/chroot");
-  MustMake(&outside, "/chroot/of");
-  CHECK(inside.Try({Op::Create("/", "root")}) == Code::kOk);
-  CHECK(outside.Get("/chroot/of/ours").data == "root");
-
-  CHECK(inside.Exists("/a", Watch::kYes).code == Code::kNoNode);
-  const std::optional<MultiResult> made = inside.Multi(
-      {Op::Create("/a", ""), Op::Create("/a/e-", "", Mode::kSequential), Op::Set("/", "set", 0)});
-  REQUIRE(made);
-  REQUIRE(made->code == Code::kOk);
-  CHECK(made->results[0].path == "/a");
-  CHECK(made->results[1].path == "/a/e-0000000000");
-  CHECK(outside.Exists("/chroot/of/ours/a/e-0000000000").code == Code::kOk);
-  REQUIRE(inside.Await(Kind::kWatch));
-  CHECK(inside.events().back().path == "/a");
-
-  CHECK(inside.Get("/", Watch::kYes).data == "set");
-  CHECK(outside.Try({Op::Set("/chroot/of/ours", "", 1)}) == Code::kOk);
-  REQUIRE(inside.Await(Kind::kWatch, 2));
-  CHECK(inside.events().back().path == "/");
-  CHECK(inside.Children("/").names == std::vector<std::string>{"a"});
-  CHECK(inside.Sync("/") == Code::kOk);
-}
-
-TEST_CASE(
-    "packets: the largest goes through a quorum, one byte more never goes out, and others notice nothing") {
-  Shore shore;
-  // On three, for it must also fit into what servers send each other.
-  Client client(&shore, To(Three().connect()));
-  MustMake(&client, "/large");
-  const size_t around = MultiBytes({Op::Create("/large/e-", "", Mode::kSequential)}, 0);
-  const std::string largest(kPacketBytesMax - around, 'x');
-  std::vector<Op> fits = {Op::Create("/large/e-", largest, Mode::kSequential)};
-  CHECK(MultiBytes(fits, 0) == kPacketBytesMax);
-  CHECK(client.Try(fits) == Code::kOk);
-  const Client::Read read = client.Get("/large/e-0000000000");
-  CHECK(read.code == Code::kOk);
-  CHECK(read.data == largest);
-  // In many ops, whose headers count.
-  const std::string some(300, 'x');
-  std::vector<Op> many;
-  while (MultiBytes(many, 0) + 400 <= kPacketBytesMax) {
-    many.push_back(Op::Create(absl::StrCat("/m", many.size()), some));
-  }
-  CHECK(client.Try(many) == Code::kOk);
-
-  // One that is too large, between others that are under way.
-  std::atomic<int> fine{0};
-  std::atomic<int> told{0};
-  std::atomic<bool> too_large{false};
-  shore.Run([&] {
-    for (int i = 0; i < 20; ++i) {
-      client.session()->Multi({Op::Create(absl::StrCat("/large/", i), "")}, [&](MultiResult result) {
-        if (result.code == Code::kOk) ++fine;
-        ++told;
-      });
-      if (i != 10) continue;
-      client.session()->Multi({Op::Create("/large/e-", largest + "x", Mode::kSequential)},
-                              [&](MultiResult result) {
-                                too_large = result.code == Code::kTooLarge;
-                                ++told;
-                              });
-    }
-  });
-  CHECK(e2e::Eventually([&] { return told == 21; }));
-  CHECK(fine == 20);
-  CHECK(too_large);
-  CHECK(client.Get("/" + std::string(kPacketBytesMax, 'p')).code == Code::kTooLarge);
-  CHECK(client.Count(Kind::kConnecting) == 0);
-
-  // The chroot is in every path.
-  const std::string chroot = "/large";
-  Client inside(&shore, To(Three().connect() + chroot));
-  REQUIRE(inside.Await(Kind::kConnected));
-  CHECK(inside.Try({Op::Create("/e-", largest, Mode::kSequential)}) == Code::kOk);
-  CHECK(inside.Try({Op::Create("/e-", largest + "x", Mode::kSequential)}) == Code::kTooLarge);
-  CHECK(inside.Count(Kind::kConnecting) == 0);
-}
-
-TEST_CASE("watch: fires once for creation, change and deletion, and comes before an answer that shows why") {
-  Shore shore;
-  Client watcher(&shore, To(One().connect()));
-  Client writer(&shore, To(One().connect()));
-  MustMake(&writer, "/watch");
-  REQUIRE(watcher.Await(Kind::kConnected));
-  const auto fired = [&] { return watcher.Count(Kind::kWatch); };
-
-  CHECK(watcher.Exists("/watch/a", Watch::kYes).code == Code::kNoNode);
-  CHECK(watcher.Get("/watch/a", Watch::kYes).code == Code::kNoNode);  // sets none
-  CHECK(writer.Try({Op::Create("/watch/a", "")}) == Code::kOk);
-  REQUIRE(watcher.Await(Kind::kWatch));
-  CHECK(watcher.events().back().path == "/watch/a");
-  // Changes after it are told to nobody: an answer of its server that shows them would come after their
-  // events.
-  CHECK(writer.Try({Op::Set("/watch/a", "1", 0)}) == Code::kOk);
-  CHECK(watcher.Get("/watch/a", Watch::kYes).data == "1");
-  CHECK(fired() == 1);
-
-  // Two watches of one node, one event.
-  CHECK(watcher.Exists("/watch/a", Watch::kYes).code == Code::kOk);
-  CHECK(writer.Try({Op::Set("/watch/a", "2", 1)}) == Code::kOk);
-  CHECK(watcher.Get("/watch/a").data == "2");
-  CHECK(fired() == 2);
-  CHECK(watcher.Get("/watch/a", Watch::kYes).data == "2");
-  CHECK(writer.Try({Op::Delete("/watch/a", 2)}) == Code::kOk);
-  CHECK(watcher.Get("/watch/a").code == Code::kNoNode);
-  CHECK(fired() == 3);
-
-  // A session's own change fires its own watch, before the answer.
-  CHECK(watcher.Exists("/watch/b", Watch::kYes).code == Code::kNoNode);
-  CHECK(watcher.Try({Op::Create("/watch/b", "")}) == Code::kOk);
-  CHECK(fired() == 4);
-  // None was asked for.
-  CHECK(watcher.Get("/watch/b").code == Code::kOk);
-  CHECK(writer.Try({Op::Set("/watch/b", "", 0)}) == Code::kOk);
-  CHECK(watcher.Get("/watch/b").stat.version == 1);
-  CHECK(fired() == 4);
-}
-
-TEST_CASE("watch: is told of what happened while there was no connection") {
-  Shore shore;
-  Proxy proxy(One().connect());
-  Client watcher(&shore, To(proxy.address()));
-  Client writer(&shore, To(One().connect()));
-  MustMake(&writer, "/away");
-  REQUIRE(watcher.Await(Kind::kConnected));
-  CHECK(watcher.Get("/away", Watch::kYes).code == Code::kOk);
-  CHECK(watcher.Exists("/away/made", Watch::kYes).code == Code::kNoNode);
-  CHECK(watcher.Exists("/away/not", Watch::kYes).code == Code::kNoNode);
-  const int64_t id = watcher.Connected().id;
-  proxy.Refuse(true);
-  proxy.Cut();
-  REQUIRE(watcher.Await(Kind::kConnecting));
-  CHECK(writer.Try({Op::Set("/away", "", 0), Op::Create("/away/made", "")}) == Code::kOk);
-  proxy.Refuse(false);
-  REQUIRE(watcher.Await(Kind::kConnected, 2));
-  CHECK(watcher.Connected().id == id);
-  REQUIRE(watcher.Await(Kind::kWatch, 2));
-  std::set<std::string> paths;
-  for (const Event& event : watcher.events()) {
-    if (event.kind == Kind::kWatch) paths.insert(event.path);
-  }
-  CHECK(paths == std::set<std::string>{"/away", "/away/made"});
-  // The third still stands.
-  CHECK(writer.Try({Op::Create("/away/not", "")}) == Code::kOk);
-  CHECK(watcher.Await(Kind::kWatch, 3));
 }
 
 // What became of 100 multis that were given at once. Each makes a pair of nodes, both or neither.
@@ -429,7 +162,7 @@ class Hundred {
 
 TEST_CASE(
     "loss: of 100 multis under way each is answered once, and those that were answered with kOk are there") {
-  Shore shore;
+  RealShore shore;
   Proxy proxy(One().connect());
   Client client(&shore, To(proxy.address()));
   Client reader(&shore, To(One().connect()));
@@ -488,7 +221,7 @@ TEST_CASE(
 TEST_CASE(
     "loss: a server that is killed has kept what was answered, and its sessions go on when it is back") {
   const std::unique_ptr<Ensemble> ensemble = Started({});
-  Shore shore;
+  RealShore shore;
   Client client(&shore, To(ensemble->connect()));
   MustMake(&client, "/kill");
   const int64_t id = client.Connected().id;
@@ -520,7 +253,7 @@ TEST_CASE(
 }
 
 TEST_CASE("expiry: is told once and for good, every call is answered, and a session beside it goes on") {
-  Shore shore;
+  RealShore shore;
   Proxy proxy(One().connect());
   SessionOptions options = To(proxy.address());
   options.timeout = absl::Seconds(3);
@@ -580,9 +313,9 @@ class Counting final : public engine::Loop {
 TEST_CASE(
     "expiry: a call that is begun when the library knows of the end, and the Loop does not, is answered "
     "too") {
-  Shore shore;
+  RealShore shore;
   Proxy proxy(One().connect());
-  Counting loop(&shore.loop);
+  Counting loop(&shore.loop());
   CSessions sessions(&loop);
   SessionOptions options = To(proxy.address());
   options.timeout = absl::Seconds(3);
@@ -646,7 +379,7 @@ TEST_CASE(
 }
 
 TEST_CASE("credentials: what their owner created others may not touch") {
-  Shore shore;
+  RealShore shore;
   SessionOptions options = To(One().connect());
   options.credentials = "alice:secret";
   options.acl = SessionOptions::Acl::kCreator;
@@ -689,7 +422,7 @@ TEST_CASE("credentials: servers that take none say so, for good") {
   EnsembleOptions refusing;
   refusing.settings = {"DigestAuthenticationProvider.enabled=false"};
   const std::unique_ptr<Ensemble> ensemble = Started(refusing);
-  Shore shore;
+  RealShore shore;
   SessionOptions options = To(ensemble->connect());
   options.credentials = "alice:secret";
   Client alice(&shore, options);
@@ -699,7 +432,7 @@ TEST_CASE("credentials: servers that take none say so, for good") {
 }
 
 TEST_CASE("end: a session that goes takes its ephemerals along at once, and answers nothing any more") {
-  Shore shore;
+  RealShore shore;
   Proxy proxy(One().connect());
   Client witness(&shore, To(One().connect()));
   MustMake(&witness, "/end");
@@ -736,36 +469,8 @@ TEST_CASE("end: a session that goes takes its ephemerals along at once, and answ
   CHECK(*held == 0);
 }
 
-TEST_CASE("end: a session may go in any of its callbacks") {
-  Shore shore;
-  std::atomic<int> gone{0};
-  std::unique_ptr<Session> of_event;
-  std::unique_ptr<Session> of_answer;
-  shore.Run([&] {
-    const auto kept = std::make_shared<std::string>("captured");
-    of_event = shore.sessions.Open(To(One().connect()), [&, kept](const Event& event) {
-      of_event = nullptr;
-      CHECK(*kept == "captured");
-      ++gone;
-    });
-    of_answer = shore.sessions.Open(To(One().connect()), [&](const Event& event) {
-      of_answer->Get("/", Watch::kNo, [&](Code code, std::string, Stat) {
-        of_answer = nullptr;
-        ++gone;
-      });
-      of_answer->Sync("/", [&](Code) { gone = 100; });
-    });
-  });
-  CHECK(e2e::Eventually([&] { return gone >= 2; }));
-  shore.Run([&] {
-    CHECK(of_event == nullptr);
-    CHECK(of_answer == nullptr);
-  });
-  CHECK(gone == 2);
-}
-
 TEST_CASE("session: before it has found a server every call is unknown, and it can go") {
-  Shore shore;
+  RealShore shore;
   // A name that can't be one, and a port where nobody listens.
   const std::unique_ptr<Ensemble> ensemble = Started({});
   const std::string nobody = ensemble->connect();
@@ -785,7 +490,7 @@ TEST_CASE("session: before it has found a server every call is unknown, and it c
 TEST_CASE(
     "sequence: numbers are dense over failed multis, deletions and a killed leader, and tell the head") {
   Ensemble& ensemble = Three();
-  Shore shore;
+  RealShore shore;
   Client client(&shore, To(ensemble.connect()));
   MustMake(&client, "/sequence");
   constexpr int kUnderWay = 16;
