@@ -44,7 +44,6 @@ class SimEnsemble::Channel {
 struct SimEnsemble::Entry {
   Transaction transaction;
   MultiResult result;
-  int64_t epoch = 0;
   uint64_t connection = 0;  // where it was asked for; 0: nobody waits
   uint64_t number = 0;      // of the call
 };
@@ -691,9 +690,8 @@ void SimEnsemble::Elect() {
 }
 
 void SimEnsemble::Lead(const std::vector<Server*>& electorate) {
-  const auto newness = [](const Server& server) {
-    return std::make_pair(server.log.empty() ? 0 : server.log.back()->epoch, server.log.size());
-  };
+  // Not by the epoch of the last entry: the leader of a later one may have kept an older entry.
+  const auto newness = [](const Server& server) { return std::make_pair(server.epoch, server.log.size()); };
   const auto older = [&](const Server* a, const Server* b) {
     if (newness(*a) != newness(*b)) return newness(*a) < newness(*b);
     return a->holed && !b->holed;
@@ -708,6 +706,7 @@ void SimEnsemble::Lead(const std::vector<Server*>& electorate) {
   assert(leader != nullptr);
   ++totals_.elections;
   if (leader != newest) TakeLog(leader, newest->log);
+  assert(leader->log.size() >= entries_.size());
   totals_.proposals_kept += static_cast<int64_t>(leader->log.size() - entries_.size());
   CommitForAll(leader->log, leader->log.size());
 
@@ -736,6 +735,7 @@ void SimEnsemble::TakeLog(Server* server, const std::vector<EntryPtr>& log) {
   const auto [end, other] = std::mismatch(server->log.begin(), server->log.end(), log.begin(), log.end());
   const auto common = end - server->log.begin();
   assert(server->applied <= static_cast<size_t>(common));
+  server->synced = std::min(server->synced, static_cast<size_t>(common));
   totals_.proposals_lost += server->log.end() - end;
   server->log.erase(end, server->log.end());
   server->log.insert(server->log.end(), other, log.end());
@@ -779,6 +779,7 @@ void SimEnsemble::Forward(Server* server, std::function<void(Server*)> task) {
 }
 
 void SimEnsemble::Down(Server* server, engine::Task task) {
+  if (server->reign == 0) return;
   const absl::Duration delay = server->role == Server::Role::kLeading ? absl::ZeroDuration() : Delay();
   Send(server->from_leader, delay, [this, server, task = std::move(task)]() mutable {
     Send(server->backlog, absl::ZeroDuration(), std::move(task));
@@ -798,7 +799,6 @@ void SimEnsemble::Sync(Server* server) {
 
 void SimEnsemble::Propose(Server* leader, Transaction transaction, uint64_t connection, uint64_t number) {
   auto entry = std::make_shared<Entry>();
-  entry->epoch = leader->epoch;
   entry->connection = connection;
   entry->number = number;
   transaction.zxid = (leader->epoch << kEpochShift) | (leader->counter + 1);
@@ -840,7 +840,9 @@ void SimEnsemble::Commit(Server* leader) {
 }
 
 void SimEnsemble::CommitForAll(const std::vector<EntryPtr>& log, size_t count) {
-  assert(entries_.empty() || log[entries_.size() - 1] == entries_.back());
+  // A leader that was replaced may come to know now what the next one committed with its reign.
+  const size_t known = std::min(entries_.size(), count);
+  assert(known == 0 || log[known - 1] == entries_[known - 1]);
   for (size_t i = entries_.size(); i < count; ++i) {
     const Transaction& transaction = log[i]->transaction;
     entries_.push_back(log[i]);
