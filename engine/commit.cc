@@ -520,6 +520,7 @@ void Engine::State::Accept(std::unique_ptr<Pending> pending, WriteSet writes, Ap
     entry->tentative.batch = batch.number;
     if (entry->cached != nullptr) {
       change.whole = std::make_shared<ImageEntry>(ImageEntry{entry->name, item.kind, item.definition, item.value});
+      change.before = item.before.value;
     }
     entry->tentative.value = std::move(item.value);
     entry->tentative.kind = item.kind;

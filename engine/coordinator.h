@@ -51,7 +51,7 @@ struct EntryChange {
   // Beside an EntryStore alone, else null: the entry as this change leaves it, but for its version and moment, which are the
   // commit's. Of kDelete and kExpire a tombstone.
   std::shared_ptr<const ImageEntry> whole;
-  // Of another daemon's commit beside an EntryStore: the value that was there before, if it tells that.
+  // Beside an EntryStore alone: the value that was there before. nullopt, of another daemon's commit: it does not tell.
   std::optional<std::optional<Value>> before;
   // The engine's own: where the entry is, from the moment it is known on.
   Entry* entry = nullptr;

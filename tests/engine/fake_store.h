@@ -178,6 +178,7 @@ class FakeDaemon : public Coordinator, public Writers, public EntryStore {
       for (size_t i = 0; i < record->changes.size(); ++i) {
         EntryChange& change = record->changes[i];
         known_.insert(change.name);
+        change.before.reset();
         if (store_->tells_before) change.before = commit.before[i];
         // The whole tells the rest.
         change.value = std::nullopt;

@@ -321,6 +321,10 @@ TEST_CASE("store: a commit tells the whole of what it changes, and what else it 
   REQUIRE(record->changes.size() == 3);
   CHECK(record->changes[0].whole->value == Value::Integer(3));
   CHECK(record->changes[0].whole->name == "/n");
+  REQUIRE(record->changes[0].before.has_value());
+  CHECK(*record->changes[0].before == Value::Integer(1));
+  REQUIRE(record->changes[2].before.has_value());
+  CHECK_FALSE(record->changes[2].before->has_value());
   CHECK_FALSE(record->changes[1].whole->value.has_value());
   CHECK(record->changes[2].whole->definition->ttl == absl::Hours(1));
   p.a.fake.Decide();
