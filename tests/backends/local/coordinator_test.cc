@@ -17,7 +17,7 @@ class InMemory : public CoordinatorUnderTest {
  public:
   engine::Coordinator& coordinator() override { return memory_; }
   engine::Writers& writers() override { return memory_; }
-  engine::LogReader& reader() override { return memory_; }
+  engine::LogReader* reader() override { return &memory_; }
   bool TurnUntil(const std::function<bool()>& done) override {
     while (!done()) {
       if (!loop_.Step()) return false;
@@ -54,7 +54,7 @@ class OnMemoryDisk : public CoordinatorUnderTest {
   explicit OnMemoryDisk(LocalOptions options) : options_(std::move(options)) { Make(); }
   engine::Coordinator& coordinator() override { return *local_; }
   engine::Writers& writers() override { return *local_; }
-  engine::LogReader& reader() override { return *local_; }
+  engine::LogReader* reader() override { return local_.get(); }
   bool TurnUntil(const std::function<bool()>& done) override {
     while (!done()) {
       if (!loop_.Step()) return false;

@@ -61,7 +61,7 @@ class OnPosixDisk : public CoordinatorUnderTest {
   OnPosixDisk() : directory_(FreshDirectory()) { Make(); }
   engine::Coordinator& coordinator() override { return *local_; }
   engine::Writers& writers() override { return *local_; }
-  engine::LogReader& reader() override { return *local_; }
+  engine::LogReader* reader() override { return local_.get(); }
   bool TurnUntil(const std::function<bool()>& done) override {
     while (!done()) {
       if (!loop_.Step()) return false;

@@ -1,0 +1,382 @@
+// The commit path, top to bottom: a batch comes (Append), waits for what it needs to be known (Pump), becomes
+// one multi (MultiOf) and goes out, several at a time, each on top of the one before (Send: THE commit
+// point). Committed, it is installed when the log's turn comes to it (OnBatch). Not committed, or nobody
+// knows (Settle): this daemon's chain is ended, so that nothing of it can commit late (Resolve), what did
+// commit is installed (CatchUp), and the rest is told lost (TellLost).
+#include <algorithm>
+#include <cassert>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "backends/zookeeper/coordinator.h"
+#include "backends/zookeeper/layout.h"
+#include "engine/name.h"
+
+namespace stm::zookeeper {
+
+using engine::AppendResult;
+using engine::CommitRecord;
+using engine::EntryChange;
+using Outcome = AppendResult::Outcome;
+using Kind = EntryChange::Kind;
+
+namespace {
+
+// In every multi.
+constexpr size_t kChainOp = 1;
+// Before an answer that is unknown is asked for again.
+constexpr absl::Duration kAskAgain = absl::Milliseconds(10);
+
+// Does a change add its entry to a listing, or take it off one?
+bool ChangesListing(const EntryChange& change) {
+  return change.kind == Kind::kCreate || change.kind == Kind::kDelete || change.kind == Kind::kExpire;
+}
+
+absl::Status Unreachable() {
+  return absl::UnavailableError("there is no connection to ZooKeeper: not committed");
+}
+
+}  // namespace
+
+// ---- A batch comes
+
+void ZooKeeperCoordinator::Append(engine::Batch batch, absl::AnyInvocable<void(AppendResult)> done) {
+  assert(batch.size() <= kBatchCommitsMax);
+  auto submitted = std::make_shared<Submitted>();
+  submitted->batch = std::move(batch);
+  submitted->done = std::move(done);
+  if (submitted_.empty() && (!stopped_.ok() || !connected_)) {
+    // Never sent.
+    return loop_->Post([submitted, status = stopped_.ok() ? Unreachable() : stopped_] {
+      submitted->done({Outcome::kFailed, status});
+    });
+  }
+  submitted_.push_back(std::move(submitted));
+  if (!settling_) Pump();
+}
+
+// Sends what waits, in order, as far as the nodes that it needs are known.
+void ZooKeeperCoordinator::Pump() {
+  if (settling_ || !stopped_.ok()) return;
+  for (size_t i = 0; i < submitted_.size(); ++i) {
+    const SubmittedPtr submitted = submitted_[i];
+    if (submitted->state != Submitted::State::kWaiting) continue;
+    if (submitted->loading) return;
+    std::vector<std::string> names, prefixes;
+    if (!NeedsLoading(*submitted, &names, &prefixes)) {
+      Send(submitted);
+      if (settling_) return;
+      continue;
+    }
+    // The engine loads what it decides on; this is what it decided on without.
+    submitted->loading = true;
+    Load(std::move(names), std::move(prefixes),
+         [this, submitted](absl::StatusOr<std::vector<engine::ImageEntry>> loaded) {
+           submitted->loading = false;
+           if (submitted->state != Submitted::State::kWaiting) return;
+           if (loaded.ok()) return Pump();
+           submitted->state = Submitted::State::kRefused;
+           submitted->failed = loaded.status();
+           settling_ = true;
+           Settle();
+         });
+    return;
+  }
+}
+
+bool ZooKeeperCoordinator::NeedsLoading(const Submitted& submitted, std::vector<std::string>* names,
+                                        std::vector<std::string>* prefixes) const {
+  for (const auto& commit : submitted.batch) {
+    for (const EntryChange& change : commit->changes) {
+      const std::optional<int32_t> version = nodes_.Entry(change.name);
+      const bool lists = version == kNoNode || ChangesListing(change);
+      if (!version || (lists && !nodes_.KnowsAbove(change.name))) names->push_back(change.name);
+    }
+    for (const std::string& name : commit->checks) {
+      const std::optional<int32_t> version = nodes_.Entry(name);
+      if (!version || (version == kNoNode && !nodes_.KnowsAbove(name))) names->push_back(name);
+    }
+    for (const std::string& prefix : commit->checked_lists) {
+      if (!nodes_.Walked(prefix)) prefixes->push_back(prefix);
+    }
+  }
+  return !names->empty() || !prefixes->empty();
+}
+
+// ---- One multi
+
+// In this order: the epoch, this daemon's chain, what was read, what is written, and the log entry last.
+absl::StatusOr<std::vector<Op>> ZooKeeperCoordinator::MultiOf(Submitted* submitted) {
+  NodeChanges& changes = submitted->changes;
+  struct Last {
+    const EntryChange* change = nullptr;
+    int64_t place = 0;
+  };
+  absl::btree_map<std::string, Last> written;  // the newest of the batch, an entry each
+  absl::btree_set<std::string> checks, lists, directories;
+  for (size_t place = 0; place < submitted->batch.size(); ++place) {
+    const CommitRecord& commit = *submitted->batch[place];
+    for (const EntryChange& change : commit.changes) {
+      written[change.name] = {&change, static_cast<int64_t>(place)};
+      if (ChangesListing(change)) directories.emplace(ParentOf(change.name));
+    }
+    checks.insert(commit.checks.begin(), commit.checks.end());
+    lists.insert(commit.checked_lists.begin(), commit.checked_lists.end());
+  }
+
+  std::vector<Op> ops, makes;
+  // A directory is made with the nodes above it, and changes the listing of the one above.
+  absl::flat_hash_set<std::string> made;
+  for (const auto& [name, last] : written) {
+    if (*nodes_.Entry(name) != kNoNode) continue;
+    for (std::string& path : nodes_.Unmade(name)) {
+      if (!made.insert(path).second) continue;
+      makes.push_back(Op::Create(path, ""));
+      if (std::optional<std::string> directory = DirectoryOf(path)) {
+        changes.directories[*directory] = 0;
+        directories.emplace(ParentOf(*directory));
+      }
+      changes.made.push_back(std::move(path));
+    }
+  }
+
+  if (!canaries_.skip_epoch_check) {
+    ops.push_back(Op::Check(kEpochPath, tail_.epoch().version));
+  } else {
+    ops.push_back(Op::Check(kEntriesPath, *nodes_.Directory("/")));
+  }
+  ops.push_back(Op::Set(WriterPath(writer_), absl::StrCat(submitted->number), chain_));
+
+  // That something is not there: it, or the first node above it that is not there either, can be made.
+  const auto absent = [&](std::string_view name) {
+    const std::vector<std::string> unmade = nodes_.Unmade(name);
+    const std::string path = unmade.empty() ? NodePath(name) : unmade.front();
+    ops.push_back(Op::Create(path, ""));
+    ops.push_back(Op::Delete(path, 0));
+  };
+  for (const std::string& name : checks) {
+    if (written.count(name) != 0) continue;  // its own write checks more
+    const int32_t version = *nodes_.Entry(name);
+    if (version == kNoNode) {
+      absent(name);
+    } else {
+      ops.push_back(Op::Check(NodePath(name), version));
+    }
+  }
+  absl::btree_set<std::string> listed;
+  for (const std::string& prefix : lists) {
+    const std::vector<std::string> below = nodes_.Directories(prefix);
+    listed.insert(below.begin(), below.end());
+    if (below.empty() && made.count(NodePath(prefix)) == 0) absent(prefix);
+  }
+  for (const std::string& directory : listed) {
+    if (directories.count(directory) != 0) continue;
+    ops.push_back(Op::Check(NodePath(directory), *nodes_.Directory(directory)));
+  }
+
+  for (Op& make : makes) ops.push_back(std::move(make));
+  for (const std::string& directory : directories) {
+    if (changes.directories.contains(directory)) continue;  // made
+    const int32_t version = *nodes_.Directory(directory);
+    ops.push_back(Op::Set(NodePath(directory), "", version));
+    changes.directories[directory] = version + 1;
+  }
+  for (const auto& [name, last] : written) {
+    const int64_t place = canaries_.share_places ? 0 : last.place;
+    std::string data =
+        PrintNode(WholeOf(*last.change), place, submitted->batch[static_cast<size_t>(last.place)]->at);
+    const int32_t version = *nodes_.Entry(name);
+    changes.entries[name] = version + 1;
+    if (version == kNoNode) {
+      ops.push_back(Op::Create(NodePath(name), std::move(data)));
+    } else {
+      ops.push_back(Op::Set(NodePath(name), std::move(data), version));
+    }
+  }
+  ops.push_back(Op::Create(
+      absl::StrCat(LogPath(tail_.epoch().segment), "/e-"),
+      PrintBatch(writer_, submitted->number, submitted->batch, changes.entries, changes.directories),
+      Op::Mode::kSequential));
+  const size_t bytes = MultiBytes(ops, options_.session.connect.chroot.size());
+  if (bytes > kPacketBytesMax) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("the batch takes ", bytes, " bytes of a ZooKeeper packet, at most ", kPacketBytesMax,
+                     " fit: use smaller values and transactions"));
+  }
+  return ops;
+}
+
+void ZooKeeperCoordinator::Send(const SubmittedPtr& submitted) {
+  submitted->number = next_number_++;
+  absl::StatusOr<std::vector<Op>> ops = MultiOf(submitted.get());
+  if (!ops.ok()) {
+    submitted->changes = NodeChanges();
+    submitted->state = Submitted::State::kRefused;
+    submitted->failed = ops.status();
+    settling_ = true;
+    return loop_->Post([this, alive = std::weak_ptr<const bool>(alive_)] {
+      if (!alive.expired()) Settle();
+    });
+  }
+  if (canaries_.skip_chain_check) ops->erase(ops->begin() + kChainOp);
+  nodes_.Expect(submitted->changes);
+  ++chain_;
+  submitted->state = Submitted::State::kSent;
+  session_->Multi(*std::move(ops),
+                  [this, submitted](MultiResult result) { Answered(submitted, std::move(result)); });
+}
+
+// ---- Committed
+
+void ZooKeeperCoordinator::Answered(const SubmittedPtr& submitted, MultiResult result) {
+  if (submitted->state != Submitted::State::kSent) return;  // the log told before
+  if (result.code == Code::kOk) {
+    // Any set's Stat says when, the last op's path where.
+    int64_t zxid = 0;
+    for (const OpResult& one : result.results) zxid = std::max(zxid, one.stat.mzxid);
+    submitted->state = Submitted::State::kDone;
+    submitted->index = LogIndexOf(result.results.back().path).value();
+    tail_.Own(submitted->index, zxid);
+    return;
+  }
+  submitted->state = result.code == Code::kUnknown ? Submitted::State::kUnknown : Submitted::State::kRefused;
+  switch (result.code) {
+    case Code::kNoAuth:
+      submitted->failed =
+          absl::PermissionDeniedError("ZooKeeper does not let these credentials write below the chroot");
+      break;
+    case Code::kRefused:
+    case Code::kTooLarge:
+      submitted->failed = absl::ResourceExhaustedError(absl::StrCat(
+          "ZooKeeper does not take the batch (", NameOf(result.code), "): a quota, or jute.maxbuffer"));
+      break;
+    default:
+      break;
+  }
+  settling_ = true;
+  Settle();
+}
+
+absl::Status ZooKeeperCoordinator::OnBatch(int64_t index, int64_t zxid, const std::string& data) {
+  if (data.empty()) {
+    if (submitted_.empty() || submitted_.front()->index != index) {
+      return absl::InternalError("this daemon's batches committed in another order than they were sent");
+    }
+    Committed(submitted_.front(), zxid);
+    return absl::OkStatus();
+  }
+  absl::StatusOr<BatchText> batch = ParseBatch(data);
+  if (!batch.ok()) return batch.status();
+  // This daemon's own, whose answer was lost or is on its way.
+  if (batch->writer == writer_ && !submitted_.empty() &&
+      submitted_.front()->state != Submitted::State::kWaiting &&
+      submitted_.front()->number == batch->number) {
+    Committed(submitted_.front(), zxid);
+    return absl::OkStatus();
+  }
+  return InstallOthers(*std::move(batch), zxid);
+}
+
+void ZooKeeperCoordinator::Committed(const SubmittedPtr& front, int64_t zxid) {
+  const SubmittedPtr submitted = front;
+  submitted_.pop_front();
+  submitted->state = Submitted::State::kDone;
+  nodes_.Commit(submitted->changes);
+  AddToListings(submitted->batch);
+  for (size_t place = 0; place < submitted->batch.size(); ++place) {
+    CommitRecord& commit = *submitted->batch[place];
+    commit.version =
+        VersionOf(tail_.epoch().base, zxid, canaries_.share_places ? 0 : static_cast<int64_t>(place));
+    installed_ = commit.version;
+  }
+  submitted->done({Outcome::kCommitted, absl::OkStatus()});
+}
+
+absl::Status ZooKeeperCoordinator::InstallOthers(BatchText batch, int64_t zxid) {
+  nodes_.Install(batch);
+  AddToListings(batch.commits);
+  for (const std::shared_ptr<CommitRecord>& commit : batch.commits) {
+    commit->version = VersionOf(tail_.epoch().base, zxid, commit->version);
+    installed_ = commit->version;
+    absl::Status status = sink_->Install(commit);
+    if (!status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+// ---- Not committed, or nobody knows
+
+// Once all that was sent is answered: what became of it, then what is to be told.
+void ZooKeeperCoordinator::Settle() {
+  if (resolving_ || !stopped_.ok()) return;
+  bool unknown = false;
+  for (const SubmittedPtr& submitted : submitted_) {
+    if (submitted->state == Submitted::State::kSent) return;
+    unknown = unknown || submitted->state == Submitted::State::kUnknown;
+  }
+  resolving_ = true;
+  Resolve();
+}
+
+// Reads how far this writer came, and moves its node beyond all that may still be on its way: a multi of it
+// that comes later finds another version than it must. One step would not do: behind a multi that failed the
+// next would find just the version that it expects.
+void ZooKeeperCoordinator::Resolve() {
+  if (!stopped_.ok()) return;
+  if (!connected_) return when_connected_.push_back([this] { Resolve(); });
+  session_->Get(WriterPath(writer_), Watch::kNo, [this](Code code, std::string data, Stat stat) {
+    if (code == Code::kOk) return EndChain(data, stat.version);
+    if (code != Code::kNoNode) return After(kAskAgain, [this] { Resolve(); });
+    // Closed by another daemon; or this server has not heard of it yet.
+    CloseNode(writer_, [this] {
+      closed_ = true;
+      CatchUp();
+    });
+  });
+}
+
+void ZooKeeperCoordinator::EndChain(const std::string& data, int32_t version) {
+  std::vector<Op> ops;
+  const int32_t beyond = canaries_.resolve_once ? version + 1 : std::max(version + 1, chain_);
+  for (int32_t step = version; step < beyond; ++step) ops.push_back(Op::Set(WriterPath(writer_), data, step));
+  session_->Multi(std::move(ops), [this, beyond](MultiResult result) {
+    if (result.code == Code::kOk) {
+      chain_ = beyond;
+      return CatchUp();
+    }
+    // It was behind, or the outcome is unknown: from the beginning.
+    After(kAskAgain, [this] { Resolve(); });
+  });
+}
+
+// The rest is told lost only when what made it so is installed: else it would go out again as it was.
+void ZooKeeperCoordinator::CatchUp() {
+  if (canaries_.lost_before_caught_up) return TellLost();
+  tail_.ReloadEpoch([this] {
+    tail_.Barrier([this](absl::Status status) {
+      if (!stopped_.ok()) return;
+      if (!status.ok()) return After(kAskAgain, [this] { CatchUp(); });
+      if (!closed_) return TellLost();
+      // What was sent under the old writer is answered from the log by whoever asks; nothing of it runs under
+      // the new one.
+      NewWriter([this](absl::Status status) {
+        if (status.ok()) return TellLost();
+        After(kAskAgain, [this] { CatchUp(); });
+      });
+    });
+  });
+}
+
+void ZooKeeperCoordinator::TellLost() {
+  settling_ = resolving_ = closed_ = false;
+  nodes_.Abandon();
+  std::deque<SubmittedPtr> lost = std::move(submitted_);
+  submitted_.clear();
+  for (const SubmittedPtr& submitted : lost) {
+    const bool failed = !submitted->failed.ok() && submitted == lost.front();
+    submitted->state = Submitted::State::kRefused;
+    submitted->done({failed ? Outcome::kFailed : Outcome::kLost, submitted->failed});
+  }
+}
+
+}  // namespace stm::zookeeper

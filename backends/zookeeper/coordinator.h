@@ -1,0 +1,176 @@
+// ZooKeeperCoordinator orders the commits of many daemons over one ZooKeeper ensemble: a batch is one multi,
+// THE commit point, which checks that nothing it rests on has moved (the protocol and what breaks simpler
+// ones: DESIGN.md here). What others commit comes through the log, and own commits are installed in the log's
+// order too. On the Loop. Always: a batch that was told lost never commits; versions rise in the log's order,
+// and are the same for every daemon.
+#ifndef STM_BACKENDS_ZOOKEEPER_COORDINATOR_H_
+#define STM_BACKENDS_ZOOKEEPER_COORDINATOR_H_
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/container/btree_set.h"
+#include "absl/container/flat_hash_set.h"
+#include "absl/functional/any_invocable.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "backends/zookeeper/batch_text.h"
+#include "backends/zookeeper/log_tail.h"
+#include "backends/zookeeper/nodes.h"
+#include "backends/zookeeper/session.h"
+#include "engine/coordinator.h"
+#include "engine/loop.h"
+
+namespace stm::zookeeper {
+
+struct Options {
+  SessionOptions session;
+  TailOptions tail;
+  std::string address;  // of this daemon, for others to see
+  // Of names whose listings are kept, in how many directories' subtrees at most.
+  size_t listings_max = 8;
+};
+
+struct Canaries {
+  TailCanaries tail;
+  bool skip_chain_check = false;   // a batch goes through though one before it was lost
+  bool skip_epoch_check = false;   // or though the epoch has moved
+  bool resolve_once = false;       // a chain is ended by one step, not beyond all that is under way
+  bool keep_writers_open = false;  // another's resend is answered while its writer may still commit it
+  bool lost_before_caught_up = false;
+  bool share_places = false;  // commits of one batch have one version
+};
+
+class ZooKeeperCoordinator final : public engine::Coordinator,
+                                   public engine::Writers,
+                                   public engine::EntryStore,
+                                   private LogTail::Listener {
+ public:
+  // All outlive it.
+  ZooKeeperCoordinator(engine::Loop* loop, Sessions* sessions, Options options, Canaries canaries = {});
+  ~ZooKeeperCoordinator() override;
+
+  void Recover(engine::Sink* sink, absl::AnyInvocable<void(absl::Status)> recovered) override;
+  // Of at most kBatchCommitsMax commits, whose multi fits into a packet: else kFailed with
+  // RESOURCE_EXHAUSTED.
+  void Append(engine::Batch batch, absl::AnyInvocable<void(engine::AppendResult)> done) override;
+  void Barrier(absl::AnyInvocable<void(absl::StatusOr<engine::Version>)> done) override;
+  void Trim(engine::Version id_floor) override;
+
+  uint64_t store() const override { return tail_.epoch().store; }
+  uint64_t self() const override { return writer_; }
+  void Close(uint64_t writer, absl::AnyInvocable<void(absl::Status)> done) override;
+  bool Alive(uint64_t writer) override;
+  absl::Duration ConfirmedAt() override { return tail_.confirmed_at(); }
+
+  void Load(std::vector<std::string> names, std::vector<std::string> prefixes,
+            absl::AnyInvocable<void(absl::StatusOr<std::vector<engine::ImageEntry>>)> done) override;
+  void List(std::string prefix, std::string after, size_t limit,
+            absl::AnyInvocable<void(absl::StatusOr<std::vector<std::string>>)> done) override;
+  void Forget(const std::string& name) override;
+
+  // For good: what stopped it. OK: nothing has.
+  const absl::Status& stopped() const { return stopped_; }
+  int64_t holes() const { return tail_.holes(); }
+
+ private:
+  // A batch from Append to its answer.
+  struct Submitted {
+    enum class State : uint8_t {
+      kWaiting,  // not sent
+      kSent,
+      kDone,     // its place in the log is known
+      kRefused,  // not committed, for certain
+      kUnknown,
+    };
+    State state = State::kWaiting;
+    int64_t number = 0;
+    engine::Batch batch;
+    absl::AnyInvocable<void(engine::AppendResult)> done;
+    NodeChanges changes;
+    bool loading = false;
+    int64_t index = -1;
+    absl::Status failed;  // of kRefused: no conflict, and never will go through
+  };
+  using SubmittedPtr = std::shared_ptr<Submitted>;
+  struct Listing;
+  struct Loading;
+
+  // LogTail::Listener
+  void OnBegin(engine::Version version) override;
+  absl::Status OnBatch(int64_t index, int64_t zxid, const std::string& data) override;
+  void OnStopped(const absl::Status& status) override;
+
+  void OpenSession();
+  void OnEvent(uint64_t opened, const Event& event);
+  void NewWriter(absl::AnyInvocable<void(absl::Status)> done);
+  void ShowDaemon();
+  void LookForDaemons();
+
+  // commit.cc
+  void Pump();
+  bool NeedsLoading(const Submitted& submitted, std::vector<std::string>* names,
+                    std::vector<std::string>* prefixes) const;
+  void Send(const SubmittedPtr& submitted);
+  absl::StatusOr<std::vector<Op>> MultiOf(Submitted* submitted);
+  void Answered(const SubmittedPtr& submitted, MultiResult result);
+  void Committed(const SubmittedPtr& submitted, int64_t zxid);
+  absl::Status InstallOthers(BatchText batch, int64_t zxid);
+  void Settle();
+  void Resolve();
+  void EndChain(const std::string& data, int32_t version);
+  void CatchUp();
+  void TellLost();
+
+  // loading.cc
+  std::shared_ptr<Loading> NewLoading();
+  void FailLoading(Loading* loading, const absl::Status& status);
+  void AskNodes(std::shared_ptr<Loading> loading);
+  void Walk(std::shared_ptr<Loading> loading, std::vector<std::string> prefixes,
+            absl::AnyInvocable<void(std::vector<std::string>)> done);
+  void Learn(Loading* loading, const std::vector<Ask>& asks, std::vector<Answer> answers);
+  void AddToListings(const engine::Batch& commits);
+
+  // Nothing of `writer` can commit any more, by a quorum's word.
+  void CloseNode(uint64_t writer, absl::AnyInvocable<void()> done);
+  void WhenConnected(absl::AnyInvocable<void()> task);
+  void After(absl::Duration time, absl::AnyInvocable<void()> task);
+
+  engine::Loop* const loop_;
+  Sessions* const sessions_;
+  const Options options_;
+  const Canaries canaries_;
+  LogTail tail_;
+  engine::Sink* sink_ = nullptr;
+  absl::AnyInvocable<void(absl::Status)> recovered_;
+  absl::Status stopped_;
+  engine::Version installed_ = 0;
+
+  // Its commits go on one session: in order.
+  std::unique_ptr<Session> session_;
+  uint64_t opened_ = 0;
+  bool connected_ = false;
+  std::vector<absl::AnyInvocable<void()>> when_connected_;
+  uint64_t writer_ = 0;
+  int32_t chain_ = 0;  // version that this writer's node has once all that was sent is committed
+  int64_t next_number_ = 1;
+  std::deque<SubmittedPtr> submitted_;
+  bool settling_ = false;  // one was not committed: none of those behind it is
+  bool resolving_ = false;
+  bool closed_ = false;  // by another daemon
+
+  Nodes nodes_;
+  std::vector<std::weak_ptr<Loading>> loadings_;
+  std::deque<std::shared_ptr<Listing>> listings_;  // used last in front
+  absl::flat_hash_set<uint64_t> daemons_;          // seen running when last looked
+  const std::shared_ptr<const bool> alive_ = std::make_shared<const bool>(true);
+};
+
+}  // namespace stm::zookeeper
+
+#endif  // STM_BACKENDS_ZOOKEEPER_COORDINATOR_H_

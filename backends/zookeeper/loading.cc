@@ -1,0 +1,272 @@
+// Entries and listings that are in ZooKeeper and not in memory: loaded on first use.
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "backends/zookeeper/coordinator.h"
+#include "backends/zookeeper/layout.h"
+
+namespace stm::zookeeper {
+namespace {
+
+// Calls to a server at once, for one loading.
+constexpr size_t kAsksAtOnce = 512;
+
+absl::string_view Absl(std::string_view text) { return {text.data(), text.size()}; }
+
+}  // namespace
+
+// ---- Loading
+
+struct ZooKeeperCoordinator::Loading {
+  std::vector<std::string> names;
+  std::vector<std::string> prefixes;
+  std::vector<Ask> asks;  // of the nodes of names, then of those above
+  size_t asked = 0;
+  std::vector<engine::ImageEntry> entries;
+  bool ended = false;
+  absl::AnyInvocable<void(absl::StatusOr<std::vector<engine::ImageEntry>>)> done;
+  absl::AnyInvocable<void(absl::StatusOr<std::vector<std::string>>)> listed;
+};
+
+void ZooKeeperCoordinator::FailLoading(Loading* loading, const absl::Status& status) {
+  if (std::exchange(loading->ended, true)) return;
+  if (loading->done) loading->done(status);
+  if (loading->listed) loading->listed(status);
+}
+
+std::shared_ptr<ZooKeeperCoordinator::Loading> ZooKeeperCoordinator::NewLoading() {
+  auto loading = std::make_shared<Loading>();
+  loadings_.erase(
+      std::remove_if(loadings_.begin(), loadings_.end(), [](const auto& weak) { return weak.expired(); }),
+      loadings_.end());
+  loadings_.push_back(loading);
+  return loading;
+}
+
+void ZooKeeperCoordinator::Load(
+    std::vector<std::string> names, std::vector<std::string> prefixes,
+    absl::AnyInvocable<void(absl::StatusOr<std::vector<engine::ImageEntry>>)> done) {
+  const std::shared_ptr<Loading> loading = NewLoading();
+  loading->done = std::move(done);
+  if (!stopped_.ok()) {
+    return loop_->Post([this, loading, status = stopped_] { FailLoading(loading.get(), status); });
+  }
+  absl::btree_set<std::string> above;
+  const auto ask_above = [&](std::string_view name) {
+    while (name != "/") {
+      name = ParentOf(name);
+      if (!nodes_.Directory(std::string(name))) above.insert(NodePath(name));
+    }
+  };
+  absl::flat_hash_set<std::string> once;
+  for (std::string& name : names) {
+    if (!once.insert(name).second) continue;
+    loading->asks.push_back({Ask::Kind::kGet, NodePath(name), Watch::kNo, 0});
+    for (std::string& path : nodes_.Unmade(name)) above.insert(std::move(path));
+    ask_above(name);
+    loading->names.push_back(std::move(name));
+  }
+  for (const std::string& prefix : prefixes) {
+    for (std::string& path : nodes_.Unmade(prefix)) above.insert(std::move(path));
+    ask_above(prefix);
+  }
+  for (const std::string& path : above) loading->asks.push_back({Ask::Kind::kExists, path, Watch::kNo, 0});
+  loading->prefixes = std::move(prefixes);
+  AskNodes(loading);
+}
+
+// A part of the nodes at a time, then what is below the prefixes.
+void ZooKeeperCoordinator::AskNodes(std::shared_ptr<Loading> loading) {
+  if (loading->asked < loading->asks.size()) {
+    const auto begin = loading->asks.begin() + static_cast<int64_t>(loading->asked);
+    const size_t count = std::min(kAsksAtOnce, loading->asks.size() - loading->asked);
+    std::vector<Ask> asks(begin, begin + static_cast<int64_t>(count));
+    return tail_.Read(asks, [this, loading, asks, count](std::vector<Answer> answers) {
+      if (loading->ended) return;
+      Learn(loading.get(), asks, std::move(answers));
+      loading->asked += count;
+      AskNodes(loading);
+    });
+  }
+  std::vector<std::string> unknown;
+  for (const std::string& prefix : loading->prefixes) {
+    if (!nodes_.Walked(prefix)) unknown.push_back(prefix);
+  }
+  if (unknown.empty()) {
+    loading->ended = true;
+    // Always in a later task than Load.
+    return loop_->Post([loading] { loading->done(std::move(loading->entries)); });
+  }
+  Walk(loading, unknown, [this, loading, unknown](std::vector<std::string>) {
+    if (loading->ended) return;
+    loading->ended = true;
+    for (const std::string& prefix : unknown) nodes_.SetWalked(prefix);
+    loading->done(std::move(loading->entries));
+  });
+}
+
+// All that these answers could show is installed, and what was installed since they were asked is known
+// better.
+void ZooKeeperCoordinator::Learn(Loading* loading, const std::vector<Ask>& asks,
+                                 std::vector<Answer> answers) {
+  for (size_t i = 0; i < asks.size(); ++i) {
+    const Answer& answer = answers[i];
+    const bool there = answer.code == Code::kOk;
+    if (!there && answer.code != Code::kNoNode) {
+      return FailLoading(loading, absl::PermissionDeniedError(absl::StrCat(
+                                      asks[i].path, " in ZooKeeper can't be read: ", NameOf(answer.code))));
+    }
+    if (asks[i].kind == Ask::Kind::kExists) {
+      if (const std::optional<std::string> directory = DirectoryOf(asks[i].path)) {
+        nodes_.LearnDirectory(*directory, there ? answer.stat.version : kNoNode);
+      } else if (there) {
+        nodes_.LearnMade(asks[i].path);
+      }
+      continue;
+    }
+    const std::string& name = loading->names[loading->asked + i];
+    nodes_.LearnEntry(name, there ? answer.stat.version : kNoNode);
+    if (!there) continue;
+    absl::StatusOr<engine::ImageEntry> entry = ParseNode(answer.data);
+    if (!entry.ok() || entry->name != name) {
+      return FailLoading(loading, absl::DataLossError(absl::StrCat(
+                                      asks[i].path, " in ZooKeeper does not say what ", name,
+                                      " is: ", entry.ok() ? Absl(entry->name) : entry.status().message())));
+    }
+    entry->version = VersionOf(tail_.epoch().base, answer.stat.mzxid, entry->version);
+    loading->entries.push_back(*std::move(entry));
+  }
+}
+
+// ---- Directories
+
+// Learns all directories below `prefixes`, level by level, and gives `done` the names of the entries there.
+void ZooKeeperCoordinator::Walk(std::shared_ptr<Loading> loading, std::vector<std::string> prefixes,
+                                absl::AnyInvocable<void(std::vector<std::string>)> done) {
+  struct Walking {
+    std::deque<std::string> directories;
+    std::deque<std::pair<std::string, std::string>> buckets;  // a path, and the directory that it is of
+    std::vector<std::string> names;
+    absl::AnyInvocable<void(std::vector<std::string>)> done;
+  };
+  auto walking = std::make_shared<Walking>();
+  walking->directories.assign(prefixes.begin(), prefixes.end());
+  walking->done = std::move(done);
+  auto step = std::make_shared<std::function<void()>>();
+  *step = [this, loading, walking, weak = std::weak_ptr<std::function<void()>>(step)] {
+    const std::shared_ptr<std::function<void()>> self = weak.lock();
+    std::vector<Ask> asks;
+    std::vector<std::string> of;
+    while (!walking->directories.empty() && asks.size() < kAsksAtOnce) {
+      const std::string path = NodePath(walking->directories.front());
+      asks.push_back({Ask::Kind::kExists, path, Watch::kNo, 0});
+      asks.push_back({Ask::Kind::kChildren, path, Watch::kNo, 0});
+      of.insert(of.end(), 2, walking->directories.front());
+      walking->directories.pop_front();
+    }
+    while (!walking->buckets.empty() && asks.size() < kAsksAtOnce) {
+      asks.push_back({Ask::Kind::kChildren, walking->buckets.front().first, Watch::kNo, 0});
+      of.push_back(walking->buckets.front().second);
+      walking->buckets.pop_front();
+    }
+    if (asks.empty()) return walking->done(std::move(walking->names));
+    tail_.Read(asks, [this, loading, walking, self, asks, of](std::vector<Answer> answers) {
+      if (loading->ended) return;
+      for (size_t i = 0; i < asks.size(); ++i) {
+        const Answer& answer = answers[i];
+        if (asks[i].kind == Ask::Kind::kExists) {
+          nodes_.LearnDirectory(of[i], answer.code == Code::kOk ? answer.stat.version : kNoNode);
+          continue;
+        }
+        const bool directory =
+            i > 0 && asks[i - 1].kind == Ask::Kind::kExists && asks[i - 1].path == asks[i].path;
+        for (const std::string& child : answer.names) {
+          if (directory) {
+            walking->buckets.emplace_back(absl::StrCat(asks[i].path, "/", child), of[i]);
+            nodes_.LearnMade(walking->buckets.back().first);
+          } else if (const std::optional<std::string> name = ChildOf(of[i], child)) {
+            if (name->back() == '/') {
+              walking->directories.push_back(*name);
+            } else {
+              walking->names.push_back(*name);
+            }
+          }
+        }
+      }
+      (*self)();
+    });
+  };
+  (*step)();
+}
+
+// ---- Listings
+
+// The names under a prefix, once walked, and kept by what the log tells.
+struct ZooKeeperCoordinator::Listing {
+  std::string prefix;
+  bool walked = false;
+  absl::btree_set<std::string> names;
+  std::vector<absl::AnyInvocable<void(absl::Status)>> waiting;
+};
+
+void ZooKeeperCoordinator::AddToListings(const engine::Batch& commits) {
+  if (listings_.empty()) return;
+  for (const auto& commit : commits) {
+    for (const engine::EntryChange& change : commit->changes) {
+      if (change.kind != engine::EntryChange::Kind::kCreate) continue;
+      for (const std::shared_ptr<Listing>& listing : listings_) {
+        if (absl::StartsWith(change.name, listing->prefix)) listing->names.insert(change.name);
+      }
+    }
+  }
+}
+
+void ZooKeeperCoordinator::List(std::string prefix, std::string after, size_t limit,
+                                absl::AnyInvocable<void(absl::StatusOr<std::vector<std::string>>)> done) {
+  const std::shared_ptr<Loading> loading = NewLoading();
+  loading->listed = std::move(done);
+  if (!stopped_.ok()) {
+    return loop_->Post([this, loading, status = stopped_] { FailLoading(loading.get(), status); });
+  }
+  auto found = std::find_if(listings_.begin(), listings_.end(),
+                            [&](const std::shared_ptr<Listing>& one) { return one->prefix == prefix; });
+  std::shared_ptr<Listing> listing;
+  if (found != listings_.end()) {
+    listing = *found;
+    listings_.erase(found);
+  } else {
+    listing = std::make_shared<Listing>();
+    listing->prefix = prefix;
+    if (listings_.size() >= options_.listings_max) listings_.pop_back();
+  }
+  listings_.push_front(listing);
+  const auto page = [loading, listing, after = std::move(after), limit] {
+    if (std::exchange(loading->ended, true)) return;
+    std::vector<std::string> names;
+    auto it = after.empty() ? listing->names.begin() : listing->names.upper_bound(after);
+    for (; it != listing->names.end() && names.size() < limit; ++it) {
+      // "/" is not over the system's.
+      if (listing->prefix == "/" && absl::StartsWith(*it, "/.")) continue;
+      names.push_back(*it);
+    }
+    loading->listed(std::move(names));
+  };
+  if (listing->walked) {
+    // What the log has told so far is in it.
+    return loop_->Post(page);
+  }
+  listing->waiting.push_back([page](absl::Status) { page(); });
+  if (listing->waiting.size() > 1) return;
+  Walk(loading, {prefix}, [this, listing](std::vector<std::string> names) {
+    listing->names.insert(names.begin(), names.end());
+    listing->walked = true;
+    nodes_.SetWalked(listing->prefix);
+    for (auto& waiting : std::exchange(listing->waiting, {})) waiting(absl::OkStatus());
+  });
+}
+
+void ZooKeeperCoordinator::Forget(const std::string& name) { nodes_.Forget(name); }
+
+}  // namespace stm::zookeeper
