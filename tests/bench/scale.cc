@@ -534,6 +534,8 @@ class Scale {
 
   // Jobs pushed one by one at a steady rate into a queue on which so many are asleep.
   Herd TakeAll(int takers) {
+    // The load before has its own idea of what is newest: ids of before it may be too old.
+    known_.Learn(InstalledVersion(servers_.stmd_address));
     const std::string queue = absl::StrCat("/scale/queue/", ++queues_);
     {
       wire::CommitRequest request;

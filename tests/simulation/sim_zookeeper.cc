@@ -296,6 +296,7 @@ void SimEnsemble::Wire::Try() {
   });
   connection_->down = std::make_shared<Channel>(parted);
   ensemble_.connections_[connection_->id] = connection_;
+  ensemble_.every_connection_.push_back(connection_);
   Request connect;
   connect.kind = Request::Kind::kConnect;
   connect.session = session_;
@@ -583,7 +584,9 @@ SimEnsemble::SimEnsemble(World* world, ZooOptions options) : world_(world), opti
 
 SimEnsemble::~SimEnsemble() {
   // They hold each other.
-  for (const auto& [id, connection] : connections_) {
+  for (const auto& weak : every_connection_) {
+    const std::shared_ptr<Connection> connection = weak.lock();
+    if (connection == nullptr) continue;
     connection->up->tasks.clear();
     connection->down->tasks.clear();
     connection->wire = nullptr;
