@@ -10,7 +10,6 @@
 #include "absl/strings/str_cat.h"
 #include "backends/zookeeper/coordinator.h"
 #include "backends/zookeeper/layout.h"
-#include "engine/name.h"
 
 namespace stm::zookeeper {
 
@@ -24,8 +23,6 @@ namespace {
 
 // In every multi.
 constexpr size_t kChainOp = 1;
-// Before an answer that is unknown is asked for again.
-constexpr absl::Duration kAskAgain = absl::Milliseconds(10);
 
 // Does a change add its entry to a listing, or take it off one?
 bool ChangesListing(const EntryChange& change) {
@@ -242,8 +239,7 @@ void ZooKeeperCoordinator::Answered(const SubmittedPtr& submitted, MultiResult r
   submitted->state = result.code == Code::kUnknown ? Submitted::State::kUnknown : Submitted::State::kRefused;
   switch (result.code) {
     case Code::kNoAuth:
-      submitted->failed =
-          absl::PermissionDeniedError("ZooKeeper does not let these credentials write below the chroot");
+      submitted->failed = MayNotWrite();
       break;
     case Code::kRefused:
     case Code::kTooLarge:
@@ -309,10 +305,8 @@ absl::Status ZooKeeperCoordinator::InstallOthers(BatchText batch, int64_t zxid) 
 // Once all that was sent is answered: what became of it, then what is to be told.
 void ZooKeeperCoordinator::Settle() {
   if (resolving_ || !stopped_.ok()) return;
-  bool unknown = false;
   for (const SubmittedPtr& submitted : submitted_) {
     if (submitted->state == Submitted::State::kSent) return;
-    unknown = unknown || submitted->state == Submitted::State::kUnknown;
   }
   resolving_ = true;
   Resolve();
@@ -323,10 +317,10 @@ void ZooKeeperCoordinator::Settle() {
 // next would find just the version that it expects.
 void ZooKeeperCoordinator::Resolve() {
   if (!stopped_.ok()) return;
-  if (!connected_) return when_connected_.push_back([this] { Resolve(); });
+  if (!connected_) return WhenConnected([this] { Resolve(); });
   session_->Get(WriterPath(writer_), Watch::kNo, [this](Code code, std::string data, Stat stat) {
     if (code == Code::kOk) return EndChain(data, stat.version);
-    if (code != Code::kNoNode) return After(kAskAgain, [this] { Resolve(); });
+    if (code != Code::kNoNode) return After(kAgain, [this] { Resolve(); });
     // Closed by another daemon; or this server has not heard of it yet.
     CloseNode(writer_, [this] {
       closed_ = true;
@@ -345,7 +339,7 @@ void ZooKeeperCoordinator::EndChain(const std::string& data, int32_t version) {
       return CatchUp();
     }
     // It was behind, or the outcome is unknown: from the beginning.
-    After(kAskAgain, [this] { Resolve(); });
+    After(kAgain, [this] { Resolve(); });
   });
 }
 
@@ -355,13 +349,13 @@ void ZooKeeperCoordinator::CatchUp() {
   tail_.ReloadEpoch([this] {
     tail_.Barrier([this](absl::Status status) {
       if (!stopped_.ok()) return;
-      if (!status.ok()) return After(kAskAgain, [this] { CatchUp(); });
+      if (!status.ok()) return After(kAgain, [this] { CatchUp(); });
       if (!closed_) return TellLost();
       // What was sent under the old writer is answered from the log by whoever asks; nothing of it runs under
       // the new one.
       NewWriter([this](absl::Status status) {
         if (status.ok()) return TellLost();
-        After(kAskAgain, [this] { CatchUp(); });
+        After(kAgain, [this] { CatchUp(); });
       });
     });
   });

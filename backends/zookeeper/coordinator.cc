@@ -10,8 +10,6 @@
 namespace stm::zookeeper {
 namespace {
 
-// Before what failed without a word is tried again.
-constexpr absl::Duration kAgain = absl::Milliseconds(10);
 // How often it is looked which daemons run.
 constexpr absl::Duration kLookForDaemons = absl::Seconds(1);
 
@@ -117,6 +115,10 @@ void ZooKeeperCoordinator::WhenConnected(absl::AnyInvocable<void()> task) {
 
 // ---- Writers
 
+absl::Status ZooKeeperCoordinator::MayNotWrite() {
+  return absl::PermissionDeniedError("ZooKeeper does not let these credentials write below the chroot");
+}
+
 void ZooKeeperCoordinator::NewWriter(absl::AnyInvocable<void(absl::Status)> done) {
   WhenConnected([this, done = std::move(done)]() mutable {
     uint64_t writer = 0;
@@ -124,8 +126,7 @@ void ZooKeeperCoordinator::NewWriter(absl::AnyInvocable<void(absl::Status)> done
     session_->Multi({Op::Create(WriterPath(writer), "0")}, [this, writer, done = std::move(done)](
                                                                MultiResult result) mutable {
       if (result.code == Code::kNoAuth) {
-        return done(
-            absl::PermissionDeniedError("ZooKeeper does not let these credentials write below the chroot"));
+        return done(MayNotWrite());
       }
       // Unknown: it may be there, and is nobody's.
       if (result.code != Code::kOk) {

@@ -106,6 +106,10 @@ class ZooKeeperCoordinator final : public engine::Coordinator,
   absl::Status OnBatch(int64_t index, int64_t zxid, const std::string& data) override;
   void OnStopped(const absl::Status& status) override;
 
+  // Before what failed without a word, or whose outcome is unknown, is tried again.
+  static constexpr absl::Duration kAgain = absl::Milliseconds(10);
+  static absl::Status MayNotWrite();
+
   void OpenSession();
   void OnEvent(uint64_t opened, const Event& event);
   void NewWriter(absl::AnyInvocable<void(absl::Status)> done);

@@ -55,6 +55,7 @@ void ZooKeeperCoordinator::Load(
   }
   absl::btree_set<std::string> above;
   const auto ask_above = [&](std::string_view name) {
+    for (std::string& path : nodes_.Unmade(name)) above.insert(std::move(path));
     while (name != "/") {
       name = ParentOf(name);
       if (!nodes_.Directory(std::string(name))) above.insert(NodePath(name));
@@ -64,14 +65,10 @@ void ZooKeeperCoordinator::Load(
   for (std::string& name : names) {
     if (!once.insert(name).second) continue;
     loading->asks.push_back({Ask::Kind::kGet, NodePath(name), Watch::kNo, 0});
-    for (std::string& path : nodes_.Unmade(name)) above.insert(std::move(path));
     ask_above(name);
     loading->names.push_back(std::move(name));
   }
-  for (const std::string& prefix : prefixes) {
-    for (std::string& path : nodes_.Unmade(prefix)) above.insert(std::move(path));
-    ask_above(prefix);
-  }
+  for (const std::string& prefix : prefixes) ask_above(prefix);
   for (const std::string& path : above) loading->asks.push_back({Ask::Kind::kExists, path, Watch::kNo, 0});
   loading->prefixes = std::move(prefixes);
   AskNodes(loading);
@@ -208,7 +205,7 @@ struct ZooKeeperCoordinator::Listing {
   std::string prefix;
   bool walked = false;
   absl::btree_set<std::string> names;
-  std::vector<absl::AnyInvocable<void(absl::Status)>> waiting;
+  std::vector<absl::AnyInvocable<void()>> waiting;
 };
 
 void ZooKeeperCoordinator::AddToListings(const engine::Batch& commits) {
@@ -257,13 +254,13 @@ void ZooKeeperCoordinator::List(std::string prefix, std::string after, size_t li
     // What the log has told so far is in it.
     return loop_->Post(page);
   }
-  listing->waiting.push_back([page](absl::Status) { page(); });
+  listing->waiting.push_back(page);
   if (listing->waiting.size() > 1) return;
   Walk(loading, {prefix}, [this, listing](std::vector<std::string> names) {
     listing->names.insert(names.begin(), names.end());
     listing->walked = true;
     nodes_.SetWalked(listing->prefix);
-    for (auto& waiting : std::exchange(listing->waiting, {})) waiting(absl::OkStatus());
+    for (auto& waiting : std::exchange(listing->waiting, {})) waiting();
   });
 }
 

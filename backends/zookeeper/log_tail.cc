@@ -121,7 +121,7 @@ void LogTail::AskEpoch(absl::AnyInvocable<void(bool known)> done) {
 // It does not show what a quorum says is there.
 void LogTail::LeaveServer() {
   ++holes_;
-  reader_.Reopen();
+  reader_.Open();
 }
 
 bool LogTail::TakeEpoch(Code store, const Answer& answer) {

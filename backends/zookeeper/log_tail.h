@@ -80,7 +80,6 @@ class LogTail final : private SessionReader::Listener {
 
   const Epoch& epoch() const { return epoch_; }
   int64_t next() const { return next_; }  // the batch to be applied next
-  bool connected() const { return reader_.connected(); }
   // When the last barrier that was answered began.
   absl::Duration confirmed_at() const { return confirmed_at_; }
   int64_t holes() const { return holes_; }  // servers that were left for one

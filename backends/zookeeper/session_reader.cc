@@ -29,8 +29,6 @@ void SessionReader::Open() {
   Patience();
 }
 
-void SessionReader::Reopen() { Open(); }
-
 void SessionReader::Patience() {
   const absl::Duration patience = kPatienceTimeouts * options_.timeout;
   loop_->At(loop_->Now() + patience,

@@ -53,15 +53,11 @@ class SessionReader {
   // All outlive it.
   SessionReader(engine::Loop* loop, Sessions* sessions, SessionOptions options, Listener* listener);
 
+  // Again: with another session, to another server if there is one; what is under way is asked again there.
   void Open();
   // In order, all on one connection; answered when all are, none with kUnknown: never while there is no
   // connection. `done` in a later task; what it captures may ask again.
   void Send(std::vector<Ask> asks, absl::AnyInvocable<void(std::vector<Answer>)> done);
-  // Begins with another session, to another server if there is one: what is under way is asked again there.
-  void Reopen();
-  bool connected() const { return connected_; }
-  // On Loop::Now()'s clock; of no use while connected.
-  absl::Duration disconnected_since() const { return disconnected_since_; }
 
  private:
   struct Query {
