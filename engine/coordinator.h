@@ -103,6 +103,8 @@ class Sink {
   // A recovery's beginning, from a snapshot: any number of parts, then EndImage with its version and id floor.
   virtual void InstallImage(ImagePart part) = 0;
   virtual void EndImage(Version version, Instant at, Version id_floor) = 0;
+  // Ids below count as too old from now on: what the store knew of absences below is gone. At most the newest version.
+  virtual void RaiseIdFloor(Version id_floor) = 0;
   // The next commit in order, a recovered one or another daemon's. DATA_LOSS: an operation whose value does not come
   // out as expected_hash says, naming the entry.
   virtual absl::Status Install(std::shared_ptr<CommitRecord> commit) = 0;

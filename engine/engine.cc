@@ -118,6 +118,7 @@ void Engine::Restore(absl::AnyInvocable<void(absl::AnyInvocable<void(absl::Statu
 
 void Engine::InstallImage(ImagePart part) { state_->InstallImage(std::move(part)); }
 void Engine::EndImage(Version version, Instant at, Version id_floor) { state_->EndImage(version, at, id_floor); }
+void Engine::RaiseIdFloor(Version id_floor) { state_->RaiseIdFloor(id_floor); }
 absl::Status Engine::Install(std::shared_ptr<CommitRecord> commit) { return state_->Install(std::move(commit)); }
 std::unique_ptr<Image> Engine::TakeImage() { return state_->TakeImage(); }
 

@@ -278,6 +278,7 @@ class Engine : public Sink {
   // Sink
   void InstallImage(ImagePart part) override;
   void EndImage(Version version, Instant at, Version id_floor) override;
+  void RaiseIdFloor(Version id_floor) override;
   absl::Status Install(std::shared_ptr<CommitRecord> commit) override;
   std::unique_ptr<Image> TakeImage() override;
 

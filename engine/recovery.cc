@@ -51,6 +51,11 @@ void Engine::State::EndImage(Version version, Instant at, Version id_floor) {
   entries_.set_listing_floor(version);
 }
 
+void Engine::State::RaiseIdFloor(Version id_floor) {
+  assert(id_floor <= installed_);
+  ids_.RaiseFloor(id_floor);
+}
+
 absl::Status Engine::State::Install(std::shared_ptr<CommitRecord> record) {
   assert(record->version > installed_);
   for (EntryChange& change : record->changes) {

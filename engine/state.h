@@ -66,6 +66,7 @@ class Engine::State {
   // recovery.cc
   void InstallImage(ImagePart part);
   void EndImage(Version version, Instant at, Version id_floor);
+  void RaiseIdFloor(Version id_floor);
   absl::Status Install(std::shared_ptr<CommitRecord> commit);
   std::unique_ptr<Image> TakeImage();
   absl::StatusOr<std::unique_ptr<Image>> TakeImageAt(Version version);

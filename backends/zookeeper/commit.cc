@@ -29,6 +29,8 @@ bool ChangesListing(const EntryChange& change) {
   return change.kind == Kind::kCreate || change.kind == Kind::kDelete || change.kind == Kind::kExpire;
 }
 
+size_t Expects(const Op& op) { return absl::HashOf(op.path(), op.kind(), op.version()); }
+
 absl::Status Unreachable() {
   return absl::UnavailableError("there is no connection to ZooKeeper: not committed");
 }
@@ -142,7 +144,7 @@ absl::StatusOr<std::vector<Op>> ZooKeeperCoordinator::MultiOf(Submitted* submitt
   } else {
     ops.push_back(Op::Check(kEntriesPath, *nodes_.Directory("/")));
   }
-  ops.push_back(Op::Set(WriterPath(writer_), absl::StrCat(submitted->number), chain_));
+  AddSet(WriterPath(writer_), absl::StrCat(submitted->number), chain_, submitted, &ops);
 
   // That something is not there: it, or the first node above it that is not there either, can be made.
   const auto absent = [&](std::string_view name) {
@@ -175,25 +177,26 @@ absl::StatusOr<std::vector<Op>> ZooKeeperCoordinator::MultiOf(Submitted* submitt
   for (const std::string& directory : directories) {
     if (changes.directories.contains(directory)) continue;  // made
     const int32_t version = *nodes_.Directory(directory);
-    ops.push_back(Op::Set(NodePath(directory), "", version));
-    changes.directories[directory] = version + 1;
+    AddSet(NodePath(directory), "", version, submitted, &ops);
+    changes.directories[directory] = nodes_.AfterSet(version);
   }
   for (const auto& [name, last] : written) {
     const int64_t place = canaries_.share_places ? 0 : last.place;
     std::string data =
         PrintNode(WholeOf(*last.change), place, submitted->batch[static_cast<size_t>(last.place)]->at);
     const int32_t version = *nodes_.Entry(name);
-    changes.entries[name] = version + 1;
+    changes.entries[name] = version == kNoNode ? 0 : nodes_.AfterSet(version);
     if (version == kNoNode) {
       ops.push_back(Op::Create(NodePath(name), std::move(data)));
     } else {
-      ops.push_back(Op::Set(NodePath(name), std::move(data), version));
+      AddSet(NodePath(name), std::move(data), version, submitted, &ops);
     }
   }
-  ops.push_back(Op::Create(
-      absl::StrCat(LogPath(tail_.epoch().segment), "/e-"),
-      PrintBatch(writer_, submitted->number, submitted->batch, changes.entries, changes.directories),
-      Op::Mode::kSequential));
+  std::string entry =
+      PrintBatch(writer_, submitted->number, submitted->batch, changes.entries, changes.directories);
+  submitted->bytes = entry.size();
+  ops.push_back(Op::Create(absl::StrCat(LogPath(tail_.epoch().segment), "/e-"), std::move(entry),
+                           Op::Mode::kSequential));
   const size_t bytes = MultiBytes(ops, options_.session.connect.chroot.size());
   if (bytes > kPacketBytesMax) {
     return absl::ResourceExhaustedError(
@@ -201,6 +204,17 @@ absl::StatusOr<std::vector<Op>> ZooKeeperCoordinator::MultiOf(Submitted* submitt
                      " fit: use smaller values and transactions"));
   }
   return ops;
+}
+
+// A node does not rest at the wildcard: from the version before it it goes on at once, to where the daemon
+// thinks that servers go. If they don't, the batch is lost and goes out again.
+void ZooKeeperCoordinator::AddSet(const std::string& path, std::string data, int32_t version,
+                                  Submitted* submitted, std::vector<Op>* ops) {
+  ops->push_back(Op::Set(path, data, version));
+  if (version != kSetTwice || canaries_.rest_at_minus_one) return;
+  ops->push_back(Op::SetAgain(path, std::move(data)));
+  submitted->guesses.push_back(ops->size());
+  ops->push_back(Op::Check(path, nodes_.AfterSet(version)));
 }
 
 void ZooKeeperCoordinator::Send(const SubmittedPtr& submitted) {
@@ -215,9 +229,10 @@ void ZooKeeperCoordinator::Send(const SubmittedPtr& submitted) {
       if (!alive.expired()) Settle();
     });
   }
+  for (const Op& op : *ops) submitted->expects.push_back(Expects(op));
   if (canaries_.skip_chain_check) ops->erase(ops->begin() + kChainOp);
   nodes_.Expect(submitted->changes);
-  ++chain_;
+  chain_ = nodes_.AfterSet(chain_);
   submitted->state = Submitted::State::kSent;
   session_->Multi(*std::move(ops),
                   [this, submitted](MultiResult result) { Answered(submitted, std::move(result)); });
@@ -232,12 +247,17 @@ void ZooKeeperCoordinator::Answered(const SubmittedPtr& submitted, MultiResult r
     int64_t zxid = 0;
     for (const OpResult& one : result.results) zxid = std::max(zxid, one.stat.mzxid);
     submitted->state = Submitted::State::kDone;
-    submitted->index = LogIndexOf(result.results.back().path).value();
-    tail_.Own(submitted->index, zxid);
+    submitted->position = LogPositionOf(result.results.back().path).value();
+    tail_.Own(submitted->position, zxid);
     return;
   }
   submitted->state = result.code == Code::kUnknown ? Submitted::State::kUnknown : Submitted::State::kRefused;
   switch (result.code) {
+    case Code::kBadVersion:
+      for (const size_t guess : submitted->guesses) {
+        if (guess == result.failed) nodes_.GuessOther();
+      }
+      break;
     case Code::kNoAuth:
       submitted->failed = MayNotWrite();
       break;
@@ -249,18 +269,21 @@ void ZooKeeperCoordinator::Answered(const SubmittedPtr& submitted, MultiResult r
     default:
       break;
   }
+  if (submitted->state == Submitted::State::kRefused) submitted->failed_op = result.failed;
   settling_ = true;
   Settle();
 }
 
-absl::Status ZooKeeperCoordinator::OnBatch(int64_t index, int64_t zxid, const std::string& data) {
+absl::Status ZooKeeperCoordinator::OnBatch(int64_t position, int64_t zxid, const std::string& data) {
   if (data.empty()) {
-    if (submitted_.empty() || submitted_.front()->index != index) {
+    if (submitted_.empty() || submitted_.front()->position != position) {
       return absl::InternalError("this daemon's batches committed in another order than they were sent");
     }
+    cleaner_.Applied(position, submitted_.front()->bytes);
     Committed(submitted_.front(), zxid);
     return absl::OkStatus();
   }
+  cleaner_.Applied(position, data.size());
   absl::StatusOr<BatchText> batch = ParseBatch(data);
   if (!batch.ok()) return batch.status();
   // This daemon's own, whose answer was lost or is on its way.
@@ -300,6 +323,14 @@ absl::Status ZooKeeperCoordinator::InstallOthers(BatchText batch, int64_t zxid) 
   return absl::OkStatus();
 }
 
+void ZooKeeperCoordinator::OnMove(int64_t position, const EpochMove& move, size_t bytes) {
+  cleaner_.Applied(position, bytes);
+  nodes_.Sweep(move.swept);
+  TakeOffListings(move.swept);
+  id_floor_ = std::max(id_floor_, std::min(move.below, installed_));
+  sink_->RaiseIdFloor(std::min(move.below, installed_));
+}
+
 // ---- Not committed, or nobody knows
 
 // Once all that was sent is answered: what became of it, then what is to be told.
@@ -330,15 +361,20 @@ void ZooKeeperCoordinator::Resolve() {
 }
 
 void ZooKeeperCoordinator::EndChain(const std::string& data, int32_t version) {
+  const std::string path = WriterPath(writer_);
+  // Versions wrap around.
+  const auto under_way = static_cast<int32_t>(static_cast<uint32_t>(chain_) - static_cast<uint32_t>(version));
   std::vector<Op> ops;
-  const int32_t beyond = canaries_.resolve_once ? version + 1 : std::max(version + 1, chain_);
-  for (int32_t step = version; step < beyond; ++step) ops.push_back(Op::Set(WriterPath(writer_), data, step));
-  session_->Multi(std::move(ops), [this, beyond](MultiResult result) {
-    if (result.code == Code::kOk) {
-      chain_ = beyond;
+  ops.push_back(version == kNoNode ? Op::SetAgain(path, data) : Op::Set(path, data, version));
+  for (int32_t step = 1; step < under_way && !canaries_.resolve_once; ++step) {
+    ops.push_back(Op::SetAgain(path, data));
+  }
+  session_->Multi(std::move(ops), [this](MultiResult result) {
+    if (result.code == Code::kOk && result.results.back().stat.version != kNoNode) {
+      chain_ = result.results.back().stat.version;
       return CatchUp();
     }
-    // It was behind, or the outcome is unknown: from the beginning.
+    // It was behind, or the outcome is unknown, or it must not rest there: from the beginning.
     After(kAgain, [this] { Resolve(); });
   });
 }
@@ -346,17 +382,15 @@ void ZooKeeperCoordinator::EndChain(const std::string& data, int32_t version) {
 // The rest is told lost only when what made it so is installed: else it would go out again as it was.
 void ZooKeeperCoordinator::CatchUp() {
   if (canaries_.lost_before_caught_up) return TellLost();
-  tail_.ReloadEpoch([this] {
-    tail_.Barrier([this](absl::Status status) {
-      if (!stopped_.ok()) return;
-      if (!status.ok()) return After(kAgain, [this] { CatchUp(); });
-      if (!closed_) return TellLost();
-      // What was sent under the old writer is answered from the log by whoever asks; nothing of it runs under
-      // the new one.
-      NewWriter([this](absl::Status status) {
-        if (status.ok()) return TellLost();
-        After(kAgain, [this] { CatchUp(); });
-      });
+  tail_.Barrier([this](absl::Status status) {
+    if (!stopped_.ok()) return;
+    if (!status.ok()) return After(kAgain, [this] { CatchUp(); });
+    if (!closed_) return TellLost();
+    // What was sent under the old writer is answered from the log by whoever asks; nothing of it runs under
+    // the new one.
+    NewWriter([this](absl::Status status) {
+      if (status.ok()) return TellLost();
+      After(kAgain, [this] { CatchUp(); });
     });
   });
 }
@@ -366,11 +400,33 @@ void ZooKeeperCoordinator::TellLost() {
   nodes_.Abandon();
   std::deque<SubmittedPtr> lost = std::move(submitted_);
   submitted_.clear();
+  if (!lost.empty() && lost.front()->failed.ok())
+    lost.front()->failed = WrittenByStranger(lost.front().get());
   for (const SubmittedPtr& submitted : lost) {
     const bool failed = !submitted->failed.ok() && submitted == lost.front();
     submitted->state = Submitted::State::kRefused;
     submitted->done({failed ? Outcome::kFailed : Outcome::kLost, submitted->failed});
   }
+}
+
+// All that this store's daemons did is known now. If the batch would go out and fail as it did, a node was
+// changed by something else.
+absl::Status ZooKeeperCoordinator::WrittenByStranger(Submitted* submitted) {
+  std::vector<std::string> names, prefixes;
+  if (!submitted->failed_op || *submitted->failed_op <= kChainOp ||
+      NeedsLoading(*submitted, &names, &prefixes)) {
+    return absl::OkStatus();
+  }
+  submitted->changes = NodeChanges();
+  const absl::StatusOr<std::vector<Op>> ops = MultiOf(submitted);
+  const size_t failed = *submitted->failed_op;
+  if (!ops.ok() || failed >= ops->size() || failed >= submitted->expects.size() ||
+      Expects((*ops)[failed]) != submitted->expects[failed]) {
+    return absl::OkStatus();
+  }
+  return absl::FailedPreconditionError(absl::StrCat(
+      (*ops)[failed].path(), " in ZooKeeper was changed by something that is no stmd of this store: ",
+      "restart the daemons to go on with what is there, or restore a backup"));
 }
 
 }  // namespace stm::zookeeper

@@ -1,6 +1,7 @@
 // A daemon's life in ZooKeeper: its sessions, its writer, its start and its end.
 #include "backends/zookeeper/coordinator.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/numbers.h"
@@ -21,7 +22,8 @@ ZooKeeperCoordinator::ZooKeeperCoordinator(engine::Loop* loop, Sessions* session
       sessions_(sessions),
       options_(std::move(options)),
       canaries_(canaries),
-      tail_(loop, sessions, options_.session, options_.tail, canaries.tail, this) {}
+      tail_(loop, sessions, options_.session, options_.tail, canaries.tail, this),
+      cleaner_(loop, &tail_, options_.cleaner, this) {}
 
 ZooKeeperCoordinator::~ZooKeeperCoordinator() = default;
 
@@ -42,13 +44,14 @@ void ZooKeeperCoordinator::Recover(engine::Sink* sink, absl::AnyInvocable<void(a
     OpenSession();
     NewWriter([this](absl::Status status) {
       LookForDaemons();
+      cleaner_.Begin();
       if (recovered_) std::exchange(recovered_, nullptr)(std::move(status));
     });
   });
 }
 
 void ZooKeeperCoordinator::OnBegin(engine::Version version) {
-  installed_ = version;
+  installed_ = id_floor_ = version;
   sink_->EndImage(version, Instant(), version);
 }
 
@@ -207,6 +210,23 @@ void ZooKeeperCoordinator::Barrier(absl::AnyInvocable<void(absl::StatusOr<engine
   });
 }
 
-void ZooKeeperCoordinator::Trim(engine::Version) {}
+void ZooKeeperCoordinator::Trim(engine::Version id_floor) { id_floor_ = std::max(id_floor_, id_floor); }
+
+// ---- Cleaning
+
+// One daemon at a time, as a rule: the one whose writer is the least.
+bool ZooKeeperCoordinator::Cleans() {
+  if (!stopped_.ok() || !connected_ || settling_) return false;
+  return std::all_of(daemons_.begin(), daemons_.end(), [this](uint64_t writer) { return writer >= writer_; });
+}
+
+void ZooKeeperCoordinator::Multi(std::vector<Op> ops, absl::AnyInvocable<void(MultiResult)> done) {
+  if (connected_) return session_->Multi(std::move(ops), std::move(done));
+  loop_->Post([done = std::move(done)]() mutable { done(MultiResult()); });
+}
+
+void ZooKeeperCoordinator::CloseWriter(uint64_t writer, absl::AnyInvocable<void()> done) {
+  CloseNode(writer, std::move(done));
+}
 
 }  // namespace stm::zookeeper

@@ -20,6 +20,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "backends/zookeeper/batch_text.h"
+#include "backends/zookeeper/cleaner.h"
 #include "backends/zookeeper/log_tail.h"
 #include "backends/zookeeper/nodes.h"
 #include "backends/zookeeper/session.h"
@@ -31,6 +32,7 @@ namespace stm::zookeeper {
 struct Options {
   SessionOptions session;
   TailOptions tail;
+  CleanerOptions cleaner;
   std::string address;  // of this daemon, for others to see
   // Of names whose listings are kept, in how many directories' subtrees at most.
   size_t listings_max = 8;
@@ -43,13 +45,15 @@ struct Canaries {
   bool resolve_once = false;       // a chain is ended by one step, not beyond all that is under way
   bool keep_writers_open = false;  // another's resend is answered while its writer may still commit it
   bool lost_before_caught_up = false;
-  bool share_places = false;  // commits of one batch have one version
+  bool share_places = false;       // commits of one batch have one version
+  bool rest_at_minus_one = false;  // a node's version becomes what no node has
 };
 
 class ZooKeeperCoordinator final : public engine::Coordinator,
                                    public engine::Writers,
                                    public engine::EntryStore,
-                                   private LogTail::Listener {
+                                   private LogTail::Listener,
+                                   private Cleaner::Host {
  public:
   // All outlive it.
   ZooKeeperCoordinator(engine::Loop* loop, Sessions* sessions, Options options, Canaries canaries = {});
@@ -77,6 +81,7 @@ class ZooKeeperCoordinator final : public engine::Coordinator,
   // For good: what stopped it. OK: nothing has.
   const absl::Status& stopped() const { return stopped_; }
   int64_t holes() const { return tail_.holes(); }
+  const Cleaner& cleaner() const { return cleaner_; }
 
  private:
   // A batch from Append to its answer.
@@ -94,7 +99,11 @@ class ZooKeeperCoordinator final : public engine::Coordinator,
     absl::AnyInvocable<void(engine::AppendResult)> done;
     NodeChanges changes;
     bool loading = false;
-    int64_t index = -1;
+    size_t bytes = 0;             // of its log entry
+    std::vector<size_t> guesses;  // ops that check what servers make of kSetTwice
+    std::vector<size_t> expects;  // of each op sent: a hash of the node and the version that it expects
+    std::optional<size_t> failed_op;
+    int64_t position = -1;
     absl::Status failed;  // of kRefused: no conflict, and never will go through
   };
   using SubmittedPtr = std::shared_ptr<Submitted>;
@@ -103,8 +112,16 @@ class ZooKeeperCoordinator final : public engine::Coordinator,
 
   // LogTail::Listener
   void OnBegin(engine::Version version) override;
-  absl::Status OnBatch(int64_t index, int64_t zxid, const std::string& data) override;
+  absl::Status OnBatch(int64_t position, int64_t zxid, const std::string& data) override;
+  void OnMove(int64_t position, const EpochMove& move, size_t bytes) override;
   void OnStopped(const absl::Status& status) override;
+
+  // Cleaner::Host
+  bool Cleans() override;
+  engine::Version IdFloor() override { return id_floor_; }
+  int64_t Read() override { return tail_.next(); }
+  void Multi(std::vector<Op> ops, absl::AnyInvocable<void(MultiResult)> done) override;
+  void CloseWriter(uint64_t writer, absl::AnyInvocable<void()> done) override;
 
   // Before what failed without a word, or whose outcome is unknown, is tried again.
   static constexpr absl::Duration kAgain = absl::Milliseconds(10);
@@ -122,6 +139,8 @@ class ZooKeeperCoordinator final : public engine::Coordinator,
                     std::vector<std::string>* prefixes) const;
   void Send(const SubmittedPtr& submitted);
   absl::StatusOr<std::vector<Op>> MultiOf(Submitted* submitted);
+  void AddSet(const std::string& path, std::string data, int32_t version, Submitted* submitted,
+              std::vector<Op>* ops);
   void Answered(const SubmittedPtr& submitted, MultiResult result);
   void Committed(const SubmittedPtr& submitted, int64_t zxid);
   absl::Status InstallOthers(BatchText batch, int64_t zxid);
@@ -130,6 +149,7 @@ class ZooKeeperCoordinator final : public engine::Coordinator,
   void EndChain(const std::string& data, int32_t version);
   void CatchUp();
   void TellLost();
+  absl::Status WrittenByStranger(Submitted* submitted);
 
   // loading.cc
   std::shared_ptr<Loading> NewLoading();
@@ -139,6 +159,7 @@ class ZooKeeperCoordinator final : public engine::Coordinator,
             absl::AnyInvocable<void(std::vector<std::string>)> done);
   void Learn(Loading* loading, const std::vector<Ask>& asks, std::vector<Answer> answers);
   void AddToListings(const engine::Batch& commits);
+  void TakeOffListings(const std::vector<std::string>& names);
 
   // Nothing of `writer` can commit any more, by a quorum's word.
   void CloseNode(uint64_t writer, absl::AnyInvocable<void()> done);
@@ -150,6 +171,8 @@ class ZooKeeperCoordinator final : public engine::Coordinator,
   const Options options_;
   const Canaries canaries_;
   LogTail tail_;
+  Cleaner cleaner_;
+  engine::Version id_floor_ = 0;  // of this daemon
   engine::Sink* sink_ = nullptr;
   absl::AnyInvocable<void(absl::Status)> recovered_;
   absl::Status stopped_;

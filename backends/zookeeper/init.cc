@@ -6,8 +6,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "backends/zookeeper/epoch.h"
 #include "backends/zookeeper/layout.h"
-#include "backends/zookeeper/log_tail.h"
 
 namespace stm::zookeeper {
 

@@ -4,6 +4,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_split.h"
 #include "backends/local/crc32c.h"
 
 namespace stm::zookeeper {
@@ -86,17 +87,22 @@ std::string WriterPath(uint64_t writer) { return absl::StrFormat("%s/%016x", kWr
 std::string DaemonPath(uint64_t writer) { return absl::StrFormat("%s/%016x", kDaemonsPath, writer); }
 std::string LogPath(int64_t segment) { return absl::StrCat(kLogsPath, "/", segment); }
 
-std::string LogEntryPath(int64_t segment, int64_t index) {
-  return absl::StrFormat("%s/%d/e-%010d", kLogsPath, segment, index);
+std::string LogEntryPath(int64_t position) {
+  const int64_t segment = SegmentOf(position);
+  return absl::StrFormat("%s/%d/e-%010d", kLogsPath, segment, position - FirstOf(segment));
 }
 
-std::optional<int64_t> LogIndexOf(std::string_view path) {
-  const size_t slash = path.rfind('/');
-  if (slash == std::string_view::npos) return std::nullopt;
-  absl::string_view name = Absl(path.substr(slash + 1));
-  int64_t index = 0;
-  if (!absl::StartsWith(name, "e-") || !absl::SimpleAtoi(name.substr(2), &index)) return std::nullopt;
-  return index;
+std::optional<int64_t> LogPositionOf(std::string_view path) {
+  const std::string_view logs = kLogsPath;
+  const size_t at = path.rfind(logs);
+  if (at == std::string_view::npos) return std::nullopt;
+  const std::vector<absl::string_view> parts = absl::StrSplit(Absl(path.substr(at + logs.size())), '/');
+  int64_t segment = 0, index = 0;
+  if (parts.size() != 3 || !absl::SimpleAtoi(parts[1], &segment) || !absl::StartsWith(parts[2], "e-") ||
+      !absl::SimpleAtoi(parts[2].substr(2), &index)) {
+    return std::nullopt;
+  }
+  return FirstOf(segment) + index;
 }
 
 std::string NodePath(std::string_view name) {

@@ -1,12 +1,13 @@
 // Where things are in ZooKeeper, below the chroot; engine/DESIGN.md of the founders calls all of it /stm.
 // Pure.
 //
-//   /stm/epoch              what the store is: its id, its format, its base; its version is the fence of
-//   every commit /stm/w/<writer>         a daemon's start: its newest batch; its version is that daemon's
-//   chain. Gone: it is closed /stm/d/<writer>         ephemeral: that daemon runs /stm/r                  the
-//   directory "/"; its version is that of its listing /stm/r/bHH/dSEGMENT     the directory "/SEGMENT/", and
-//   so on below it /stm/r/bHH/fSEGMENT     the entry "/SEGMENT" /stm/log/<segment>/e-0000000042   a batch of
-//   commits
+//   /stm/epoch              what the store is: its id, its format, its base; its version fences every commit
+//   /stm/w/<writer>         a daemon's start: its newest batch; its version is that daemon's chain. Gone:
+//   closed /stm/d/<writer>         ephemeral: that daemon runs /stm/r                  the directory "/"; its
+//   version is that of its listing /stm/r/bHH/dSEGMENT     the directory "/SEGMENT/", and so on below it
+//   /stm/r/bHH/fSEGMENT     the entry "/SEGMENT"
+//   /stm/log/<segment>      how many of its entries are trimmed
+//   /stm/log/<segment>/e-0000000042   an entry of the log: a batch of commits, or a move of the epoch
 //
 // bHH is one of 64 buckets by the segment's sum, so that a directory of a million entries is never listed in
 // one answer. A segment's characters that ZooKeeper takes in no path, and "%", are written as %XX, a byte
@@ -34,9 +35,14 @@ inline constexpr int kBuckets = 64;
 std::string WriterPath(uint64_t writer);
 std::string DaemonPath(uint64_t writer);
 std::string LogPath(int64_t segment);
-std::string LogEntryPath(int64_t segment, int64_t index);
-// Of a path that a sequential create came to; nullopt: of none such.
-std::optional<int64_t> LogIndexOf(std::string_view path);
+
+// Of a log entry: its place in the log's order. Within a segment they count up by one.
+inline constexpr int kIndexBits = 31;  // ZooKeeper numbers a node's children with these
+inline constexpr int64_t FirstOf(int64_t segment) { return segment << kIndexBits; }
+inline constexpr int64_t SegmentOf(int64_t position) { return position >> kIndexBits; }
+std::string LogEntryPath(int64_t position);
+// Of a path that a sequential create came to, below any chroot; nullopt: of none such.
+std::optional<int64_t> LogPositionOf(std::string_view path);
 
 // The node of an entry, or of a directory ("/", "/a/").
 std::string NodePath(std::string_view name);

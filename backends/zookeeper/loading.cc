@@ -220,6 +220,12 @@ void ZooKeeperCoordinator::AddToListings(const engine::Batch& commits) {
   }
 }
 
+void ZooKeeperCoordinator::TakeOffListings(const std::vector<std::string>& names) {
+  for (const std::string& name : names) {
+    for (const std::shared_ptr<Listing>& listing : listings_) listing->names.erase(name);
+  }
+}
+
 void ZooKeeperCoordinator::List(std::string prefix, std::string after, size_t limit,
                                 absl::AnyInvocable<void(absl::StatusOr<std::vector<std::string>>)> done) {
   const std::shared_ptr<Loading> loading = NewLoading();

@@ -8,46 +8,19 @@
 #include "absl/strings/str_format.h"
 #include "backends/zookeeper/batch_text.h"
 #include "backends/zookeeper/layout.h"
-#include "engine/values/edn.h"
 
 namespace stm::zookeeper {
 namespace {
 
-constexpr int64_t kFormat = 1;
 // A server that is behind is asked again after this.
 constexpr absl::Duration kLagging = absl::Milliseconds(5);
 
+absl::Status Restored(absl::string_view why) {
+  return absl::DataLossError(absl::StrCat("ZooKeeper was restored to an older state under running daemons (",
+                                          why, "): stop them all, and bring a backup in by stmctl restore"));
+}
+
 }  // namespace
-
-std::string PrintEpoch(const Epoch& epoch) {
-  return absl::StrFormat("{:format %d :store \"%016x\" :base %d :segment %d}", kFormat, epoch.store,
-                         epoch.base, epoch.segment);
-}
-
-absl::StatusOr<Epoch> ParseEpoch(const std::string& data) {
-  const absl::StatusOr<Value> read = ReadEdn(data);
-  const auto find = [&read](std::string_view key, Type type) {
-    const Value* value = read.ok() && read->is(Type::kMap) ? read->map().Find(Value::Keyword(key)) : nullptr;
-    return value != nullptr && value->is(type) ? value : nullptr;
-  };
-  const Value* format = find("format", Type::kInteger);
-  if (format != nullptr && format->integer() != kFormat) {
-    return absl::UnimplementedError(absl::StrCat("the store in ZooKeeper has format ", format->integer(),
-                                                 ", this stmd reads ", kFormat, ": use a newer one"));
-  }
-  const Value* store = find("store", Type::kString);
-  const Value* base = find("base", Type::kInteger);
-  const Value* segment = find("segment", Type::kInteger);
-  Epoch epoch;
-  if (format == nullptr || store == nullptr || base == nullptr || segment == nullptr ||
-      !absl::SimpleHexAtoi(store->text(), &epoch.store)) {
-    return absl::DataLossError(
-        absl::StrCat(kEpochPath, " in ZooKeeper says no store: ", data.substr(0, 200)));
-  }
-  epoch.base = base->integer();
-  epoch.segment = segment->integer();
-  return epoch;
-}
 
 LogTail::LogTail(engine::Loop* loop, Sessions* sessions, SessionOptions session, TailOptions options,
                  TailCanaries canaries, Listener* listener)
@@ -56,8 +29,6 @@ LogTail::LogTail(engine::Loop* loop, Sessions* sessions, SessionOptions session,
       canaries_(canaries),
       listener_(listener),
       reader_(loop, sessions, std::move(session), this) {}
-
-std::string LogTail::LogNode() const { return LogPath(epoch_.segment); }
 
 void LogTail::After(absl::Duration time, absl::AnyInvocable<void()> task) {
   loop_->At(loop_->Now() + time,
@@ -83,26 +54,52 @@ void LogTail::OnConnected(bool fresh) {
 void LogTail::Identify() {
   watching_ = false;
   AskEpoch([this](bool known) {
-    std::vector<Ask> asks = {{Ask::Kind::kCheck, kEpochPath, Watch::kNo, epoch_.version},
-                             {Ask::Kind::kGet, LogNode(), Watch::kNo, 0}};
-    reader_.Send(std::move(asks), [this, known, began = loop_->Now()](std::vector<Answer> answers) {
-      if (stopped_) return;
-      if (answers[0].code != Code::kOk) return Identify();  // it moves
-      int64_t head = 0;
-      if (!TakeHead(answers[1], &head)) return;
-      confirmed_at_ = began;
-      if (!known) return Begin(head);
-      if (head < next_) {
-        return Stop(absl::DataLossError(absl::StrCat(
-            "ZooKeeper holds ", head, " batches of the log, ", next_,
-            " were there before: it was restored to an older "
-            "state under running daemons: stop them all, and bring a backup in by stmctl restore")));
-      }
-      RaiseHead(head);
-      Pump();
-    });
+    const Epoch asked = newest_;
+    std::vector<Ask> asks = {{Ask::Kind::kCheck, kEpochPath, Watch::kNo, asked.version},
+                             AskSegment(asked.segment)};
+    if (asked.segment > 0) asks.push_back(AskSegment(asked.segment - 1));
+    reader_.Send(std::move(asks),
+                 [this, known, asked, applied = next_, began = loop_->Now()](std::vector<Answer> answers) {
+                   if (stopped_) return;
+                   if (answers[0].code != Code::kOk) {
+                     // It moves; or the server has lost that it did.
+                     if (std::exchange(denied_, asked.version) == asked.version) return LeaveServer();
+                     return Identify();
+                   }
+                   Segment segment;
+                   if (!TakeSegment(asked.segment, answers[1], &segment)) return;
+                   confirmed_at_ = began;
+                   if (!known) {
+                     Segment before;
+                     if (asked.segment > 0 && answers[2].code == Code::kOk &&
+                         !TakeSegment(asked.segment - 1, answers[2], &before)) {
+                       return;
+                     }
+                     return Begin(segment, before);
+                   }
+                   if (segment.head < applied) return DoubtHead(segment.head, applied);
+                   RaiseHead(segment.head);
+                   Pump();
+                 });
   });
 }
+
+// The server's log ends before `next`, up to which it is applied: it has lost something, or all have.
+void LogTail::DoubtHead(int64_t head, int64_t next) {
+  std::vector<Ask> asks = {{Ask::Kind::kCheck, LogEntryPath(next - 1), Watch::kNo, 0},
+                           {Ask::Kind::kGet, kEpochPath, Watch::kNo, 0}};
+  reader_.Send(std::move(asks), [this, head, next](std::vector<Answer> answers) {
+    if (stopped_) return;
+    const absl::StatusOr<Epoch> epoch = ParseEpoch(answers[1].data);
+    const bool trimmed = epoch.ok() && epoch->swept >= next;
+    if (answers[0].code == Code::kNoNode && !trimmed) {
+      return Stop(Restored(absl::StrCat("its log ends at ", head, ", and was read to ", next)));
+    }
+    LeaveServer();
+  });
+}
+
+Ask LogTail::AskSegment(int64_t segment) { return {Ask::Kind::kGet, LogPath(segment), Watch::kNo, 0}; }
 
 void LogTail::AskEpoch(absl::AnyInvocable<void(bool known)> done) {
   std::vector<Ask> asks = {{Ask::Kind::kCheck, kStorePath, Watch::kNo, 0},
@@ -114,7 +111,8 @@ void LogTail::AskEpoch(absl::AnyInvocable<void(bool known)> done) {
       LeaveServer();
       return AskEpoch(std::move(done));
     }
-    if (TakeEpoch(answers[0].code, answers[1])) done(known);
+    if (TakeEpoch(answers[0].code, answers[1])) return done(known);
+    if (!stopped_) DoubtEpoch(answers[1].stat.version, std::move(done));
   });
 }
 
@@ -136,33 +134,62 @@ bool LogTail::TakeEpoch(Code store, const Answer& answer) {
     return false;
   }
   absl::StatusOr<Epoch> epoch = ParseEpoch(answer.data);
-  if (epoch.ok() && identified_ && epoch->store != epoch_.store) {
+  if (epoch.ok() && identified_ && epoch->store != newest_.store) {
     epoch = absl::DataLossError(absl::StrFormat(
         "ZooKeeper holds another store now (%016x, before %016x): restart this daemon to go on with that",
-        epoch->store, epoch_.store));
+        epoch->store, newest_.store));
   }
   if (!epoch.ok()) {
-    Stop(epoch.status());
+    Stop(absl::Status(epoch.status().code(), absl::StrCat(kEpochPath, ": ", epoch.status().message())));
     return false;
   }
-  epoch_ = *epoch;
-  epoch_.version = answer.stat.version;
+  epoch->version = answer.stat.version;
+  if (!identified_) epoch_ = *epoch;
+  if (identified_ && epoch->version < newest_.version) return false;
+  newest_ = *epoch;
   return true;
 }
 
-void LogTail::ReloadEpoch(absl::AnyInvocable<void()> done) {
-  AskEpoch([done = std::move(done)](bool) mutable { done(); });
+// A quorum's word came before this answer, which is older than what is known: the server has lost something,
+// or all have.
+void LogTail::DoubtEpoch(int32_t version, absl::AnyInvocable<void(bool known)> done) {
+  reader_.Send(
+      {{Ask::Kind::kCheck, kEpochPath, Watch::kNo, version}},
+      [this, version, done = std::move(done)](std::vector<Answer> answers) mutable {
+        if (stopped_) return;
+        if (answers[0].code == Code::kOk && version < newest_.version) {
+          return Stop(Restored(absl::StrCat("its epoch is ", version, ", and was ", newest_.version)));
+        }
+        LeaveServer();
+        AskEpoch(std::move(done));
+      });
 }
 
-void LogTail::Begin(int64_t head) {
+// At so many entries before the head as are to be known, or the first that there is.
+void LogTail::Begin(const Segment& segment, const Segment& before) {
   if (std::exchange(identified_, true)) return;
-  next_ = fetch_ = std::max(mark_, head - options_.recovered_batches_max);
-  head_ = head;
+  const bool two = before.head > before.first;
+  const int64_t more = options_.recovered_entries_max - (segment.head - segment.first);
+  mark_ = two ? before.first : segment.first;
+  if (more < 0) {
+    next_ = segment.head - options_.recovered_entries_max;
+  } else if (two && more > 0) {
+    next_ = std::max(before.first, before.head - more);
+    head_ = before.head;
+  } else {
+    next_ = segment.first;
+  }
+  fetch_ = next_;
   if (next_ == 0) {
     begun_ = true;
-    listener_->OnBegin(0);
+    listener_->OnBegin(epoch_.base);
+  } else if (next_ == segment.head) {
+    return Stop(
+        absl::DataLossError(absl::StrCat("ZooKeeper's log is trimmed to its end, ", LogEntryPath(next_),
+                                         ": bring a backup in by stmctl restore")));
   }
-  WhenApplied(head, [this] {
+  RaiseHead(segment.head);
+  WhenApplied(segment.head, [this] {
     if (started_) std::exchange(started_, nullptr)(absl::OkStatus());
   });
   Pump();
@@ -170,47 +197,61 @@ void LogTail::Begin(int64_t head) {
 
 // ---- Reading on
 
-bool LogTail::TakeHead(const Answer& log, int64_t* head) {
+bool LogTail::TakeSegment(int64_t number, const Answer& answer, Segment* segment) {
   if (stopped_) return false;
   int64_t mark = 0;
-  if (log.code != Code::kOk) {
-    LeaveServer();
+  if (answer.code != Code::kOk) {
+    if (number >= newest_.segment) LeaveServer();
     return false;
   }
-  if (!absl::SimpleAtoi(log.data, &mark)) {
-    Stop(absl::DataLossError(absl::StrCat(LogNode(), " in ZooKeeper says no number of a batch: ", log.data)));
+  if (!absl::SimpleAtoi(answer.data, &mark)) {
+    Stop(absl::DataLossError(
+        absl::StrCat(LogPath(number), " in ZooKeeper says no number of entries: ", answer.data)));
     return false;
   }
-  mark_ = std::max(mark_, mark);
-  // As many changes of its children as were created and deleted, and those are below the mark.
-  *head = log.stat.cversion - mark;
+  segment->first = FirstOf(number) + mark;
+  // As many changes of its children as were created and deleted, and the mark says how many those are.
+  segment->head = FirstOf(number) + answer.stat.cversion - mark;
+  if (mark > 0) mark_ = std::max(mark_, segment->first);
   return true;
 }
 
-void LogTail::RaiseHead(int64_t head) { head_ = std::max(head_, head); }
+// Of the segment that is read, or of a later one: then what is left of this one has to be known.
+void LogTail::RaiseHead(int64_t head) {
+  if (SegmentOf(head) == SegmentOf(next_)) {
+    head_ = std::max(head_, head);
+  } else if (SegmentOf(head) > SegmentOf(next_) && head > newer_head_) {
+    newer_head_ = head;
+    LookForHead();
+  }
+}
 
 void LogTail::LookForHead() {
-  reader_.Send({{Ask::Kind::kGet, LogNode(), Watch::kNo, 0}}, [this](std::vector<Answer> answers) {
-    int64_t head = 0;
-    if (!TakeHead(answers[0], &head)) return;
-    RaiseHead(head);
+  const int64_t number = SegmentOf(next_);
+  reader_.Send({AskSegment(number)}, [this, number](std::vector<Answer> answers) {
+    Segment segment;
+    if (!TakeSegment(number, answers[0], &segment)) {
+      if (!stopped_ && number < newest_.segment && number == SegmentOf(next_)) StopBehind(next_);
+      return;
+    }
+    RaiseHead(segment.head);
     Pump();
   });
 }
 
-void LogTail::Own(int64_t index, int64_t zxid) {
-  if (stopped_ || index < next_) return;
-  Fetched& fetched = fetched_[index];
+void LogTail::Own(int64_t position, int64_t zxid) {
+  if (stopped_ || position < next_) return;
+  Fetched& fetched = fetched_[position];
   fetched.own = fetched.here = true;
   fetched.zxid = zxid;
   fetched.data.clear();
-  RaiseHead(index + 1);
+  RaiseHead(position + 1);
   Pump();
 }
 
 void LogTail::Pump() {
   if (stopped_ || !identified_) return;
-  Apply();
+  ApplyFetched();
   if (stopped_) return;
   for (fetch_ = std::max(fetch_, next_); fetch_ < head_ && fetch_ < next_ + options_.fetches_under_way_max;
        ++fetch_) {
@@ -219,13 +260,13 @@ void LogTail::Pump() {
   WatchNext();
 }
 
-void LogTail::Fetch(int64_t index) {
-  reader_.Send({{Ask::Kind::kGet, LogEntryPath(epoch_.segment, index), Watch::kNo, 0}},
-               [this, index](std::vector<Answer> answers) {
-                 const auto fetched = fetched_.find(index);
+void LogTail::Fetch(int64_t position) {
+  reader_.Send({{Ask::Kind::kGet, LogEntryPath(position), Watch::kNo, 0}},
+               [this, position](std::vector<Answer> answers) {
+                 const auto fetched = fetched_.find(position);
                  if (stopped_ || fetched == fetched_.end() || fetched->second.here)
                    return;  // it was told by Own
-                 if (answers[0].code != Code::kOk) return Missing(index);
+                 if (answers[0].code != Code::kOk) return Missing(position);
                  fetched->second.here = true;
                  fetched->second.zxid = answers[0].stat.czxid;
                  fetched->second.data = std::move(answers[0].data);
@@ -233,47 +274,69 @@ void LogTail::Fetch(int64_t index) {
                });
 }
 
-// Below a head that some server told: either this one is behind, or the batch is trimmed, or this one has
-// lost it.
-void LogTail::Missing(int64_t index) {
+// Below a head that some server told, and a quorum says what is true: this server has lost the entry, or it
+// is trimmed, or the other server counted one too many, as one that has lost something may.
+void LogTail::Missing(int64_t position) {
   if (canaries_.read_past_holes) {
-    Fetched& fetched = fetched_[index];
+    Fetched& fetched = fetched_[position];
     fetched.here = true;
     return Pump();
   }
-  std::vector<Ask> asks = {{Ask::Kind::kGet, LogNode(), Watch::kNo, 0},
-                           {Ask::Kind::kGet, LogEntryPath(epoch_.segment, index), Watch::kNo, 0}};
-  reader_.Send(std::move(asks), [this, index](std::vector<Answer> answers) {
-    if (stopped_ || index < next_) return;
-    int64_t head = 0;
-    if (!TakeHead(answers[0], &head)) return Fetch(index);
-    if (answers[1].code == Code::kOk || head <= index)
-      return After(kLagging, [this, index] { Fetch(index); });
-    if (index < mark_) {
-      return Stop(absl::DataLossError(absl::StrCat("batch ", index,
-                                                   " of the log was trimmed before this daemon read it, "
-                                                   "which was cut off for too long: restart it")));
+  const int64_t number = SegmentOf(position);
+  std::vector<Ask> asks = {{Ask::Kind::kCheck, LogEntryPath(position), Watch::kNo, 0},
+                           {Ask::Kind::kGet, kEpochPath, Watch::kNo, 0},
+                           AskSegment(number),
+                           {Ask::Kind::kExists, LogEntryPath(position), Watch::kNo, 0}};
+  reader_.Send(std::move(asks), [this, position, number](std::vector<Answer> answers) {
+    if (stopped_ || position < next_) return;
+    const absl::StatusOr<Epoch> epoch = ParseEpoch(answers[1].data);
+    Segment segment;
+    if (!TakeSegment(number, answers[2], &segment)) {
+      return number < newest_.segment ? StopBehind(position) : Fetch(position);
     }
-    // Never read past: its commits would be missing here for good.
-    LeaveServer();
-    Fetch(index);
+    if (answers[3].code == Code::kOk) return Fetch(position);
+    if (answers[0].code != Code::kNoNode) {
+      // Never read past: its commits would be missing here for good.
+      LeaveServer();
+      return Fetch(position);
+    }
+    if (position < segment.first || (epoch.ok() && position < epoch->swept)) return StopBehind(position);
+    LowerHead(position);
   });
 }
 
-void LogTail::Apply() {
+// There is nothing at `head` yet, by a quorum's word. Who waited for more waits for no more than there is.
+void LogTail::LowerHead(int64_t head) {
+  head_ = fetch_ = head;
+  const auto end = when_applied_.lower_bound(FirstOf(SegmentOf(head) + 1));
+  std::vector<absl::AnyInvocable<void()>> waiting;
+  for (auto it = when_applied_.upper_bound(head); it != end; it = when_applied_.erase(it)) {
+    waiting.push_back(std::move(it->second));
+  }
+  fetched_.erase(fetched_.lower_bound(head), fetched_.end());
+  for (auto& one : waiting) WhenApplied(head, std::move(one));
+  Pump();
+}
+
+void LogTail::StopBehind(int64_t position) {
+  Stop(absl::OutOfRangeError(
+      absl::StrCat(LogEntryPath(position),
+                   " was trimmed before this daemon read it, which was cut off or stood "
+                   "still for too long: it begins anew")));
+}
+
+void LogTail::ApplyFetched() {
   for (auto it = fetched_.begin(); it != fetched_.end() && it->first == next_ && it->second.here;
        it = fetched_.begin()) {
     const Fetched fetched = std::move(it->second);
     fetched_.erase(it);
     if (!std::exchange(begun_, true)) listener_->OnBegin(VersionOf(epoch_.base, fetched.zxid, 0) - 1);
-    const bool left_out = canaries_.read_past_holes && !fetched.own && fetched.data.empty();
-    const absl::Status status =
-        left_out ? absl::OkStatus() : listener_->OnBatch(next_, fetched.zxid, fetched.data);
+    const absl::Status status = Apply(next_, fetched);
     if (!status.ok()) {
-      return Stop(absl::Status(status.code(),
-                               absl::StrCat(LogEntryPath(epoch_.segment, next_), ": ", status.message())));
+      return Stop(absl::Status(status.code(), absl::StrCat(LogEntryPath(next_), ": ", status.message())));
     }
     ++next_;
+    if (moved_to_ > SegmentOf(next_)) GoOnIn(moved_to_);
     while (!stopped_ && !when_applied_.empty() && when_applied_.begin()->first <= next_) {
       auto done = std::move(when_applied_.begin()->second);
       when_applied_.erase(when_applied_.begin());
@@ -281,6 +344,27 @@ void LogTail::Apply() {
     }
     if (stopped_) return;
   }
+}
+
+absl::Status LogTail::Apply(int64_t position, const Fetched& fetched) {
+  if (canaries_.read_past_holes && !fetched.own && fetched.data.empty()) return absl::OkStatus();
+  if (fetched.own || !IsEpochMove(fetched.data))
+    return listener_->OnBatch(position, fetched.zxid, fetched.data);
+  const absl::StatusOr<EpochMove> move = ParseEpochMove(fetched.data);
+  if (!move.ok()) return move.status();
+  if (move->epoch.version > newest_.version) newest_ = move->epoch;
+  moved_to_ = move->epoch.segment;
+  if (move->epoch.version > epoch_.version) epoch_ = move->epoch;
+  listener_->OnMove(position, *move, fetched.data.size());
+  return absl::OkStatus();
+}
+
+void LogTail::GoOnIn(int64_t segment) {
+  next_ = fetch_ = head_ = FirstOf(segment);
+  // Of a server that counts one too many there is more to be fetched than there is.
+  fetched_.erase(fetched_.begin(), fetched_.lower_bound(next_));
+  RaiseHead(std::exchange(newer_head_, 0));
+  LookForHead();
 }
 
 void LogTail::WhenApplied(int64_t next, absl::AnyInvocable<void()> done) {
@@ -293,27 +377,29 @@ void LogTail::WatchNext() {
   if (watching_ || next_ < head_) return;
   watching_ = true;
   watched_ = next_;
-  reader_.Send({{Ask::Kind::kExists, LogEntryPath(epoch_.segment, next_), Watch::kYes, 0}},
-               [this, index = next_](std::vector<Answer> answers) {
+  watched_path_ = LogEntryPath(next_);
+  reader_.Send({{Ask::Kind::kExists, watched_path_, Watch::kYes, 0}},
+               [this, position = next_](std::vector<Answer> answers) {
                  if (answers[0].code != Code::kOk) return;  // it is set
                  watching_ = false;
-                 RaiseHead(index + 1);
+                 RaiseHead(position + 1);
                  Pump();
                  LookForHead();
                });
 }
 
 void LogTail::OnWatch(const std::string& path) {
-  const std::optional<int64_t> index = LogIndexOf(path);
-  if (stopped_ || !index || *index != watched_) return;
+  if (stopped_ || path != watched_path_) return;
   watching_ = false;
-  if (*index < next_) return Pump();
-  RaiseHead(*index + 1);
+  RaiseHead(watched_ + 1);
   Pump();
-  LookForHead();
+  if (!stopped_) LookForHead();
 }
 
 // ---- Reads that are not behind
+//
+// A check is a write: a quorum answers it, and what this session reads behind it is no older. That the entry
+// to be applied next is not there is the shortest answer.
 
 void LogTail::Barrier(absl::AnyInvocable<void(absl::Status)> done) {
   if (stopped_) {
@@ -324,70 +410,124 @@ void LogTail::Barrier(absl::AnyInvocable<void(absl::Status)> done) {
     waiters_ = std::make_shared<Waiters>();
     After(options_.barrier_patience, [this, waiters = waiters_] {
       if (waiters_ == waiters) waiters_ = nullptr;
-      for (auto& late : std::exchange(waiters->done, {})) {
-        late(absl::UnavailableError(absl::StrCat("no quorum of ZooKeeper's servers has answered for ",
-                                                 absl::FormatDuration(options_.barrier_patience))));
-      }
+      TellWaiters(waiters.get(),
+                  absl::UnavailableError(absl::StrCat("no quorum of ZooKeeper's servers has answered for ",
+                                                      absl::FormatDuration(options_.barrier_patience))));
     });
   }
   waiters_->done.push_back(std::move(done));
   if (!barrier_runs_) RunBarrier();
 }
 
-// A check of the epoch is a write: a quorum answers it, and what this session reads behind it is no older.
 void LogTail::RunBarrier() {
   if (waiters_ == nullptr || stopped_) return;
   barrier_runs_ = true;
-  std::vector<Ask> asks;
-  if (!canaries_.barrier_by_head) asks.push_back({Ask::Kind::kCheck, kEpochPath, Watch::kNo, epoch_.version});
-  asks.push_back({Ask::Kind::kGet, LogNode(), Watch::kNo, 0});
-  reader_.Send(std::move(asks), [this, waiters = std::exchange(waiters_, nullptr),
-                                 began = loop_->Now()](std::vector<Answer> answers) {
-    barrier_runs_ = false;
-    int64_t head = 0;
-    if (stopped_) return;
-    if (answers[0].code != Code::kOk) {
-      return ReloadEpoch([this, waiters] {
-        for (auto& done : std::exchange(waiters->done, {})) Barrier(std::move(done));
+  Confirm(std::exchange(waiters_, nullptr), loop_->Now());
+}
+
+void LogTail::Confirm(std::shared_ptr<Waiters> waiters, absl::Duration began) {
+  const int64_t position = next_;
+  std::vector<Ask> asks = {AskSegment(SegmentOf(position))};
+  if (!canaries_.barrier_by_head) {
+    asks.insert(asks.begin(), {Ask::Kind::kCheck, LogEntryPath(position), Watch::kNo, 0});
+  }
+  reader_.Send(
+      std::move(asks), [this, position, began, waiters = std::move(waiters)](std::vector<Answer> answers) {
+        barrier_runs_ = false;
+        if (stopped_) return TellWaiters(waiters.get(), stopped_because_);
+        Segment segment;
+        if (!TakeSegment(SegmentOf(position), answers.back(), &segment)) {
+          if (!stopped_ && SegmentOf(position) < newest_.segment && position == next_) StopBehind(position);
+          return AskBarrierAgain(waiters.get());
+        }
+        if (canaries_.barrier_by_head) {
+          RaiseHead(segment.head);
+          WhenApplied(segment.head, [this, waiters] { TellWaiters(waiters.get(), absl::OkStatus()); });
+          Pump();
+          return RunBarrier();
+        }
+        // Nothing is there, by a quorum's word, or nothing any more.
+        const bool none = answers[0].code == Code::kNoNode;
+        if (none && segment.head < position) {
+          DoubtHead(segment.head, position);
+          return AskBarrierAgain(waiters.get());
+        }
+        if (none && segment.first > position) {
+          if (position == next_) StopBehind(position);
+          return AskBarrierAgain(waiters.get());
+        }
+        const int64_t head = none ? segment.head : std::max(segment.head, position + 1);
+        RaiseHead(head);
+        if (none && head == position) {
+          confirmed_at_ = began;
+          TellWaiters(waiters.get(), absl::OkStatus());
+        } else {
+          ConfirmHead(head, waiters, began);
+        }
+        Pump();
+        RunBarrier();
       });
-    }
-    if (!TakeHead(answers.back(), &head)) {
-      for (auto& done : std::exchange(waiters->done, {})) Barrier(std::move(done));
-      return;
-    }
-    confirmed_at_ = began;
-    RaiseHead(head);
-    WhenApplied(head, [waiters] {
-      for (auto& done : std::exchange(waiters->done, {})) done(absl::OkStatus());
-    });
-    Pump();
-    RunBarrier();
-  });
+}
+
+// A server that has lost the newest entry of all ends its log before it.
+void LogTail::ConfirmHead(int64_t head, std::shared_ptr<Waiters> waiters, absl::Duration began) {
+  std::vector<Ask> asks = {{Ask::Kind::kCheck, LogEntryPath(head), Watch::kNo, 0},
+                           {Ask::Kind::kExists, LogEntryPath(head), Watch::kNo, 0}};
+  reader_.Send(std::move(asks),
+               [this, head, began, waiters = std::move(waiters)](std::vector<Answer> answers) {
+                 if (stopped_) return TellWaiters(waiters.get(), stopped_because_);
+                 if (answers[0].code != Code::kNoNode && answers[1].code == Code::kNoNode) {
+                   LeaveServer();
+                   return AskBarrierAgain(waiters.get());
+                 }
+                 WhenApplied(head, [this, head, began, waiters] {
+                   // The segment ended meanwhile.
+                   if (SegmentOf(next_) != SegmentOf(head)) return AskBarrierAgain(waiters.get());
+                   confirmed_at_ = std::max(confirmed_at_, began);
+                   TellWaiters(waiters.get(), absl::OkStatus());
+                 });
+               });
+}
+
+// Once each, though their patience may end at the same time.
+void LogTail::TellWaiters(Waiters* waiters, const absl::Status& status) {
+  for (auto& done : std::exchange(waiters->done, {})) done(status);
+}
+
+void LogTail::AskBarrierAgain(Waiters* waiters) {
+  for (auto& done : std::exchange(waiters->done, {})) Barrier(std::move(done));
 }
 
 void LogTail::Read(std::vector<Ask> asks, absl::AnyInvocable<void(std::vector<Answer>)> done) {
   if (stopped_) return;
+  const int64_t number = newest_.segment;
   std::vector<Ask> all;
   all.reserve(asks.size() + 2);
-  const bool proves = next_ > mark_ && !canaries_.trust_any_server;
-  if (proves) all.push_back({Ask::Kind::kExists, LogEntryPath(epoch_.segment, next_ - 1), Watch::kNo, 0});
+  // The newest entry that is applied. A segment's node came with the last entry of the one before it.
+  const int64_t applied = next_ - 1;
+  const bool proves = applied >= FirstOf(number) && !canaries_.trust_any_server;
+  if (proves) all.push_back({Ask::Kind::kExists, LogEntryPath(applied), Watch::kNo, 0});
   all.insert(all.end(), asks.begin(), asks.end());
-  all.push_back({Ask::Kind::kGet, LogNode(), Watch::kNo, 0});
-  reader_.Send(std::move(all), [this, asks = std::move(asks), proves,
+  all.push_back(AskSegment(number));
+  reader_.Send(std::move(all), [this, number, asks = std::move(asks), proves, applied,
                                 done = std::move(done)](std::vector<Answer> answers) mutable {
     if (stopped_) return;
-    int64_t head = 0;
-    // This server does not have yet what is applied here, or has lost something.
-    if ((proves && answers[0].code != Code::kOk) || !TakeHead(answers.back(), &head)) {
+    Segment segment;
+    bool proven = TakeSegment(number, answers.back(), &segment);
+    // What it has trimmed it had.
+    if (proven && proves && answers[0].code != Code::kOk) proven = segment.first > applied;
+    if (!proven) {
+      // This server does not have yet what is applied here, or has lost something.
       return After(kLagging, [this, asks = std::move(asks), done = std::move(done)]() mutable {
         Read(std::move(asks), std::move(done));
       });
     }
     answers.pop_back();
     if (proves) answers.erase(answers.begin());
-    RaiseHead(head);
-    WhenApplied(
-        head, [done = std::move(done), answers = std::move(answers)]() mutable { done(std::move(answers)); });
+    RaiseHead(segment.head);
+    WhenApplied(segment.head, [done = std::move(done), answers = std::move(answers)]() mutable {
+      done(std::move(answers));
+    });
     Pump();
   });
 }
@@ -396,9 +536,7 @@ void LogTail::Stop(absl::Status status) {
   if (std::exchange(stopped_, true)) return;
   stopped_because_ = status;
   when_applied_.clear();
-  if (waiters_ != nullptr) {
-    for (auto& done : std::exchange(waiters_, nullptr)->done) done(status);
-  }
+  if (waiters_ != nullptr) TellWaiters(std::exchange(waiters_, nullptr).get(), status);
   if (started_) std::exchange(started_, nullptr)(status);
   listener_->OnStopped(status);
 }

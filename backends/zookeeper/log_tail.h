@@ -1,9 +1,10 @@
-// LogTail follows the log on a session of its own: reads it whole and in order, from some batch on, and
-// applies it. It never reads past a batch that its server doesn't show: a server that lost one is left for
-// another. On the Loop.
+// LogTail follows the log on a session of its own: reads it whole and in order, from some entry on, and
+// applies it. It never reads past an entry that its server doesn't show: a server that lost one is left for
+// another. Entries are told by their positions in the whole log. On the Loop.
 #ifndef STM_BACKENDS_ZOOKEEPER_LOG_TAIL_H_
 #define STM_BACKENDS_ZOOKEEPER_LOG_TAIL_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -14,6 +15,7 @@
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "backends/zookeeper/epoch.h"
 #include "backends/zookeeper/session.h"
 #include "backends/zookeeper/session_reader.h"
 #include "engine/loop.h"
@@ -21,20 +23,9 @@
 
 namespace stm::zookeeper {
 
-// What /stm/epoch says.
-struct Epoch {
-  int32_t version = 0;  // of its node: every commit checks it
-  uint64_t store = 0;
-  engine::Version base = 0;  // versions are above
-  int64_t segment = 0;       // of the log, the present one
-};
-std::string PrintEpoch(const Epoch& epoch);
-// UNIMPLEMENTED: of a newer format. DATA_LOSS: no such thing.
-absl::StatusOr<Epoch> ParseEpoch(const std::string& data);
-
 struct TailOptions {
   // Of the log, read at a start: whose transactions' ids are known then.
-  int64_t recovered_batches_max = 10'000;
+  int64_t recovered_entries_max = 10'000;
   int64_t fetches_under_way_max = 64;
   // A barrier that has no answer by then is UNAVAILABLE.
   absl::Duration barrier_patience = absl::Seconds(2);
@@ -54,9 +45,13 @@ class LogTail final : private SessionReader::Listener {
     virtual ~Listener() = default;
     // Before the first batch: commits up to `version` are not told.
     virtual void OnBegin(engine::Version version) = 0;
-    // The next batch. `data`: of the log entry; empty: of one that was told by Own. Not OK: it stops.
-    virtual absl::Status OnBatch(int64_t index, int64_t zxid, const std::string& data) = 0;
-    // For good: DATA_LOSS and the like, and the remedy.
+    // The next entry, a batch. `data`: of the log entry; empty: of one that was told by Own. Not OK: it
+    // stops.
+    virtual absl::Status OnBatch(int64_t position, int64_t zxid, const std::string& data) = 0;
+    // The next entry: the epoch moves on, in which commits are sent from now on.
+    virtual void OnMove(int64_t position, const EpochMove& move, size_t bytes) = 0;
+    // For good: DATA_LOSS and the like, and the remedy. OUT_OF_RANGE: what this daemon has not read is
+    // trimmed: it begins anew.
     virtual void OnStopped(const absl::Status& status) = 0;
   };
 
@@ -67,19 +62,19 @@ class LogTail final : private SessionReader::Listener {
   // `done`: all that was in the log then is applied; or what is wrong, FAILED_PRECONDITION: there is no store
   // here.
   void Start(absl::AnyInvocable<void(absl::Status)> done);
-  // A batch whose text the listener has is at `index`.
-  void Own(int64_t index, int64_t zxid);
+  // A batch whose text the listener has is at `position`.
+  void Own(int64_t position, int64_t zxid);
   // `done`: all that was committed when this was called is applied, by a quorum's word. UNAVAILABLE: nobody
   // knows.
   void Barrier(absl::AnyInvocable<void(absl::Status)> done);
   // Asks a server that has all that is applied; `done` when all is applied that it had when it answered. Not
   // at all once it has stopped.
   void Read(std::vector<Ask> asks, absl::AnyInvocable<void(std::vector<Answer>)> done);
-  // Another daemon may have moved it on: `done` when it is read again.
-  void ReloadEpoch(absl::AnyInvocable<void()> done);
-
+  // As of what is applied: what is known of nodes is of this epoch.
   const Epoch& epoch() const { return epoch_; }
-  int64_t next() const { return next_; }  // the batch to be applied next
+  int64_t next() const { return next_; }     // the entry to be applied next
+  int64_t trimmed() const { return mark_; }  // entries below are
+  void Trimmed(int64_t below) { mark_ = std::max(mark_, below); }
   // When the last barrier that was answered began.
   absl::Duration confirmed_at() const { return confirmed_at_; }
   int64_t holes() const { return holes_; }  // servers that were left for one
@@ -91,6 +86,11 @@ class LogTail final : private SessionReader::Listener {
     int64_t zxid = 0;
     std::string data;
   };
+  // A segment of the log: the positions of its entries, but for those that are trimmed.
+  struct Segment {
+    int64_t first = 0;
+    int64_t head = 0;
+  };
   struct Waiters {
     std::vector<absl::AnyInvocable<void(absl::Status)>> done;
   };
@@ -101,23 +101,34 @@ class LogTail final : private SessionReader::Listener {
 
   void Identify();
   void AskEpoch(absl::AnyInvocable<void(bool known)> done);  // not at all if that stops it
+  // False: it has stopped, or the answer is older than what is known.
   bool TakeEpoch(Code store, const Answer& answer);
+  void DoubtEpoch(int32_t version, absl::AnyInvocable<void(bool known)> done);
+  void DoubtHead(int64_t head, int64_t next);
+  static Ask AskSegment(int64_t number);
   void LeaveServer();
-  void Begin(int64_t head);
+  void Begin(const Segment& segment, const Segment& before);
   void LookForHead();
-  // Of the log's node. False: this server does not show it, and is left.
-  bool TakeHead(const Answer& log, int64_t* head);
+  // Of its node. False: this server does not show it, and is left if it is the newest one's.
+  bool TakeSegment(int64_t number, const Answer& answer, Segment* segment);
   void RaiseHead(int64_t head);
+  void LowerHead(int64_t head);
   void Pump();
-  void Fetch(int64_t index);
-  void Missing(int64_t index);
-  void Apply();
+  void Fetch(int64_t position);
+  void Missing(int64_t position);
+  void StopBehind(int64_t position);
+  absl::Status Apply(int64_t position, const Fetched& fetched);
+  void ApplyFetched();
+  void GoOnIn(int64_t segment);
   void WatchNext();
   void RunBarrier();
+  void Confirm(std::shared_ptr<Waiters> waiters, absl::Duration began);
+  void ConfirmHead(int64_t head, std::shared_ptr<Waiters> waiters, absl::Duration began);
+  static void TellWaiters(Waiters* waiters, const absl::Status& status);
+  void AskBarrierAgain(Waiters* waiters);
   void Stop(absl::Status status);
   void WhenApplied(int64_t next, absl::AnyInvocable<void()> done);
   void After(absl::Duration time, absl::AnyInvocable<void()> task);
-  std::string LogNode() const;
 
   engine::Loop* const loop_;
   const TailOptions options_;
@@ -130,14 +141,19 @@ class LogTail final : private SessionReader::Listener {
   bool begun_ = false;
   bool stopped_ = false;
   absl::Status stopped_because_;
-  Epoch epoch_;
-  int64_t mark_ = 0;  // batches below are trimmed
+  int32_t denied_ = -1;  // a version of the epoch that a server told and a quorum did not
+  Epoch epoch_;          // as of what is applied
+  Epoch newest_;         // as last read
+  int64_t mark_ = 0;     // entries below are trimmed
   int64_t next_ = 0;
-  int64_t fetch_ = 0;  // the next to be fetched
-  int64_t head_ = 0;   // batches below are there
+  int64_t fetch_ = 0;       // the next to be fetched
+  int64_t head_ = 0;        // entries below are there, in the segment that is read
+  int64_t newer_head_ = 0;  // in a later one
+  int64_t moved_to_ = 0;    // the segment that the log goes on in, as applied
   std::map<int64_t, Fetched> fetched_;
   bool watching_ = false;
   int64_t watched_ = 0;
+  std::string watched_path_;
   std::shared_ptr<Waiters> waiters_;  // for the next barrier
   bool barrier_runs_ = false;
   absl::Duration confirmed_at_ = -absl::InfiniteDuration();

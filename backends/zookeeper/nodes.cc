@@ -1,6 +1,7 @@
 #include "backends/zookeeper/nodes.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "backends/zookeeper/layout.h"
 
@@ -70,6 +71,11 @@ void Nodes::Forget(const std::string& name) {
   if (!expected_entries_.contains(name)) entries_.erase(name);
 }
 
+int32_t Nodes::AfterSet(int32_t version) const {
+  if (version == kSetTwice) return skips_minus_one_ ? 1 : 0;
+  return version == std::numeric_limits<int32_t>::max() ? std::numeric_limits<int32_t>::min() : version + 1;
+}
+
 void Nodes::Expect(const NodeChanges& changes) {
   for (const auto& [name, version] : changes.entries) {
     Node& node = entries_[name];
@@ -131,6 +137,15 @@ void Nodes::Install(const BatchText& batch) {
     node.installed = version;
     if (node.under_way == 0) node.expected = version;
     made_.insert(NodePath(name));
+  }
+}
+
+void Nodes::Sweep(const std::vector<std::string>& names) {
+  for (const std::string& name : names) {
+    const auto node = entries_.find(name);
+    if (node == entries_.end()) continue;
+    node->second.installed = kNoNode;
+    if (node->second.under_way == 0) node->second.expected = kNoNode;
   }
 }
 

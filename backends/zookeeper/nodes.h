@@ -19,8 +19,10 @@
 
 namespace stm::zookeeper {
 
-// A node that is not there.
+// A node that is not there. None rests at this version, ZooKeeper's wildcard: from the one before it is set
+// twice.
 inline constexpr int32_t kNoNode = -1;
+inline constexpr int32_t kSetTwice = -2;
 
 // What a batch makes of nodes.
 struct NodeChanges {
@@ -52,12 +54,19 @@ class Nodes {
   void LearnMade(const std::string& path) { made_.insert(path); }
   void Forget(const std::string& name);
 
+  // What a set makes of a version, of kSetTwice two sets: there servers differ (ZOOKEEPER-4743), and who was
+  // wrong guesses the other.
+  int32_t AfterSet(int32_t version) const;
+  void GuessOther() { skips_minus_one_ = !skips_minus_one_; }
+
   // A batch of this daemon goes out; is committed; none of those under way is.
   void Expect(const NodeChanges& changes);
   void Commit(const NodeChanges& changes);
   void Abandon();
   // Another daemon's is committed.
   void Install(const BatchText& batch);
+  // The nodes of these entries are gone; what is under way is of the epoch before, and lost.
+  void Sweep(const std::vector<std::string>& names);
 
  private:
   struct Node {
@@ -66,6 +75,7 @@ class Nodes {
     int64_t under_way = 0;  // batches that change it
   };
 
+  bool skips_minus_one_ = true;  // as newer servers do
   absl::flat_hash_map<std::string, Node> entries_;
   absl::btree_map<std::string, Node, std::less<>> directories_;
   absl::flat_hash_set<std::string> made_;

@@ -12,7 +12,6 @@
 namespace stm::zookeeper {
 namespace {
 
-constexpr int32_t kAnyVersion = -1;  // ZooKeeper's wildcard
 constexpr size_t kSequenceBytes = 10;
 
 // Of the packet of a multi that replicates it: headers and digest. More than the client's own packet has.
@@ -80,6 +79,10 @@ Op Op::Check(std::string path, int32_t version) {
 Op Op::Set(std::string path, std::string data, int32_t version) {
   assert(version != kAnyVersion);
   return Op(Kind::kSet, std::move(path), std::move(data), version, Mode::kPersistent);
+}
+
+Op Op::SetAgain(std::string path, std::string data) {
+  return Op(Kind::kSet, std::move(path), std::move(data), kAnyVersion, Mode::kPersistent);
 }
 
 Op Op::Create(std::string path, std::string data, Mode mode) {

@@ -52,7 +52,10 @@ struct Stat {
   int32_t data_length = 0;
 };
 
-// One operation of a multi. Versions are exact: the wildcard, -1, can't be asked for.
+// ZooKeeper's wildcard.
+inline constexpr int32_t kAnyVersion = -1;
+
+// One operation of a multi. Versions are exact: the wildcard can't be asked for, but by SetAgain.
 class Op {
  public:
   enum class Kind : uint8_t { kCheck, kSet, kCreate, kDelete };
@@ -63,6 +66,8 @@ class Op {
   };
   static Op Check(std::string path, int32_t version);
   static Op Set(std::string path, std::string data, int32_t version);
+  // Of a node whose version an op before it in the same multi has checked.
+  static Op SetAgain(std::string path, std::string data);
   static Op Create(std::string path, std::string data, Mode mode = Mode::kPersistent);
   static Op Delete(std::string path, int32_t version);
 

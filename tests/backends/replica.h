@@ -55,6 +55,8 @@ class Replica : public engine::Sink {
     id_floor = floor;
   }
 
+  void RaiseIdFloor(engine::Version floor) override { id_floor = std::max(id_floor, floor); }
+
   absl::Status Install(std::shared_ptr<engine::CommitRecord> commit) override {
     if (commit->version <= version) return absl::InternalError("versions go back");
     for (const engine::EntryChange& change : commit->changes) {

@@ -493,7 +493,8 @@ class SimSession final : public zookeeper::Session {
       case Op::Kind::kCheck:
         return Op::Check(std::move(path), op.version());
       case Op::Kind::kSet:
-        return Op::Set(std::move(path), op.data(), op.version());
+        return op.version() == zookeeper::kAnyVersion ? Op::SetAgain(std::move(path), op.data())
+                                                      : Op::Set(std::move(path), op.data(), op.version());
       case Op::Kind::kCreate:
         return Op::Create(std::move(path), op.data(), op.mode());
       case Op::Kind::kDelete:

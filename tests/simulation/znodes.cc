@@ -79,7 +79,7 @@ class Znodes::Outstanding {
     Record& record = At(op->path());
     if (!record.there) return Code::kNoNode;
     if (!May(record)) return Code::kNoAuth;
-    if (record.version != op->version()) return Code::kBadVersion;
+    if (op->version() != zookeeper::kAnyVersion && record.version != op->version()) return Code::kBadVersion;
     if (op->kind() == Op::Kind::kSet) record.version = znodes_.Next(record.version);
     return Code::kOk;
   }
@@ -221,7 +221,7 @@ OpResult Znodes::Replay(const Op& op, int32_t parent_made, const Transaction& tr
       if (found == nodes_.end()) break;
       Znode& node = found->second;
       node.data = op.data();
-      node.stat.version = Next(op.version());
+      node.stat.version = Next(node.stat.version);
       node.stat.mzxid = transaction.zxid;
       changed->push_back(op.path());
       result.stat = StatOf(node);

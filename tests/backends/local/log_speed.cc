@@ -29,6 +29,7 @@ class Nothing : public engine::Sink {
  public:
   void InstallImage(engine::ImagePart) override {}
   void EndImage(engine::Version, Instant, engine::Version) override {}
+  void RaiseIdFloor(engine::Version) override {}
   absl::Status Install(std::shared_ptr<engine::CommitRecord> commit) override {
     ++commits;
     return absl::OkStatus();

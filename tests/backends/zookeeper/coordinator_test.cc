@@ -29,7 +29,8 @@ constexpr absl::Duration kLong = absl::Seconds(600);  // of simulated time
 
 // A world with an ensemble and a store in it.
 struct Sea {
-  explicit Sea(uint64_t seed, int servers = 3) : world(seed), ensemble(&world, Options(servers)) {
+  explicit Sea(uint64_t seed, int servers = 3, bool skips_version_minus_one = false)
+      : world(seed), ensemble(&world, Options(servers, skips_version_minus_one)) {
     bool done = false;
     absl::Status status;
     sim::DaemonLoop loop(&world);
@@ -43,8 +44,10 @@ struct Sea {
     REQUIRE(status.ok());
   }
 
-  static sim::ZooOptions Options(int servers) {
+  static sim::ZooOptions Options(int servers, bool skips_version_minus_one) {
     sim::ZooOptions options;
+    options.skips_version_minus_one = skips_version_minus_one;
+    options.failures_take_zxids = 1000;  // as those of real servers do: a quorum answers
     options.servers = servers;
     return options;
   }
@@ -70,8 +73,13 @@ struct Sea {
 
 // One daemon's coordinator, as often as it is started.
 struct Ship {
-  Ship(Sea* sea, std::string name, Canaries canaries = {})
-      : sea(sea), name(std::move(name)), canaries(canaries) {
+  Ship(Sea* sea, std::string name, Canaries canaries = {}, CleanerOptions cleaner = {},
+       int64_t recovered_entries_max = 10000)
+      : sea(sea),
+        name(std::move(name)),
+        canaries(canaries),
+        cleaner(cleaner),
+        recovered_entries_max(recovered_entries_max) {
     Make();
   }
   ~Ship() { Sink(); }
@@ -82,6 +90,8 @@ struct Ship {
     zookeeper::Options options;
     options.session = sea->To();
     options.address = name;
+    options.cleaner = cleaner;
+    options.tail.recovered_entries_max = recovered_entries_max;
     coordinator = std::make_unique<ZooKeeperCoordinator>(loop.get(), sessions.get(), options, canaries);
   }
   // kill -9
@@ -95,6 +105,8 @@ struct Ship {
   Sea* const sea;
   const std::string name;
   const Canaries canaries;
+  const CleanerOptions cleaner;
+  const int64_t recovered_entries_max;
   std::unique_ptr<sim::DaemonLoop> loop;
   std::unique_ptr<sim::SimSessions> sessions;
   std::unique_ptr<ZooKeeperCoordinator> coordinator;
@@ -138,7 +150,8 @@ TEST_CASE("zookeeper layout: every name has a path that ZooKeeper takes, and com
   CHECK_FALSE(DirectoryOf("/stm/r/b00"));
 }
 
-// A daemon that increments counters, several at a time, on top of what it has under way: what an engine does.
+// A daemon that increments counters and deletes some, several at a time, on top of what it has under way:
+// what an engine does.
 class Counting {
  public:
   struct Sent {
@@ -148,15 +161,23 @@ class Counting {
   struct Totals {
     std::set<Uuid> acknowledged, lost;
     int64_t failed = 0;
+    int64_t behind = 0;  // starts anew, since the log was trimmed
+    int64_t sweeps = 0, swept = 0, trimmed = 0, segments = 0;
   };
 
-  Counting(Sea* sea, const std::string& name, Canaries canaries, int64_t count, Totals* totals)
-      : sea_(sea), ship_(sea, name, canaries), left_(count), totals_(totals) {
+  Counting(Sea* sea, const std::string& name, Canaries canaries, CleanerOptions cleaner, uint64_t names,
+           int64_t count, Totals* totals, int64_t recovered_entries_max = 10000)
+      : sea_(sea),
+        ship_(sea, name, canaries, cleaner, recovered_entries_max),
+        names_(names),
+        left_(count),
+        totals_(totals) {
     Start();
   }
 
   // kill -9, and another start.
   void Restart() {
+    CountCleaning();
     ++life_;
     ship_.Sink();
     under_way_ = 0;
@@ -164,6 +185,14 @@ class Counting {
     ship_.Make();
     Start();
   }
+  void CountCleaning() {
+    const Cleaner& cleaner = ship_.coordinator->cleaner();
+    totals_->sweeps += cleaner.sweeps();
+    totals_->swept += cleaner.swept();
+    totals_->trimmed += cleaner.trimmed();
+    totals_->segments += cleaner.segments();
+  }
+  bool running() const { return running_; }
   bool done() const { return left_ <= 0 && under_way_ == 0; }
   bool stopped() const { return !ship_.coordinator->stopped().ok(); }
   const absl::Status& why() const { return ship_.coordinator->stopped(); }
@@ -186,7 +215,8 @@ class Counting {
       ++under_way_;
       sim::Chance& chance = sea_->world.chance();
       std::set<std::string> names;
-      for (uint64_t i = chance.Below(3) + 1; i > 0; --i) names.insert(absl::StrCat("/n/", chance.Below(6)));
+      for (uint64_t i = chance.Below(3) + 1; i > 0; --i)
+        names.insert(absl::StrCat("/n/", chance.Below(names_)));
       Increment({names.begin(), names.end()});
     }
   }
@@ -236,11 +266,14 @@ class Counting {
       change.name = name;
       const Replica::Entry& entry = replica_.entries[name];
       const auto expected = expected_.find(name);
-      std::optional<Value> before =
-          expected != expected_.end() ? std::optional<Value>(expected->second) : entry.value;
-      change.kind = before ? engine::EntryChange::Kind::kSet : engine::EntryChange::Kind::kCreate;
-      change.value = Value::Integer(before ? before->integer() + 1 : 1);
-      expected_.insert_or_assign(name, *change.value);
+      const std::optional<Value> before = expected != expected_.end() ? expected->second : entry.value;
+      if (before && sea_->world.chance().In1000(100)) {
+        change.kind = engine::EntryChange::Kind::kDelete;
+      } else {
+        change.kind = before ? engine::EntryChange::Kind::kSet : engine::EntryChange::Kind::kCreate;
+        change.value = Value::Integer(before ? before->integer() + 1 : 1);
+      }
+      expected_.insert_or_assign(name, change.value);
       ++touching_[name];
       commit->changes.push_back(std::move(change));
     }
@@ -276,9 +309,10 @@ class Counting {
 
   Sea* const sea_;
   Ship ship_;
+  const uint64_t names_;
   Replica replica_;
   // Of what is under way.
-  std::map<std::string, Value> expected_;
+  std::map<std::string, std::optional<Value>> expected_;
   std::map<std::string, int> touching_;
   std::set<std::string> known_;
   int known_life_ = 0;
@@ -290,12 +324,24 @@ class Counting {
 };
 
 // What is wrong; "": nothing.
-std::string CountTogether(uint64_t seed, Canaries canaries, sim::ZooTotals* zoo = nullptr) {
+std::string CountTogether(uint64_t seed, Canaries canaries, sim::ZooTotals* zoo = nullptr,
+                          Counting::Totals* cleaning = nullptr) {
   Sea sea(seed);
   Counting::Totals totals;
   std::vector<std::unique_ptr<Counting>> daemons;
+  CleanerOptions cleaner;
+  uint64_t names = 6;
+  if (cleaning != nullptr) {
+    sim::Chance& chance = sea.world.chance();
+    cleaner.every = absl::Milliseconds(chance.OneOf<int64_t>({10, 100, 500}));
+    cleaner.log_bytes_max = chance.OneOf<int64_t>({4 << 10, 16 << 10});
+    cleaner.log_entries_min = chance.OneOf<int64_t>({4, 16});
+    cleaner.segment_entries_max = chance.OneOf<int64_t>({8, 40, 1 << 28});
+    names = chance.OneOf<uint64_t>({6, 100});
+    cleaner.writer_keep = absl::Milliseconds(chance.OneOf<int64_t>({50, 5000}));
+  }
   for (const char* name : {"one", "two", "three"}) {
-    daemons.push_back(std::make_unique<Counting>(&sea, name, canaries, 150, &totals));
+    daemons.push_back(std::make_unique<Counting>(&sea, name, canaries, cleaner, names, 150, &totals));
   }
   sim::ZooWeather weather = sim::ZooWeather::Draw(&sea.world.chance());
   weather.hole = sea.world.chance().Below(300);
@@ -308,7 +354,13 @@ std::string CountTogether(uint64_t seed, Canaries canaries, sim::ZooTotals* zoo 
   };
   sea.world.At(sea.world.Now() + absl::Milliseconds(300), restarts);
   std::function<void()> nudges = [&] {
-    for (auto& daemon : daemons) daemon->Go();
+    for (auto& daemon : daemons) {
+      if (absl::IsOutOfRange(daemon->why())) {
+        ++totals.behind;
+        daemon->Restart();
+      }
+      daemon->Go();
+    }
     if (!over) sea.world.At(sea.world.Now() + absl::Milliseconds(20), nudges);
   };
   nudges();
@@ -319,7 +371,7 @@ std::string CountTogether(uint64_t seed, Canaries canaries, sim::ZooTotals* zoo 
   });
   const auto stopped = [&] {
     for (const auto& daemon : daemons) {
-      if (daemon->stopped()) return true;
+      if (daemon->stopped() && !absl::IsOutOfRange(daemon->why())) return true;
     }
     return false;
   };
@@ -328,10 +380,18 @@ std::string CountTogether(uint64_t seed, Canaries canaries, sim::ZooTotals* zoo 
     for (const auto& daemon : daemons) {
       if (!daemon->done()) return false;
     }
-    return calm;
+    return calm && !stopped();
   });
   over = true;
   if (zoo != nullptr) zoo->Add(sea.ensemble.totals());
+  if (cleaning != nullptr) {
+    for (const auto& daemon : daemons) daemon->CountCleaning();
+    cleaning->behind += totals.behind;
+    cleaning->sweeps += totals.sweeps;
+    cleaning->swept += totals.swept;
+    cleaning->trimmed += totals.trimmed;
+    cleaning->segments += totals.segments;
+  }
   for (const auto& daemon : daemons) {
     if (daemon->stopped()) return absl::StrCat("stopped: ", daemon->why().ToString());
   }
@@ -339,12 +399,14 @@ std::string CountTogether(uint64_t seed, Canaries canaries, sim::ZooTotals* zoo 
   // All of them hold all.
   int caught_up = 0;
   std::function<void(size_t)> catch_up = [&](size_t i) {
-    daemons[i]->coordinator().Barrier([&, i](absl::StatusOr<Version> version) {
-      if (version.ok()) {
-        ++caught_up;
-      } else {
-        catch_up(i);
-      }
+    if (absl::IsOutOfRange(daemons[i]->why())) daemons[i]->Restart();
+    const auto again = [&, i] {
+      sea.world.At(sea.world.Now() + absl::Milliseconds(20), [&catch_up, i] { catch_up(i); });
+    };
+    if (!daemons[i]->running()) return again();
+    daemons[i]->coordinator().Barrier([&caught_up, again](absl::StatusOr<Version> version) {
+      if (!version.ok()) return again();
+      ++caught_up;
     });
   };
   for (size_t i = 0; i < daemons.size(); ++i) catch_up(i);
@@ -354,14 +416,18 @@ std::string CountTogether(uint64_t seed, Canaries canaries, sim::ZooTotals* zoo 
   for (const sim::Transaction& transaction : sea.ensemble.log()) {
     if (transaction.kind != sim::Transaction::Kind::kMulti) continue;
     for (const Op& op : transaction.ops) {
-      if (op.kind() != Op::Kind::kCreate || !LogIndexOf(op.path())) continue;
+      if (op.kind() != Op::Kind::kCreate || !LogPositionOf(op.path()) || IsEpochMove(op.data())) continue;
       const absl::StatusOr<BatchText> batch = ParseBatch(op.data());
       if (!batch.ok()) return batch.status().ToString();
       for (const auto& commit : batch->commits) {
         ++in_log[*commit->transaction_id];
         for (const auto& one : commit->changes) {
-          if (one.value->integer() != ++counts[one.name])
+          if (!one.value) {
+            if (counts[one.name] == 0) return absl::StrCat(one.name, ": deleted, and was not there");
+            counts[one.name] = 0;
+          } else if (one.value->integer() != ++counts[one.name]) {
             return absl::StrCat(one.name, ": an increment is lost");
+          }
         }
       }
     }
@@ -375,8 +441,9 @@ std::string CountTogether(uint64_t seed, Canaries canaries, sim::ZooTotals* zoo 
   }
   for (const auto& daemon : daemons) {
     for (const auto& [name, entry] : daemon->replica().entries) {
-      if (entry.value && entry.value->integer() != counts[name]) {
-        return absl::StrCat(name, ": a daemon holds ", entry.value->integer(), ", it is ", counts[name]);
+      if ((entry.value ? entry.value->integer() : 0) != counts[name]) {
+        return absl::StrCat(name, ": a daemon holds ", entry.value ? entry.value->integer() : 0, ", it is ",
+                            counts[name]);
       }
     }
   }
@@ -405,26 +472,127 @@ TEST_CASE(
   CHECK(totals.holes > 5);
 }
 
+TEST_CASE(
+    "zookeeper coordinator: while the log is trimmed, tombstones are swept and segments follow each other, "
+    "nothing is "
+    "lost, nothing is doubled") {
+  const char* seeds = std::getenv("SEEDS");
+  const uint64_t count = seeds == nullptr ? 40 : std::stoull(seeds);
+  Counting::Totals cleaning;
+  for (uint64_t seed = 1; seed <= count; ++seed) {
+    INFO("seed " << seed);
+    CHECK(CountTogether(seed, {}, nullptr, &cleaning) == "");
+  }
+  CHECK(cleaning.behind > 0);
+  CHECK(cleaning.sweeps > 100);
+  CHECK(cleaning.swept > 20);
+  CHECK(cleaning.trimmed > 1000);
+  CHECK(cleaning.segments > 20);
+}
+
 // A planted bug, and a seed that shows it.
 struct Planted {
   const char* name;
   uint64_t seed;
+  bool cleaning;
   void (*plant)(Canaries*);
 };
 constexpr Planted kPlanted[] = {
-    {"skip_chain_check", 1, [](Canaries* c) { c->skip_chain_check = true; }},
-    {"lost_before_caught_up", 2, [](Canaries* c) { c->lost_before_caught_up = true; }},
-    {"read_past_holes", 54, [](Canaries* c) { c->tail.read_past_holes = true; }},
-    {"barrier_by_head", 7, [](Canaries* c) { c->tail.barrier_by_head = true; }},
+    {"skip_chain_check", 1, false, [](Canaries* c) { c->skip_chain_check = true; }},
+    {"skip_epoch_check", 3, true, [](Canaries* c) { c->skip_epoch_check = true; }},
+    {"lost_before_caught_up", 1, false, [](Canaries* c) { c->lost_before_caught_up = true; }},
+    {"read_past_holes", 2, false, [](Canaries* c) { c->tail.read_past_holes = true; }},
+    {"barrier_by_head", 13, false, [](Canaries* c) { c->tail.barrier_by_head = true; }},
 };
+
+std::string CountPlanted(const Planted& planted, uint64_t seed, bool is) {
+  Canaries canaries;
+  if (is) planted.plant(&canaries);
+  Counting::Totals cleaning;
+  return CountTogether(seed, canaries, nullptr, planted.cleaning ? &cleaning : nullptr);
+}
 
 TEST_CASE("zookeeper coordinator: planted bugs are caught") {
   for (const Planted& planted : kPlanted) {
     INFO(planted.name);
-    Canaries canaries;
-    planted.plant(&canaries);
-    CHECK(CountTogether(planted.seed, canaries) != "");
-    CHECK(CountTogether(planted.seed, {}) == "");
+    CHECK(CountPlanted(planted, planted.seed, true) != "");
+    CHECK(CountPlanted(planted, planted.seed, false) == "");
+  }
+}
+
+// A daemon counts one name on nodes that were set four thousand million times before. False: it does not come
+// to an end.
+bool CountPastMinusOne(bool newer_servers, Canaries canaries) {
+  Sea sea(7, 3, newer_servers);
+  Counting::Totals totals;
+  {
+    Counting before(&sea, "before", {}, {}, 1, 5, &totals);
+    REQUIRE(sea.Run([&] { return before.done(); }));
+  }
+  Ship last(&sea, "last");
+  Replica replica;
+  bool done = false;
+  last.coordinator->Recover(&replica, [&](absl::Status) {
+    last.coordinator->Append({contract::Set("/other", Value::Integer(1))},
+                             [&](engine::AppendResult) { done = true; });
+  });
+  REQUIRE(sea.Run([&] { return done && sea.ensemble.settled(); }));
+  const std::string entry = "/app" + NodePath("/n/0");
+  for (const std::string& path : {entry, "/app" + NodePath("/n/")}) sea.ensemble.Age(path, -4, 0);
+  // It has the nodes from a server alone.
+  Counting counting(&sea, "counting", canaries, {}, 1, 60, &totals, 1);
+  REQUIRE(sea.Run([&] { return counting.running() && sea.ensemble.settled(); }));
+  const absl::Duration deadline = sea.world.Now() + absl::Seconds(20);
+  REQUIRE(sea.Run([&] {
+    return (counting.done() && sea.ensemble.settled()) || counting.stopped() || sea.world.Now() > deadline;
+  }));
+  if (!counting.done()) return false;
+  CHECK(sea.ensemble.committed().Find(entry)->stat.version > 20);
+  return true;
+}
+
+TEST_CASE("zookeeper coordinator: nodes' versions go on past -1, on older servers and newer") {
+  const bool newer = GENERATE(false, true);
+  INFO(newer);
+  CHECK(CountPastMinusOne(newer, {}));
+}
+
+TEST_CASE("zookeeper coordinator: what a stranger wrote is not written over, and the transaction is told") {
+  Sea sea(3);
+  Ship ship(&sea, "one");
+  Replica replica;
+  std::vector<engine::AppendResult> results;
+  const auto append = [&](const char* name) {
+    ship.coordinator->Append({contract::Set(name, Value::Integer(1))},
+                             [&](engine::AppendResult result) { results.push_back(std::move(result)); });
+  };
+  ship.coordinator->Recover(&replica, [&](absl::Status) { append("/a"); });
+  REQUIRE(sea.Run([&] { return results.size() == 1; }));
+  REQUIRE(results[0].outcome == Outcome::kCommitted);
+  REQUIRE(sea.ensemble.Put("/app" + NodePath("/a"), "hello"));
+  append("/a");
+  REQUIRE(sea.Run([&] { return results.size() == 2; }));
+  CHECK(results[1].outcome == Outcome::kFailed);
+  CHECK(absl::IsFailedPrecondition(results[1].status));
+  CHECK_THAT(std::string(results[1].status.message()), Catch::Matchers::Contains(NodePath("/a")));
+  append("/b");
+  REQUIRE(sea.Run([&] { return results.size() == 3; }));
+  CHECK(results[2].outcome == Outcome::kCommitted);
+}
+
+TEST_CASE("zookeeper coordinator: a planted rest at -1 is caught") {
+  Canaries canaries;
+  canaries.rest_at_minus_one = true;
+  CHECK_FALSE(CountPastMinusOne(false, canaries));
+}
+
+// For the table above.
+TEST_CASE("zookeeper coordinator: the first seed that catches each planted bug", "[.planted]") {
+  for (const Planted& planted : kPlanted) {
+    uint64_t seed = 1;
+    while (seed <= 1000 && CountPlanted(planted, seed, true) == "") ++seed;
+    WARN(planted.name << ": " << seed);
+    CHECK(seed <= 1000);
   }
 }
 
