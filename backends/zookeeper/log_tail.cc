@@ -13,7 +13,6 @@
 namespace stm::zookeeper {
 namespace {
 
-constexpr int64_t kFormat = 1;
 // A server that is behind is asked again after this.
 constexpr absl::Duration kLagging = absl::Milliseconds(5);
 
@@ -96,7 +95,8 @@ void LogTail::Identify() {
         return Stop(absl::DataLossError(absl::StrCat(
             "ZooKeeper holds ", head, " batches of the log, ", next_,
             " were there before: it was restored to an older "
-            "state under running daemons: stop them all, and bring a backup in by stmctl restore")));
+            "state under running daemons: stop them all, and put the newest data back, or begin anew "
+            "below another chroot by stmctl init")));
       }
       RaiseHead(head);
       Pump();
@@ -126,13 +126,20 @@ void LogTail::LeaveServer() {
 
 bool LogTail::TakeEpoch(Code store, const Answer& answer) {
   if (stopped_) return false;
+  if (store == Code::kNoAuth || answer.code == Code::kNoAuth) {
+    Stop(absl::PermissionDeniedError(
+        absl::StrCat("ZooKeeper does not let these credentials read ", kEpochPath,
+                     ": give those that the store was made with by --zookeeper-credentials-file")));
+    return false;
+  }
   if (store != Code::kOk || answer.code != Code::kOk) {
-    Stop(identified_ ? absl::DataLossError(
-                           "ZooKeeper holds no store any more: it was wiped, or is another one; stop all "
-                           "daemons, and bring a backup in by stmctl restore")
-                     : absl::FailedPreconditionError(absl::StrCat(
-                           "ZooKeeper holds no store here (", kEpochPath, ": ",
-                           NameOf(store != Code::kOk ? store : answer.code), "): make one by stmctl init")));
+    Stop(identified_
+             ? absl::DataLossError(
+                   "ZooKeeper holds no store any more: it was wiped, or is another one: stop all "
+                   "daemons, and put its data back from a backup of it, or begin anew by stmctl init")
+             : absl::FailedPreconditionError(absl::StrCat("ZooKeeper holds no store here (", kEpochPath, ": ",
+                                                          NameOf(store != Code::kOk ? store : answer.code),
+                                                          "): run stmctl init, or start with --create")));
     return false;
   }
   absl::StatusOr<Epoch> epoch = ParseEpoch(answer.data);
@@ -390,6 +397,11 @@ void LogTail::Read(std::vector<Ask> asks, absl::AnyInvocable<void(std::vector<An
         head, [done = std::move(done), answers = std::move(answers)]() mutable { done(std::move(answers)); });
     Pump();
   });
+}
+
+void LogTail::Leave(absl::Status why) {
+  Stop(std::move(why));
+  reader_.Close();
 }
 
 void LogTail::Stop(absl::Status status) {

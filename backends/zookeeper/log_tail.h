@@ -21,6 +21,9 @@
 
 namespace stm::zookeeper {
 
+// Of the store: the newest that is read, and what is made.
+inline constexpr int64_t kFormat = 1;
+
 // What /stm/epoch says.
 struct Epoch {
   int32_t version = 0;  // of its node: every commit checks it
@@ -77,9 +80,14 @@ class LogTail final : private SessionReader::Listener {
   void Read(std::vector<Ask> asks, absl::AnyInvocable<void(std::vector<Answer>)> done);
   // Another daemon may have moved it on: `done` when it is read again.
   void ReloadEpoch(absl::AnyInvocable<void()> done);
+  // Stops, if it has not, and ends its session.
+  void Leave(absl::Status why);
 
+  bool connected() const { return reader_.connected(); }
   const Epoch& epoch() const { return epoch_; }
+  int64_t mark() const { return mark_; }  // batches below are trimmed
   int64_t next() const { return next_; }  // the batch to be applied next
+  int64_t head() const { return head_; }  // batches below are there
   // When the last barrier that was answered began.
   absl::Duration confirmed_at() const { return confirmed_at_; }
   int64_t holes() const { return holes_; }  // servers that were left for one
