@@ -61,8 +61,9 @@ absl::Status Init(Shell& shell, const InitOptions& options) {
   absl::StatusOr<zookeeper::SessionOptions> session = SessionOf(shell, options);
   if (!session.ok()) return session.status();
   // What the client library can't do goes where errors go.
-  spdlog::set_default_logger(
-      std::make_shared<spdlog::logger>("stmctl", std::make_shared<spdlog::sinks::stderr_sink_mt>()));
+  auto log = std::make_shared<spdlog::logger>("stmctl", std::make_shared<spdlog::sinks::stderr_sink_mt>());
+  log->set_level(spdlog::level::warn);
+  spdlog::set_default_logger(std::move(log));
   const absl::Duration patience = shell.globals().timeout.value_or(kTimeoutDefault);
   server::CombiningLoop loop;
   zookeeper::CSessions sessions(&loop);
