@@ -89,6 +89,7 @@ absl::Status Cluster(Shell& shell) {
   }
   if (printer.output() == Output::kTable) {
     printer.Sheet(fields);
+    printer.Finish();
     for (const Fields& daemon : daemons) printer.Row(daemon);
     return absl::OkStatus();
   }
