@@ -14,7 +14,7 @@ namespace stm::server {
 namespace {
 
 // Grows by one with each RPC or field added to stm.v1.
-constexpr uint32_t kApiMinor = 3;
+constexpr uint32_t kApiMinor = 4;
 
 // Of a backup's text, in one message, about: an entry is not cut.
 constexpr size_t kChunkBytes = 256 << 10;
@@ -27,6 +27,11 @@ struct StatusCall {
   v1::GetStatusResponse* response;
 };
 
+struct ClusterCall {
+  UnaryCall call;
+  v1::GetClusterResponse* response;
+};
+
 // One Backup: takes some of the image on the Loop, prints it on the Executor, takes more when that is sent.
 // It holds up nobody; what it may hold in memory is bounded by backup_history_bytes_max.
 class BackupStream final : public WriteStream<BackupStream, v1::BackupResponse> {
@@ -37,6 +42,10 @@ class BackupStream final : public WriteStream<BackupStream, v1::BackupResponse> 
   void Start(engine::Version version) {
     Begin();
     if (version < 0) return End(engine::BadRequest("version", "is below 0"));
+    if (node()->archive == nullptr) {
+      return End(
+          NeedsLog("Backup", "read what is to be kept with ListRefs at one snapshot, as stmctl export does"));
+    }
     const int64_t backups = node()->backups.load();
     if (backups > node()->config.server.backups_max) {
       return End(engine::LimitReached("backups_max", node()->config.server.backups_max, "the daemon", backups,
@@ -158,6 +167,9 @@ class RestoreStream final : public grpc::ServerReadReactor<v1::RestoreRequest>,
 
   void Start() {
     self_ = shared_from_this();
+    if (node_->archive == nullptr) {
+      return End(NeedsLog("Restore", "write what is to be there in commits, as stmctl import does"));
+    }
     node_->loop->Post([self = self_] {
       absl::Status status = self->node_->engine->CheckEmpty();
       if (status.ok()) {
@@ -241,7 +253,7 @@ class AdminService final : public v1::AdminService::CallbackService {
     std::unique_ptr<StatusCall> work(new StatusCall{UnaryCall(node_, Method::kGetStatus, reactor), response});
     node_->loop->Post([work = std::move(work)]() mutable {
       Node* node = work->call.node();
-      engine::Status status = node->engine->GetStatus();
+      engine::Status status = node->GetStatus();
       node->executor->Run(engine::Work::kHeavy, [work = std::move(work), status = std::move(status)] {
         Fill(status, *work->call.node(), work->response);
         work->call.Finish(absl::OkStatus());
@@ -262,6 +274,38 @@ class AdminService final : public v1::AdminService::CallbackService {
       message->set_origin(setting.origin);
     }
     call.Finish(absl::OkStatus());
+    return reactor;
+  }
+
+  grpc::ServerUnaryReactor* GetCluster(grpc::CallbackServerContext* context,
+                                       const v1::GetClusterRequest* /*request*/,
+                                       v1::GetClusterResponse* response) override {
+    grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+    std::unique_ptr<ClusterCall> work(
+        new ClusterCall{UnaryCall(node_, Method::kGetCluster, reactor), response});
+    if (node_->cluster == nullptr) {
+      v1::ErrorDetail detail;
+      detail.set_reason(v1::ERROR_REASON_UNSUPPORTED);
+      detail.set_name("GetCluster");
+      work->call.Finish(engine::WithDetail(
+          absl::FailedPreconditionError(
+              "GetCluster: this daemon is alone: a cluster is of those with --coordinator=zk://..."),
+          detail));
+      return reactor;
+    }
+    node_->loop->Post([work = std::move(work)]() mutable {
+      Node* node = work->call.node();
+      node->cluster->Look([work = std::move(work)](absl::StatusOr<zookeeper::Cluster> cluster) mutable {
+        Node* node = work->call.node();
+        const engine::Version installed = node->engine->GetStatus().installed;
+        node->executor->Run(engine::Work::kAnswer,
+                            [work = std::move(work), cluster = std::move(cluster), installed] {
+                              if (!cluster.ok()) return work->call.Finish(cluster.status());
+                              Fill(*cluster, installed, *work->call.node(), work->response);
+                              work->call.Finish(absl::OkStatus());
+                            });
+      });
+    });
     return reactor;
   }
 
@@ -302,10 +346,12 @@ class AdminService final : public v1::AdminService::CallbackService {
     FillHeader(Identity{status.store, status.writer}, status.installed, response->mutable_header());
     response->set_version(kVersion);
     response->set_api_minor(kApiMinor);
-    response->set_coordinator(node.config.ephemeral ? "memory" : "local");
+    response->set_coordinator(node.cluster != nullptr ? "zookeeper"
+                              : node.config.ephemeral ? "memory"
+                                                      : "local");
     response->set_history_mark(status.history_mark);
     response->set_id_floor(status.id_floor);
-    response->set_log_mark(node.log->FirstVersion());
+    response->set_log_mark(node.LogMark());
     response->set_ready(status.ready);
     response->set_not_ready_because(status.ready ? "" : status.not_ready_because);
     for (const auto& [name, value] : LimitsOf(node.config)) (*response->mutable_limits())[name] = value;
@@ -314,6 +360,26 @@ class AdminService final : public v1::AdminService::CallbackService {
       message->set_name(entry.name);
       message->set_commits(entry.commits);
       message->set_conflicts(entry.conflicts);
+    }
+  }
+
+  static void Fill(const zookeeper::Cluster& cluster, engine::Version installed, const Node& node,
+                   v1::GetClusterResponse* response) {
+    FillHeader(node.identity(), installed, response->mutable_header());
+    response->set_epoch(cluster.epoch);
+    response->set_log_segment(cluster.segment);
+    response->set_log_first_position(cluster.first);
+    response->set_log_next_position(cluster.head);
+    response->set_log_entries(cluster.log_entries);
+    response->set_log_bytes(cluster.log_bytes);
+    for (const zookeeper::Daemon& daemon : cluster.daemons) {
+      v1::Daemon* message = response->add_daemons();
+      message->set_writer(daemon.writer);
+      message->set_address(daemon.address);
+      message->set_installed_version(daemon.installed);
+      message->set_version(daemon.program);
+      message->set_format_max(static_cast<uint32_t>(daemon.format));
+      message->set_applied_position(daemon.applied);
     }
   }
 

@@ -2,14 +2,15 @@
 #ifndef STM_SERVER_CALL_H_
 #define STM_SERVER_CALL_H_
 
-#include <memory>
-#include <utility>
-
 #include <grpc/support/time.h>
 #include <grpcpp/server_context.h>
 #include <grpcpp/support/server_callback.h>
 
+#include <memory>
+#include <utility>
+
 #include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "engine/error.h"
 #include "server/connections.h"
@@ -20,8 +21,9 @@ namespace stm::server {
 
 inline grpc::Status ToGrpc(const absl::Status& status, const Node& node) {
   if (status.ok()) return grpc::Status::OK;
-  return grpc::Status(static_cast<grpc::StatusCode>(status.code()), std::string(status.message()),
-                      StatusDetailsOf(status, node.identity(), node.installed.load(std::memory_order_relaxed)));
+  return grpc::Status(
+      static_cast<grpc::StatusCode>(status.code()), std::string(status.message()),
+      StatusDetailsOf(status, node.identity(), node.installed.load(std::memory_order_relaxed)));
 }
 
 // Infinite: the call has none. Only a call that has one pays for reading clocks.
@@ -32,7 +34,20 @@ inline absl::Duration DeadlineOf(const grpc::CallbackServerContext& context, eng
   return loop->Now() + absl::Seconds(left.tv_sec) + absl::Nanoseconds(left.tv_nsec);
 }
 
-// A unary call until it is answered, once. One that is dropped unanswered, as a stop does, answers UNAVAILABLE.
+// FAILED_PRECONDITION, UNSUPPORTED: what reads the log has none here. `instead`: what works.
+inline absl::Status NeedsLog(absl::string_view rpc, absl::string_view instead) {
+  v1::ErrorDetail detail;
+  detail.set_reason(v1::ERROR_REASON_UNSUPPORTED);
+  detail.set_name(std::string(rpc));
+  return engine::WithDetail(
+      absl::FailedPreconditionError(absl::StrCat(
+          rpc, ": this daemon keeps no log of its own, ZooKeeper orders its commits and keeps the newest: ",
+          instead)),
+      detail);
+}
+
+// A unary call until it is answered, once. One that is dropped unanswered, as a stop does, answers
+// UNAVAILABLE.
 class UnaryCall {
  public:
   // `connection`: where the answer goes, if it may be one of many; null: it leaves at once.

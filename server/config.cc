@@ -1,5 +1,6 @@
 #include "server/config.h"
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cassert>
 #include <cstdlib>
@@ -9,8 +10,6 @@
 #include <optional>
 #include <set>
 #include <sstream>
-
-#include <CLI/CLI.hpp>
 #include <toml.hpp>
 
 #include "absl/strings/ascii.h"
@@ -50,7 +49,8 @@ struct Setting {
   int64_t min;  // counts, bytes, milliseconds; texts: shortest length
   int64_t max;
   const char* help;
-  const char* limit = nullptr;  // errors' name of the bound where it is not the setting's own; "": it is no bound
+  const char* limit =
+      nullptr;  // errors' name of the bound where it is not the setting's own; "": it is no bound
 };
 
 #define STMD_FIELD(path) [](Config* c) -> void* { return &c->path; }
@@ -61,10 +61,25 @@ const Setting kSettings[] = {
     {"http", Kind::kText, STMD_FIELD(http), 1, kMany,
      "where /livez, /readyz and /metrics are served: host:port, or off"},
     {"data-dir", Kind::kText, STMD_FIELD(data_dir), 1, kMany, "directory of the log and its snapshots"},
+    {"coordinator", Kind::kText, STMD_FIELD(coordinator), 1, kMany,
+     "who orders commits and keeps them: local, or zk://host:port,host:port/chroot for many daemons over "
+     "ZooKeeper"},
+    {"create", Kind::kFlag, STMD_FIELD(zookeeper.create), 0, 0,
+     "make the store in ZooKeeper if there is none yet; for a first start, as stmctl init"},
+    {"advertise", Kind::kText, STMD_FIELD(zookeeper.advertise), 1, kMany,
+     "where others reach this daemon over ZooKeeper; the first of --listen"},
+    {"zookeeper-credentials-file", Kind::kText, STMD_FIELD(zookeeper.credentials_file), 1, kMany,
+     "file that holds user:password, for ZooKeeper's digest authentication"},
+    {"zookeeper-acl", Kind::kText, STMD_FIELD(zookeeper.acl), 1, kMany,
+     "who may touch what this daemon makes in ZooKeeper: open (anybody) or creator (whoever has its "
+     "credentials)"},
+    {"zookeeper-session-timeout", Kind::kDuration, STMD_FIELD(zookeeper.session.timeout), 1000, 600000,
+     "after which ZooKeeper takes a daemon that it does not hear for gone; its servers have bounds too", ""},
     {"ephemeral", Kind::kFlag, STMD_FIELD(ephemeral), 0, 0,
      "keep all in memory, on a free port printed as one EDN line; ends with its standard input"},
     {"log-level", Kind::kText, STMD_FIELD(log_level), 1, kMany, "trace, debug, info, warn, error or off"},
-    {"threads", Kind::kCount, STMD_FIELD(threads), 2, 256, "threads beside gRPC's, for writes and heavy work", ""},
+    {"threads", Kind::kCount, STMD_FIELD(threads), 2, 256, "threads beside gRPC's, for writes and heavy work",
+     ""},
     {"value-bytes-max", Kind::kBytes, STMD_FIELD(engine.value_bytes_max), 1 << 10, 64 << 20,
      "EDN bytes of one value"},
     {"transaction-bytes-max", Kind::kBytes, STMD_FIELD(engine.transaction_bytes_max), 1 << 10, 512 << 20,
@@ -73,7 +88,8 @@ const Setting kSettings[] = {
      "reads, lists, ensures, writes, records and fences of one transaction"},
     {"batch-transactions-max", Kind::kCount, STMD_FIELD(engine.batch_transactions_max), 1, 65536,
      "transactions appended by one write and one fdatasync"},
-    {"batch-bytes-max", Kind::kBytes, STMD_FIELD(engine.batch_bytes_max), 1 << 10, 1 << 30, "EDN bytes of one batch"},
+    {"batch-bytes-max", Kind::kBytes, STMD_FIELD(engine.batch_bytes_max), 1 << 10, 1 << 30,
+     "EDN bytes of one batch"},
     {"commit-queue-max", Kind::kCount, STMD_FIELD(engine.commit_queue_max), 1, 10000000,
      "transactions waiting for a batch or in a line"},
     {"history-bytes", Kind::kBytes, STMD_FIELD(engine.history_bytes_max), 1 << 16, kMany,
@@ -88,22 +104,27 @@ const Setting kSettings[] = {
      "results above are not kept for resends"},
     {"fresh-bytes-max", Kind::kBytes, STMD_FIELD(engine.fresh_bytes_max), 0, 16 << 20,
      "fresh values sent with a conflict"},
-    {"sleepers-max", Kind::kCount, STMD_FIELD(engine.sleepers_max), 0, 100000000, "AwaitChange calls at once"},
+    {"sleepers-max", Kind::kCount, STMD_FIELD(engine.sleepers_max), 0, 100000000,
+     "AwaitChange calls at once"},
     {"sleepers-woken-at-once", Kind::kCount, STMD_FIELD(engine.sleepers_woken_at_once), 1, 1000000,
      "sleepers of one entry woken together", ""},
     {"sleepers-next-after", Kind::kDuration, STMD_FIELD(engine.sleepers_next_after), 1, 60000,
      "when the next sleepers are woken at the latest", ""},
     {"reservation-from-run", Kind::kCount32, STMD_FIELD(engine.reservation_from_run), 2, 1000000,
      "the run of a transaction that may reserve entries", ""},
-    {"reservation-min", Kind::kDuration, STMD_FIELD(engine.reservation_min), 1, 60000, "shortest reservation", ""},
+    {"reservation-min", Kind::kDuration, STMD_FIELD(engine.reservation_min), 1, 60000, "shortest reservation",
+     ""},
     {"reservation-max", Kind::kDuration, STMD_FIELD(engine.reservation_max), 1, 60000, "longest reservation",
      "reservation_ms_max"},
+    {"entry-cache-bytes", Kind::kBytes, STMD_FIELD(engine.entry_cache_bytes_max), 1 << 20, kMany,
+     "memory for entries over ZooKeeper; others are loaded when they are used", "entry_cache_bytes_max"},
     {"watches-max", Kind::kCount, STMD_FIELD(engine.watches_max), 0, 100000000, "watches at once"},
     {"watch-unread-events-max", Kind::kCount, STMD_FIELD(server.watch_unread_events_max), 1, 10000000,
      "events a watcher may be behind before it is cut off"},
     {"watch-unread-bytes-max", Kind::kBytes, STMD_FIELD(server.watch_unread_bytes_max), 1 << 10, 1 << 30,
      "bytes a watcher may be behind before it is cut off"},
-    {"list-page-max", Kind::kCount, STMD_FIELD(engine.list_page_max), 1, 1000000, "entries of one page of a listing"},
+    {"list-page-max", Kind::kCount, STMD_FIELD(engine.list_page_max), 1, 1000000,
+     "entries of one page of a listing"},
     {"list-page-bytes-max", Kind::kBytes, STMD_FIELD(engine.list_page_bytes_max), 1 << 10, 64 << 20,
      "EDN bytes of one page of a listing"},
     {"pipeline-in-flight-max", Kind::kCount, STMD_FIELD(server.pipeline_in_flight_max), 1, 1000000,
@@ -112,25 +133,27 @@ const Setting kSettings[] = {
      "AwaitChange calls of one Pipeline at once"},
     {"pipeline-unread-answers-max", Kind::kCount, STMD_FIELD(server.pipeline_unread_answers_max), 1, 10000000,
      "answers a reader may leave unread before it is cut off"},
-    {"pipeline-unread-bytes-max", Kind::kBytes, STMD_FIELD(server.pipeline_unread_bytes_max), 1 << 10, 1 << 30,
-     "bytes of answers a reader may leave unread before it is cut off"},
+    {"pipeline-unread-bytes-max", Kind::kBytes, STMD_FIELD(server.pipeline_unread_bytes_max), 1 << 10,
+     1 << 30, "bytes of answers a reader may leave unread before it is cut off"},
     {"slow-reader-grace", Kind::kDuration, STMD_FIELD(server.slow_reader_grace), 1, 600000,
      "how long a Pipeline's reader at its bound may take no message", "slow_reader_grace_ms"},
-    {"log-readers-max", Kind::kCount, STMD_FIELD(server.log_readers_max), 1, 100000, "ReadLog streams at once"},
+    {"log-readers-max", Kind::kCount, STMD_FIELD(server.log_readers_max), 1, 100000,
+     "ReadLog streams at once"},
     {"backups-max", Kind::kCount, STMD_FIELD(server.backups_max), 1, 1000, "Backup streams at once"},
     {"backup-history-bytes-max", Kind::kBytes, STMD_FIELD(server.backup_history_bytes_max), 1 << 20, kMany,
      "history kept for a backup that is being read, before it is ended"},
     {"drain-grace", Kind::kDuration, STMD_FIELD(server.drain_grace), 0, 3600000,
      "how long a stop lets what is under way finish", ""},
-    {"segment-bytes", Kind::kBytes, STMD_FIELD(local.segment_bytes), 1 << 12, 1LL << 40, "size of one log file", ""},
+    {"segment-bytes", Kind::kBytes, STMD_FIELD(local.segment_bytes), 1 << 12, 1LL << 40,
+     "size of one log file", ""},
     {"snapshot-bytes", Kind::kBytes, STMD_FIELD(local.snapshot_bytes), 1 << 12, 1LL << 50,
      "log written between snapshots", ""},
     {"prefill-bytes", Kind::kBytes, STMD_FIELD(local.prefill_bytes), 0, 1 << 30,
      "log file written ahead, so that syncs are cheap; 0: none", ""},
     {"ballast-bytes", Kind::kBytes, STMD_FIELD(local.ballast_bytes), 0, 1LL << 40,
      "disk held back for when it is full; 0: none", ""},
-    {"log-keep", Kind::kAge, STMD_FIELD(local.log_keep), 1, kMany, "how long log files are kept: all, or an age as 720h",
-     ""},
+    {"log-keep", Kind::kAge, STMD_FIELD(local.log_keep), 1, kMany,
+     "how long log files are kept: all, or an age as 720h", ""},
     {"memory-log-bytes", Kind::kBytes, STMD_FIELD(local.memory_log_bytes), 1 << 10, kMany,
      "log kept by --ephemeral"},
 };
@@ -156,7 +179,8 @@ const char* const kNotSettings[] = {"STMD_CONFIG", "STMD_TEST_CANARIES", "STMD_B
 
 std::string EnvironmentName(std::string_view setting) {
   std::string name = "STMD_";
-  for (char c : setting) name.push_back(c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c))));
+  for (char c : setting)
+    name.push_back(c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c))));
   return name;
 }
 
@@ -251,7 +275,8 @@ absl::Status Assign(const Setting& setting, const std::vector<std::string>& valu
   };
   switch (setting.kind) {
     case Kind::kText:
-      if (static_cast<int64_t>(value.size()) < setting.min) return absl::InvalidArgumentError("found nothing");
+      if (static_cast<int64_t>(value.size()) < setting.min)
+        return absl::InvalidArgumentError("found nothing");
       *static_cast<std::string*>(field) = value;
       return absl::OkStatus();
     case Kind::kFlag:
@@ -287,7 +312,8 @@ absl::Status Assign(const Setting& setting, const std::vector<std::string>& valu
       if (setting.kind == Kind::kAge && value == "all") {
         duration = absl::InfiniteDuration();
       } else if (!absl::ParseDuration(value, &duration) || duration == absl::InfiniteDuration()) {
-        return absl::InvalidArgumentError(absl::StrCat("found ", value, ", expected a time as 500ms, 60s, 10m or 24h",
+        return absl::InvalidArgumentError(absl::StrCat("found ", value,
+                                                       ", expected a time as 500ms, 60s, 10m or 24h",
                                                        setting.kind == Kind::kAge ? ", or all" : ""));
       }
       if (duration < absl::Milliseconds(setting.min) ||
@@ -327,11 +353,12 @@ using Given = std::map<std::string, std::vector<std::string>>;
 constexpr int64_t kConfigBracketsMax = 100;  // one behind another, without a closing one between
 constexpr int64_t kConfigBytesMax = 1 << 20;
 
-// What must hold before the parser sees a text. Brackets in comments and quotes count too: nobody has so many.
+// What must hold before the parser sees a text. Brackets in comments and quotes count too: nobody has so
+// many.
 absl::Status CheckFile(const std::string& path, const std::string& text) {
   if (static_cast<int64_t>(text.size()) > kConfigBytesMax) {
-    return absl::InvalidArgumentError(absl::StrCat(path, ": found ", text.size(), " bytes, at most ", kConfigBytesMax,
-                                                   " are read: is it the right file?"));
+    return absl::InvalidArgumentError(absl::StrCat(path, ": found ", text.size(), " bytes, at most ",
+                                                   kConfigBytesMax, " are read: is it the right file?"));
   }
   int64_t number = 0, open = 0;
   for (absl::string_view line : absl::StrSplit(text, '\n')) {
@@ -343,9 +370,10 @@ absl::Status CheckFile(const std::string& path, const std::string& text) {
       if (c == '[' || c == '{') ++open;
       if (c == ']' || c == '}') open = 0;
       if (open <= kConfigBracketsMax) continue;
-      return absl::InvalidArgumentError(absl::StrCat(path, ":", number, ": found more than ", kConfigBracketsMax,
-                                                     " opening brackets and none that closes: a setting is a string, a "
-                                                     "whole number, a boolean, or an array of strings"));
+      return absl::InvalidArgumentError(
+          absl::StrCat(path, ":", number, ": found more than ", kConfigBracketsMax,
+                       " opening brackets and none that closes: a setting is a string, a "
+                       "whole number, a boolean, or an array of strings"));
     }
   }
   return absl::OkStatus();
@@ -360,8 +388,8 @@ absl::StatusOr<Given> ReadFile(const std::string& path) {
     if (static_cast<int64_t>(text.size()) > kConfigBytesMax) break;
   }
   if (!file.is_open() || file.bad()) {
-    return absl::NotFoundError(
-        absl::StrCat("--config: ", path, ": can't be read: give the path of a TOML file that this user may read"));
+    return absl::NotFoundError(absl::StrCat(
+        "--config: ", path, ": can't be read: give the path of a TOML file that this user may read"));
   }
   absl::Status checked = CheckFile(path, text);
   if (!checked.ok()) return checked;
@@ -372,7 +400,8 @@ absl::StatusOr<Given> ReadFile(const std::string& path) {
   } catch (const toml::exception& error) {
     // "[error] its own function's name: what is wrong", and a picture of the line.
     absl::string_view what = error.what();
-    if (absl::ConsumePrefix(&what, "[error] toml::")) what.remove_prefix(std::min(what.find(": ") + 2, what.size()));
+    if (absl::ConsumePrefix(&what, "[error] toml::"))
+      what.remove_prefix(std::min(what.find(": ") + 2, what.size()));
     return absl::InvalidArgumentError(
         absl::StrCat(path, ":", error.location().line(), ":", error.location().column(), ": ", what));
   } catch (const std::exception& error) {
@@ -396,7 +425,8 @@ absl::StatusOr<Given> ReadFile(const std::string& path) {
     } else {
       const std::optional<std::string> text = TextOf(value);
       if (!text) {
-        return absl::InvalidArgumentError(absl::StrCat(where, name, ": expected a string, a whole number or a boolean"));
+        return absl::InvalidArgumentError(
+            absl::StrCat(where, name, ": expected a string, a whole number or a boolean"));
       }
       values.push_back(*text);
     }
@@ -404,7 +434,106 @@ absl::StatusOr<Given> ReadFile(const std::string& path) {
   return given;
 }
 
+// What only some coordinators have, and what follows from which it is.
+absl::Status CheckCoordinator(const std::set<std::string>& given, Loaded* loaded) {
+  Config& config = loaded->config;
+  ZooKeeperSettings& told = config.zookeeper;
+  if (!OverZooKeeper(config)) {
+    if (config.coordinator != "local") {
+      return absl::InvalidArgumentError(absl::StrCat("coordinator: found ", config.coordinator,
+                                                     ", expected local or zk://host:port,host:port/chroot"));
+    }
+    // A printed configuration has the defaults of all.
+    const Config defaults;
+    const ZooKeeperSettings& unset = defaults.zookeeper;
+    const char* idle = told.create                                       ? "create"
+                       : told.advertise != unset.advertise               ? "advertise"
+                       : told.credentials_file != unset.credentials_file ? "zookeeper-credentials-file"
+                       : told.acl != unset.acl                           ? "zookeeper-acl"
+                       : told.session.timeout != unset.session.timeout   ? "zookeeper-session-timeout"
+                                                                         : nullptr;
+    if (idle != nullptr) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          idle, " is for many daemons over ZooKeeper: give --coordinator=zk://host:port/chroot with it"));
+    }
+    return absl::OkStatus();
+  }
+  if (config.ephemeral) {
+    return absl::InvalidArgumentError(
+        "--ephemeral keeps nothing: give it or --coordinator=zk://..., not both");
+  }
+  if (!config.data_dir.empty()) {
+    return absl::InvalidArgumentError(
+        "over ZooKeeper nothing is kept here: give --data-dir or --coordinator=zk://..., not both");
+  }
+  absl::StatusOr<zookeeper::ConnectString> connect =
+      zookeeper::ParseConnectString(config.coordinator.substr(zookeeper::kScheme.size()));
+  if (!connect.ok())
+    return absl::InvalidArgumentError(absl::StrCat("coordinator: ", connect.status().message()));
+  told.session.connect = *std::move(connect);
+  if (!told.credentials_file.empty()) {
+    bool others_may_read = false;
+    absl::StatusOr<std::string> credentials =
+        zookeeper::ReadCredentials(told.credentials_file, &others_may_read);
+    if (!credentials.ok()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("zookeeper-credentials-file: ", credentials.status().message()));
+    }
+    if (others_may_read) {
+      loaded->warnings.push_back(absl::StrCat("others may read ", told.credentials_file,
+                                              ", which holds a password: chmod 600 ", told.credentials_file));
+    }
+    told.session.credentials = *std::move(credentials);
+  }
+  if (told.acl == "creator") {
+    if (told.credentials_file.empty()) {
+      return absl::InvalidArgumentError(
+          "zookeeper-acl: creator is whoever has these credentials: give "
+          "--zookeeper-credentials-file with it");
+    }
+    told.session.acl = zookeeper::SessionOptions::Acl::kCreator;
+  } else if (told.acl != "open") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("zookeeper-acl: found ", told.acl, ", expected open or creator"));
+  }
+  if (told.advertise.empty()) {
+    const std::optional<Address> address = ParseAddress(config.listen.front());
+    if (!address || address->host.empty() || address->host == "0.0.0.0" || address->host == "::") {
+      loaded->warnings.push_back(absl::StrCat("other daemons are told to find this one at ",
+                                              config.listen.front(),
+                                              ", which means nothing elsewhere: give --advertise=HOST:PORT"));
+    }
+  }
+  struct Bound {
+    const char* name;
+    int64_t* value;
+    int64_t max;
+  };
+  for (const Bound& bound :
+       {Bound{"value-bytes-max", &config.engine.value_bytes_max, kZooKeeperBytesMax},
+        Bound{"transaction-bytes-max", &config.engine.transaction_bytes_max, kZooKeeperBytesMax},
+        Bound{"batch-bytes-max", &config.engine.batch_bytes_max, kZooKeeperBytesMax},
+        Bound{"batch-transactions-max", &config.engine.batch_transactions_max,
+              kZooKeeperBatchTransactionsMax}}) {
+    if (given.count(bound.name) != 0 && *bound.value > bound.max) {
+      const bool bytes = bound.max == kZooKeeperBytesMax;
+      return absl::InvalidArgumentError(
+          absl::StrCat(bound.name, ": found ", bytes ? PrintBytes(*bound.value) : absl::StrCat(*bound.value),
+                       ", over ZooKeeper at most ", bytes ? PrintBytes(bound.max) : absl::StrCat(bound.max),
+                       bytes ? ": a commit's values stand twice in one packet of its servers"
+                             : ": a version has no room for more"));
+    }
+    *bound.value = std::min(*bound.value, bound.max);
+  }
+  config.engine.batches_in_flight_max = kZooKeeperBatchesInFlight;
+  return absl::OkStatus();
+}
+
 }  // namespace
+
+bool OverZooKeeper(const Config& config) {
+  return absl::StartsWith(config.coordinator, Absl(zookeeper::kScheme));
+}
 
 absl::StatusOr<int64_t> ParseBytes(std::string_view text) {
   size_t digits = 0;
@@ -438,8 +567,8 @@ std::string PrintBytes(int64_t bytes) {
 std::optional<Address> ParseAddress(const std::string& text) {
   const size_t colon = text.rfind(':');
   Address address;
-  if (colon == std::string::npos || !absl::SimpleAtoi(text.substr(colon + 1), &address.port) || address.port < 0 ||
-      address.port > 65535) {
+  if (colon == std::string::npos || !absl::SimpleAtoi(text.substr(colon + 1), &address.port) ||
+      address.port < 0 || address.port > 65535) {
     return std::nullopt;
   }
   address.host = address.written_host = text.substr(0, colon);
@@ -488,7 +617,8 @@ absl::StatusOr<Loaded> LoadConfig(const std::vector<std::string>& arguments,
   const std::vector<std::string> names = SettingNames();
 
   // Flags.
-  CLI::App app("stmd keeps refs and atoms that programs in any language change together in transactions.", "stmd");
+  CLI::App app("stmd keeps refs and atoms that programs in any language change together in transactions.",
+               "stmd");
   app.set_help_flag();
   app.allow_extras();
   bool help = false, version = false, check = false, print = false;
@@ -497,8 +627,10 @@ absl::StatusOr<Loaded> LoadConfig(const std::vector<std::string>& arguments,
   app.add_flag("--help,-h", help, "print this");
   app.add_flag("--version", version, "print the program's version");
   app.add_flag("--check-config", check, "check all settings, then end: 0 when they are good");
-  app.add_flag("--print-config", print, "print the settings in force with where each came from, as a file for --config");
-  app.add_option("--config", file, "TOML file of settings by the names below; also STMD_CONFIG")->type_name("FILE");
+  app.add_flag("--print-config", print,
+               "print the settings in force with where each came from, as a file for --config");
+  app.add_option("--config", file, "TOML file of settings by the names below; also STMD_CONFIG")
+      ->type_name("FILE");
   app.add_option("--test-canary", canaries)->group("");
   std::map<std::string, std::vector<std::string>> flags;
   Config defaults;
@@ -506,13 +638,14 @@ absl::StatusOr<Loaded> LoadConfig(const std::vector<std::string>& arguments,
     std::vector<std::string>& values = flags[setting.name];
     const std::string flag = absl::StrCat("--", setting.name);
     if (setting.kind == Kind::kFlag) {
-      app.add_flag_callback(flag, [&values] { values.push_back("true"); }, setting.help);
+      app.add_flag_callback(
+          flag, [&values] { values.push_back("true"); }, setting.help);
       continue;
     }
     CLI::Option* option = app.add_option(flag, values, setting.help);
     option->type_size(1)->expected(1)->take_all();
     const std::string value = Print(setting, &defaults);
-    option->type_name(value.empty() ? "DIR" : absl::StrCat("[", value, "]"));
+    option->type_name(value.empty() ? "TEXT" : absl::StrCat("[", value, "]"));
   }
   try {
     std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());
@@ -524,13 +657,14 @@ absl::StatusOr<Loaded> LoadConfig(const std::vector<std::string>& arguments,
     if (!absl::StartsWith(extra, "-")) {
       return absl::InvalidArgumentError(absl::StrCat("unexpected argument ", extra, "; see stmd --help"));
     }
-    const std::string name = extra.substr(extra.find_first_not_of('-') == std::string::npos ? extra.size()
-                                                                                            : extra.find_first_not_of('-'));
+    const std::string name = extra.substr(
+        extra.find_first_not_of('-') == std::string::npos ? extra.size() : extra.find_first_not_of('-'));
     std::vector<std::string> all = names;
-    for (const char* other : {"help", "version", "check-config", "print-config", "config"}) all.push_back(other);
-    return absl::InvalidArgumentError(absl::StrCat("unknown flag ", extra.substr(0, extra.find('=')),
-                                                   Suggestion(Nearest(name.substr(0, name.find('=')), all), "--"),
-                                                   " See stmd --help"));
+    for (const char* other : {"help", "version", "check-config", "print-config", "config"})
+      all.push_back(other);
+    return absl::InvalidArgumentError(
+        absl::StrCat("unknown flag ", extra.substr(0, extra.find('=')),
+                     Suggestion(Nearest(name.substr(0, name.find('=')), all), "--"), " See stmd --help"));
   }
   if (help) {
     loaded.action = Loaded::Action::kHelp;
@@ -586,7 +720,8 @@ absl::StatusOr<Loaded> LoadConfig(const std::vector<std::string>& arguments,
       values = &flag;
       origin = "flag";
       where = absl::StrCat("--", setting.name);
-    } else if (const auto variable = from_environment.find(setting.name); variable != from_environment.end()) {
+    } else if (const auto variable = from_environment.find(setting.name);
+               variable != from_environment.end()) {
       values = &variable->second;
       origin = "environment";
       where = EnvironmentName(setting.name);
@@ -609,8 +744,8 @@ absl::StatusOr<Loaded> LoadConfig(const std::vector<std::string>& arguments,
       return absl::InvalidArgumentError(
           absl::StrCat("--test-canary=", name, " plants a bug: refused unless STMD_TEST_CANARIES=1"));
     }
-    const auto canary =
-        std::find_if(std::begin(kCanaries), std::end(kCanaries), [&](const Canary& c) { return name == c.name; });
+    const auto canary = std::find_if(std::begin(kCanaries), std::end(kCanaries),
+                                     [&](const Canary& c) { return name == c.name; });
     if (canary == std::end(kCanaries)) {
       std::vector<std::string> all;
       for (const Canary& c : kCanaries) all.push_back(c.name);
@@ -621,16 +756,20 @@ absl::StatusOr<Loaded> LoadConfig(const std::vector<std::string>& arguments,
   }
   const std::vector<std::string> levels = {"trace", "debug", "info", "warn", "error", "off"};
   if (std::find(levels.begin(), levels.end(), config.log_level) == levels.end()) {
-    return absl::InvalidArgumentError(absl::StrCat("log-level: found ", config.log_level, ", expected one of ",
-                                                   absl::StrJoin(levels, ", ")));
+    return absl::InvalidArgumentError(absl::StrCat("log-level: found ", config.log_level,
+                                                   ", expected one of ", absl::StrJoin(levels, ", ")));
   }
   for (const std::string& address : config.listen) {
     if (absl::StartsWith(address, "unix:") ? address.size() > 5 : ParseAddress(address).has_value()) continue;
-    return absl::InvalidArgumentError(absl::StrCat("listen: found ", address, ", expected host:port or unix:/path"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("listen: found ", address, ", expected host:port or unix:/path"));
   }
   if (config.http != "off" && !ParseAddress(config.http)) {
-    return absl::InvalidArgumentError(absl::StrCat("http: found ", config.http, ", expected host:port or off"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("http: found ", config.http, ", expected host:port or off"));
   }
+  const absl::Status coordinator = CheckCoordinator(given, &loaded);
+  if (!coordinator.ok()) return coordinator;
   if (config.engine.value_bytes_max > config.engine.transaction_bytes_max) {
     return absl::InvalidArgumentError(absl::StrCat(
         "value-bytes-max (", PrintBytes(config.engine.value_bytes_max), ") is above transaction-bytes-max (",
@@ -645,9 +784,11 @@ absl::StatusOr<Loaded> LoadConfig(const std::vector<std::string>& arguments,
     }
     if (given.count("listen") == 0) config.listen = {"127.0.0.1:0"};
     if (given.count("http") == 0) config.http = "off";
-  } else if (config.data_dir.empty()) {
+  } else if (config.data_dir.empty() && !OverZooKeeper(config)) {
     return absl::InvalidArgumentError(
-        "no data-dir: give --data-dir=DIR for a durable log, or --ephemeral to keep all in memory");
+        "no data-dir: give --data-dir=DIR for a durable log, --coordinator=zk://... for one in ZooKeeper, or "
+        "--ephemeral "
+        "to keep all in memory");
   }
   for (size_t i = 0; i < loaded.settings.size(); ++i) loaded.settings[i].value = Print(kSettings[i], &config);
   return loaded;
@@ -668,16 +809,11 @@ std::string PrintConfig(const std::vector<EffectiveSetting>& settings) {
 
 std::vector<std::pair<std::string, int64_t>> LimitsOf(const Config& config) {
   std::vector<std::pair<std::string, int64_t>> limits = {
-      {"name_bytes_max", engine::kNameBytesMax},
-      {"name_segments_max", engine::kNameSegmentsMax},
-      {"value_depth_max", kValueDepthMax},
-      {"value_wire_nesting_max", kWireNestingMax},
-      {"path_items_max", engine::kPathItemsMax},
-      {"validator_rules_max", engine::kValidatorRulesMax},
-      {"pipeline_calls_max", kPipelineCallsMax},
-      {"meta_bytes_max", kMetaBytesMax},
-      {"history_page_max", kHistoryPageMax},
-      {"message_bytes_max", MessageBytesMax(config)},
+      {"name_bytes_max", engine::kNameBytesMax}, {"name_segments_max", engine::kNameSegmentsMax},
+      {"value_depth_max", kValueDepthMax},       {"value_wire_nesting_max", kWireNestingMax},
+      {"path_items_max", engine::kPathItemsMax}, {"validator_rules_max", engine::kValidatorRulesMax},
+      {"pipeline_calls_max", kPipelineCallsMax}, {"meta_bytes_max", kMetaBytesMax},
+      {"history_page_max", kHistoryPageMax},     {"message_bytes_max", MessageBytesMax(config)},
   };
   for (const Setting& setting : kSettings) {
     const std::string name = LimitName(setting);
@@ -693,7 +829,8 @@ std::vector<std::pair<std::string, int64_t>> LimitsOf(const Config& config) {
 }
 
 int64_t MessageBytesMax(const Config& config) {
-  return std::min<int64_t>(2 * config.engine.transaction_bytes_max + (1 << 20), std::numeric_limits<int32_t>::max());
+  return std::min<int64_t>(2 * config.engine.transaction_bytes_max + (1 << 20),
+                           std::numeric_limits<int32_t>::max());
 }
 
 }  // namespace stm::server

@@ -1,6 +1,6 @@
-// Config is what the daemon is told: by flags, by the environment (STMD_DATA_DIR for --data-dir), by one TOML file, in
-// this order of precedence. One table (config.cc) has every setting with its type, unit, bounds and help.
-// What is not in the table is an error that names the nearest setting.
+// Config is what the daemon is told: by flags, by the environment (STMD_DATA_DIR for --data-dir), by one TOML
+// file, in this order of precedence. One table (config.cc) has every setting with its type, unit, bounds and
+// help. What is not in the table is an error that names the nearest setting.
 #ifndef STM_SERVER_CONFIG_H_
 #define STM_SERVER_CONFIG_H_
 
@@ -13,6 +13,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "backends/zookeeper/session.h"
 #include "engine/engine.h"
 #include "server/options.h"
 
@@ -29,6 +30,22 @@ struct LocalSettings {
   int64_t memory_log_bytes = 64 << 20;                 // of --ephemeral
 };
 
+// Of --coordinator zk://...
+struct ZooKeeperSettings {
+  std::string credentials_file;  // "": none
+  std::string acl = "open";
+  std::string advertise;  // "": the first that it listens on
+  bool create = false;
+  zookeeper::SessionOptions session;  // of all of these; its credentials are shown nowhere
+};
+
+// A commit's values stand twice in a packet of ZooKeeper's servers, which takes 1 MiB: in its log, and in
+// their nodes.
+inline constexpr int64_t kZooKeeperBytesMax = 192 << 10;
+// A place in a batch is a byte of a version.
+inline constexpr int64_t kZooKeeperBatchTransactionsMax = 256;
+inline constexpr int64_t kZooKeeperBatchesInFlight = 4;
+
 struct Config {
   std::vector<std::string> listen = {"127.0.0.1:7440"};  // host:port, or unix:/path
   std::string http = "127.0.0.1:7441";                   // "off": none
@@ -39,6 +56,8 @@ struct Config {
   engine::Options engine;
   ServerOptions server;
   LocalSettings local;
+  std::string coordinator = "local";  // or zk://host:port,host:port/chroot
+  ZooKeeperSettings zookeeper;
   engine::Canaries canaries;  // tests only
   bool canary_skip_sync = false;
 };
@@ -59,8 +78,8 @@ struct Loaded {
   std::string help;  // of kHelp
 };
 
-// `arguments` without the program's name; `environment` as NAME=value. INVALID_ARGUMENT says which setting, where it
-// came from, what was found and what is allowed; NOT_FOUND: the file given by --config.
+// `arguments` without the program's name; `environment` as NAME=value. INVALID_ARGUMENT says which setting,
+// where it came from, what was found and what is allowed; NOT_FOUND: the file given by --config.
 absl::StatusOr<Loaded> LoadConfig(const std::vector<std::string>& arguments,
                                   const std::vector<std::string>& environment);
 
@@ -69,6 +88,9 @@ std::string PrintConfig(const std::vector<EffectiveSetting>& settings);
 
 // Every bound in force, by the name that errors give it.
 std::vector<std::pair<std::string, int64_t>> LimitsOf(const Config& config);
+
+// Are the commits ordered by ZooKeeper, for many daemons?
+bool OverZooKeeper(const Config& config);
 
 // What both sides set gRPC's message limits to: twice a transaction and 1 MiB.
 int64_t MessageBytesMax(const Config& config);

@@ -1,15 +1,18 @@
 #include "server/daemon.h"
 
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <future>
 #include <memory>
 #include <utility>
 
-#include <spdlog/spdlog.h>
-
 #include "backends/local/local_coordinator.h"
 #include "backends/local/memory_coordinator.h"
 #include "backends/local/posix_disk.h"
+#include "backends/zookeeper/c_session.h"
+#include "backends/zookeeper/coordinator.h"
+#include "backends/zookeeper/init.h"
 #include "engine/engine.h"
 #include "engine/error.h"
 #include "server/combining_loop.h"
@@ -34,14 +37,29 @@ local::LocalOptions LocalOptionsOf(const Config& config) {
   return options;
 }
 
-// Runs `ask` on the Loop and waits for what it tells its callback.
+// How often a start that waits for others says what for.
+constexpr absl::Duration kSayEvery = absl::Seconds(5);
+// One try to make a store.
+constexpr absl::Duration kMakePatience = absl::Seconds(10);
+
+// Runs `ask` on the Loop and waits for what it tells its callback. Meanwhile `waits` is run on the Loop,
+// every kSayEvery.
 template <typename Ask>
-absl::Status Await(engine::Loop* loop, Ask ask) {
+absl::Status Await(engine::Loop* loop, Ask ask, const std::function<void()>& waits = nullptr) {
   std::promise<absl::Status> promise;
   std::future<absl::Status> future = promise.get_future();
   loop->Post([&] { ask([&promise](absl::Status status) { promise.set_value(std::move(status)); }); });
+  while (waits && future.wait_for(absl::ToChronoSeconds(kSayEvery)) != std::future_status::ready)
+    loop->Post(waits);
   return future.get();
 }
+
+// Who orders the daemon's commits and keeps them, in the roles that it plays.
+struct Backing {
+  engine::Coordinator* coordinator;
+  engine::Writers* writers;
+  engine::EntryStore* entries;  // null: all entries are in memory
+};
 
 }  // namespace
 
@@ -50,19 +68,71 @@ struct Daemon::Parts {
   Node node;
   std::unique_ptr<local::PosixDisk> disk;
   std::unique_ptr<CombiningLoop> loop;
-  std::unique_ptr<local::LocalCoordinator> local;  // one of these two
+  // One of these three.
+  std::unique_ptr<local::LocalCoordinator> local;
   std::unique_ptr<local::MemoryCoordinator> memory;
+  std::unique_ptr<zookeeper::CSessions> sessions;
+  std::unique_ptr<zookeeper::ZooKeeperCoordinator> zookeeper;
   std::unique_ptr<engine::Engine> engine;
   std::unique_ptr<Http> http;
   std::unique_ptr<Listener> listener;
   std::string no_http;
+
+  // What `fatal` is told, is told on the Loop.
+  Backing BackByLog(std::function<void(absl::Status)> fatal);
+  Backing BackByMemory();
+  Backing BackByZooKeeper(std::function<void(absl::Status)> fatal);
+  // Ends the sessions with ZooKeeper's servers, so that others see at once that this daemon is gone.
+  void LeaveZooKeeper();
 };
+
+Backing Daemon::Parts::BackByLog(std::function<void(absl::Status)> fatal) {
+  local::LocalOptions options = LocalOptionsOf(node.config);
+  options.fatal = std::move(fatal);
+  options.sync_observed = [metrics = &node.metrics](absl::Duration time) { metrics->Synced(time); };
+  local = std::make_unique<local::LocalCoordinator>(loop.get(), loop.get(), disk.get(), std::move(options));
+  node.log = local.get();
+  node.archive = local.get();
+  return {local.get(), local.get(), nullptr};
+}
+
+Backing Daemon::Parts::BackByMemory() {
+  local::MemoryOptions options;
+  options.log_bytes = node.config.local.memory_log_bytes;
+  memory = std::make_unique<local::MemoryCoordinator>(loop.get(), options);
+  node.log = memory.get();
+  node.archive = memory.get();
+  return {memory.get(), memory.get(), nullptr};
+}
+
+Backing Daemon::Parts::BackByZooKeeper(std::function<void(absl::Status)> fatal) {
+  zookeeper::Options options;
+  options.session = node.config.zookeeper.session;
+  options.program = kVersion;
+  options.writer_observed = [this](uint64_t writer) { node.writer.store(writer); };
+  options.fatal = std::move(fatal);
+  sessions = std::make_unique<zookeeper::CSessions>(loop.get());
+  zookeeper =
+      std::make_unique<zookeeper::ZooKeeperCoordinator>(loop.get(), sessions.get(), std::move(options));
+  node.cluster = zookeeper.get();
+  return {zookeeper.get(), zookeeper.get(), zookeeper.get()};
+}
+
+void Daemon::Parts::LeaveZooKeeper() {
+  if (sessions == nullptr) return;
+  (void)Await(loop.get(), [this](absl::AnyInvocable<void(absl::Status)> done) {
+    zookeeper->Leave();
+    done(absl::OkStatus());
+  });
+  sessions.reset();
+}
 
 Daemon::Daemon(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
 
 Daemon::~Daemon() {
   if (parts_->listener != nullptr) parts_->listener->Stop(absl::ZeroDuration());
   if (parts_->http != nullptr) parts_->http->Stop();
+  parts_->LeaveZooKeeper();
   parts_->loop->Stop();
   parts_->engine.reset();
 }
@@ -75,7 +145,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config config, std::vector
   node.config = std::move(config);
   node.settings = std::move(settings);
 
-  if (!node.config.ephemeral) {
+  if (!node.config.ephemeral && !OverZooKeeper(node.config)) {
     absl::StatusOr<std::unique_ptr<local::PosixDisk>> disk = local::PosixDisk::Make(node.config.data_dir);
     if (!disk.ok()) return disk.status();
     parts.disk = *std::move(disk);
@@ -84,29 +154,12 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config config, std::vector
   loop_options.pool_threads = static_cast<int>(node.config.threads);
   parts.loop = std::make_unique<CombiningLoop>(loop_options);
 
-  engine::Coordinator* coordinator;
-  engine::Writers* writers;
-  if (node.config.ephemeral) {
-    local::MemoryOptions options;
-    options.log_bytes = node.config.local.memory_log_bytes;
-    parts.memory = std::make_unique<local::MemoryCoordinator>(parts.loop.get(), options);
-    coordinator = parts.memory.get();
-    writers = parts.memory.get();
-    node.log = parts.memory.get();
-    node.archive = parts.memory.get();
-  } else {
-    local::LocalOptions options = LocalOptionsOf(node.config);
-    options.fatal = std::move(fatal);
-    options.sync_observed = [metrics = &node.metrics](absl::Duration time) { metrics->Synced(time); };
-    parts.local = std::make_unique<local::LocalCoordinator>(parts.loop.get(), parts.loop.get(), parts.disk.get(),
-                                                            std::move(options));
-    coordinator = parts.local.get();
-    writers = parts.local.get();
-    node.log = parts.local.get();
-    node.archive = parts.local.get();
-  }
-  parts.engine = std::make_unique<engine::Engine>(parts.loop.get(), parts.loop.get(), coordinator, writers,
-                                                  node.config.engine, node.config.canaries);
+  const Backing backing = node.config.ephemeral        ? parts.BackByMemory()
+                          : OverZooKeeper(node.config) ? parts.BackByZooKeeper(std::move(fatal))
+                                                       : parts.BackByLog(std::move(fatal));
+  parts.engine = std::make_unique<engine::Engine>(parts.loop.get(), parts.loop.get(), backing.coordinator,
+                                                  backing.writers, node.config.engine, node.config.canaries,
+                                                  backing.entries);
   node.loop = parts.loop.get();
   node.executor = parts.loop.get();
   node.engine = parts.engine.get();
@@ -121,21 +174,56 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config config, std::vector
     if (!http.ok()) return http.status();
     parts.http = *std::move(http);
   }
-  absl::Status recovered = daemon->Recover();
+  absl::Status recovered = node.config.zookeeper.create ? daemon->MakeStore() : absl::OkStatus();
+  if (recovered.ok()) recovered = daemon->Recover();
   if (!recovered.ok()) return recovered;
 
   absl::StatusOr<std::unique_ptr<Listener>> listener = Listener::Start(&node);
   if (!listener.ok()) return listener.status();
   parts.listener = *std::move(listener);
   parts.listener->SetServing(true);
+  if (parts.zookeeper != nullptr) {
+    const std::string& told = node.config.zookeeper.advertise;
+    parts.loop->Post([&parts, address = told.empty() ? parts.listener->addresses().front() : told] {
+      parts.zookeeper->Advertise(address);
+    });
+  }
   node.serving.store(true);
   return daemon;
 }
 
+absl::Status Daemon::MakeStore() {
+  Parts& parts = *parts_;
+  const zookeeper::SessionOptions& session = parts.node.config.zookeeper.session;
+  for (;;) {
+    std::unique_ptr<zookeeper::Init> init;
+    const absl::Status status = Await(parts.loop.get(), [&](absl::AnyInvocable<void(absl::Status)> done) {
+      init = std::make_unique<zookeeper::Init>(parts.loop.get(), parts.sessions.get(), session, kMakePatience,
+                                               std::move(done));
+    });
+    (void)Await(parts.loop.get(), [&](absl::AnyInvocable<void(absl::Status)> done) {
+      init.reset();
+      done(absl::OkStatus());
+    });
+    if (status.ok()) spdlog::info("store_made chroot=\"{}\"", session.connect.chroot);
+    if (status.ok() || absl::IsAlreadyExists(status)) return absl::OkStatus();
+    if (!absl::IsUnavailable(status)) return status;
+    spdlog::warn("start_waits for=\"{}\"", std::string(status.message()));
+  }
+}
+
 absl::Status Daemon::Recover() {
   Node& node = parts_->node;
-  absl::Status status =
-      Await(node.loop, [&](absl::AnyInvocable<void(absl::Status)> done) { node.engine->Start(std::move(done)); });
+  std::function<void()> waits;
+  if (node.cluster != nullptr) {
+    waits = [&node] {
+      if (const std::string what = node.cluster->waits_for(); !what.empty())
+        spdlog::warn("start_waits for=\"{}\"", what);
+    };
+  }
+  absl::Status status = Await(
+      node.loop, [&](absl::AnyInvocable<void(absl::Status)> done) { node.engine->Start(std::move(done)); },
+      waits);
   if (!status.ok()) return status;
   return Await(node.loop, [&](absl::AnyInvocable<void(absl::Status)> done) {
     const engine::Status now = node.engine->GetStatus();
@@ -214,6 +302,7 @@ absl::Status Daemon::Stop(absl::Duration grace) {
                    [&](absl::AnyInvocable<void(absl::Status)> done) { parts.local->Stop(std::move(done)); });
   }
   if (parts.http != nullptr) parts.http->Stop();
+  parts.LeaveZooKeeper();
   parts.loop->Stop();
   return status;
 }

@@ -1,6 +1,6 @@
-// Daemon is stmd without its process: it recovers, serves, drains and stops. Made and stopped by one thread; signals and
-// Drain calls only ask for the stop. Always: nothing is served before recovery has succeeded, and what was answered as
-// committed is durable before Stop returns.
+// Daemon is stmd without its process: it recovers, serves, drains and stops. Made and stopped by one thread;
+// signals and Drain calls only ask for the stop. Always: nothing is served before recovery has succeeded, and
+// what was answered as committed is durable before Stop returns.
 #ifndef STM_SERVER_DAEMON_H_
 #define STM_SERVER_DAEMON_H_
 
@@ -20,8 +20,10 @@ namespace stm::server {
 
 class Daemon {
  public:
-  // Returns when it serves. DATA_LOSS and what else recovery says: it refuses to serve. `fatal` is called at most once,
-  // after an error that leaves the log's state unknown: nothing is answered any more, and the process ends.
+  // Returns when it serves; over ZooKeeper it waits for servers that answer, and says so. DATA_LOSS and what
+  // else recovery says: it refuses to serve. `fatal` is called at most once, after an error that leaves the
+  // log's state unknown, or when ZooKeeper's store is another one: nothing is answered any more, and the
+  // process ends.
   static absl::StatusOr<std::unique_ptr<Daemon>> Start(Config config, std::vector<EffectiveSetting> settings,
                                                        std::function<void(absl::Status)> fatal);
   ~Daemon();
@@ -42,6 +44,8 @@ class Daemon {
   struct Parts;
   explicit Daemon(std::unique_ptr<Parts> parts);
 
+  // The store in ZooKeeper, if there is none yet.
+  absl::Status MakeStore();
   absl::Status Recover();
   // Then `drained`, once for every call of it.
   void Drain(std::function<void()> drained) ABSL_LOCKS_EXCLUDED(mutex_);

@@ -1,12 +1,12 @@
 #include "server/http.h"
 
+#include <httplib.h>
+
 #include <chrono>
 #include <future>
 #include <optional>
 #include <thread>
 #include <utility>
-
-#include <httplib.h>
 
 #include "absl/strings/str_cat.h"
 
@@ -34,7 +34,7 @@ void Text(httplib::Response& response, int status, const std::string& text) {
 
 std::optional<engine::Status> StatusOf(Node* node) {
   return Wait<engine::Status>([node](std::shared_ptr<std::promise<engine::Status>> promise) {
-    node->loop->Post([node, promise = std::move(promise)] { promise->set_value(node->engine->GetStatus()); });
+    node->loop->Post([node, promise = std::move(promise)] { promise->set_value(node->GetStatus()); });
   });
 }
 
@@ -51,7 +51,8 @@ Http::Http() : server_(std::make_unique<Server>()) {}
 
 absl::StatusOr<std::unique_ptr<Http>> Http::Start(Node* node, const std::string& address) {
   const std::optional<Address> parsed = ParseAddress(address);
-  if (!parsed) return absl::InvalidArgumentError(absl::StrCat("http: ", address, ": expected host:port, or off"));
+  if (!parsed)
+    return absl::InvalidArgumentError(absl::StrCat("http: ", address, ": expected host:port, or off"));
   const std::string& host = parsed->host;
   int port = parsed->port;
 
@@ -76,7 +77,8 @@ absl::StatusOr<std::unique_ptr<Http>> Http::Start(Node* node, const std::string&
   server.Get("/readyz", [node](const httplib::Request&, httplib::Response& response) {
     const std::optional<engine::Status> status = StatusOf(node);
     if (!status) return Text(response, 503, kStuck);
-    if (!status->ready) return Text(response, 503, absl::StrCat("not ready: ", status->not_ready_because, "\n"));
+    if (!status->ready)
+      return Text(response, 503, absl::StrCat("not ready: ", status->not_ready_because, "\n"));
     if (!node->serving.load()) return Text(response, 503, "not ready: not listening yet\n");
     // A read of nothing takes a Barrier.
     const auto read = Wait<absl::Status>([node](std::shared_ptr<std::promise<absl::Status>> promise) {
@@ -91,9 +93,20 @@ absl::StatusOr<std::unique_ptr<Http>> Http::Start(Node* node, const std::string&
     Text(response, 200, "ok\n");
   });
   server.Get("/metrics", [node](const httplib::Request&, httplib::Response& response) {
-    const std::optional<engine::Status> status = StatusOf(node);
-    if (!status) return Text(response, 503, kStuck);
-    response.set_content(node->metrics.Print(*status, node->log->FirstVersion()), "text/plain; version=0.0.4");
+    struct Seen {
+      engine::Status status;
+      std::optional<int64_t> holes;
+    };
+    const auto seen = Wait<Seen>([node](std::shared_ptr<std::promise<Seen>> promise) {
+      node->loop->Post([node, promise = std::move(promise)] {
+        Seen now{node->GetStatus(), std::nullopt};
+        if (node->cluster != nullptr) now.holes = node->cluster->holes();
+        promise->set_value(std::move(now));
+      });
+    });
+    if (!seen) return Text(response, 503, kStuck);
+    response.set_content(node->metrics.Print(seen->status, node->LogMark(), seen->holes),
+                         "text/plain; version=0.0.4");
   });
   server.set_error_handler([](const httplib::Request&, httplib::Response& response) {
     if (response.status == 404) Text(response, 404, "there are /livez, /readyz and /metrics\n");
@@ -102,8 +115,8 @@ absl::StatusOr<std::unique_ptr<Http>> Http::Start(Node* node, const std::string&
   const bool bound = port == 0 ? (port = server.bind_to_any_port(host.c_str())) > 0
                                : server.bind_to_port(host.c_str(), port);
   if (!bound) {
-    return absl::UnavailableError(
-        absl::StrCat("http: ", address, ": can't be bound: is another daemon there, or is the address not ours?"));
+    return absl::UnavailableError(absl::StrCat(
+        "http: ", address, ": can't be bound: is another daemon there, or is the address not ours?"));
   }
   http->address_ = absl::StrCat(parsed->written_host, ":", port);
   http->server_->thread = std::thread([&server] { server.listen_after_bind(); });

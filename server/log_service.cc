@@ -27,7 +27,10 @@ class LogStream final : public WriteStream<LogStream, v1::ReadLogResponse> {
 
   void Start(const v1::ReadLogRequest& request, absl::Duration deadline) {
     Begin();
-    const absl::Status status = Read(request);
+    absl::Status status = Read(request);
+    if (status.ok() && node()->log == nullptr) {
+      status = NeedsLog("ReadLog", "watch with after_version, which reaches back history_age_ms_max");
+    }
     if (!status.ok()) return End(status);
     // An empty Get waits for what the client has seen, and checks its store.
     engine::GetRequest seen;
@@ -87,7 +90,8 @@ class LogStream final : public WriteStream<LogStream, v1::ReadLogResponse> {
     const engine::Version first = node()->log->FirstVersion();
     if (!cursor.ok()) {
       absl::Status status = cursor.status();
-      if (std::optional<v1::ErrorDetail> detail = engine::DetailOf(status); absl::IsOutOfRange(status) && detail) {
+      if (std::optional<v1::ErrorDetail> detail = engine::DetailOf(status);
+          absl::IsOutOfRange(status) && detail) {
         detail->set_name("from_version");
         status = engine::WithDetail(std::move(status), *detail);
       }

@@ -1,5 +1,7 @@
 // stmd: reads its configuration, serves until it is told to stop, and drains.
 #include <signal.h>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -12,9 +14,6 @@
 #include <thread>
 #include <utility>
 #include <vector>
-
-#include <spdlog/sinks/stdout_sinks.h>
-#include <spdlog/spdlog.h>
 
 #include "absl/strings/str_join.h"
 #include "absl/synchronization/mutex.h"
@@ -37,7 +36,8 @@ void SetUpLogs(const std::string& level) {
   spdlog::set_default_logger(std::move(logger));
 }
 
-// Signals that stop, taken by one thread instead of a handler. Blocked before any thread is made: all inherit it.
+// Signals that stop, taken by one thread instead of a handler. Blocked before any thread is made: all inherit
+// it.
 sigset_t BlockStopSignals() {
   sigset_t signals;
   sigemptyset(&signals);
@@ -105,11 +105,20 @@ int main(int argc, char** argv) {
   RaiseDescriptorLimit();
   for (const std::string& warning : loaded->warnings) spdlog::warn("config_warning text=\"{}\"", warning);
   const stm::server::Config config = loaded->config;
-  const auto fatal = [](absl::Status status) {
-    // The log's state is unknown. Nothing more may be answered: not even destructors run.
-    spdlog::critical(
-        "log_failed status=\"{}\" do=\"mend the disk, then start stmd again: what was acknowledged is in the log\"",
-        std::string(status.message()));
+  const auto fatal = [over_zookeeper = stm::server::OverZooKeeper(config)](absl::Status status) {
+    // The log's state is unknown, or it is another log. Nothing more may be answered: not even destructors
+    // run.
+    const std::string message(status.message());
+    if (over_zookeeper) {
+      // It says what to do.
+      spdlog::critical("store_failed code={} status=\"{}\"", absl::StatusCodeToString(status.code()),
+                       message);
+    } else {
+      spdlog::critical(
+          "log_failed status=\"{}\" do=\"mend the disk, then start stmd again: what was acknowledged is in "
+          "the log\"",
+          message);
+    }
     std::_Exit(1);
   };
   // A stop during recovery ends the process at once: nothing has been promised yet.
@@ -132,9 +141,12 @@ int main(int argc, char** argv) {
     return 1;
   }
   serving.store(daemon->get());
-  spdlog::info("serving addresses={} http={} data_dir={} version={}", absl::StrJoin((*daemon)->addresses(), ","),
-               (*daemon)->http_address().empty() ? "off" : (*daemon)->http_address(),
-               config.ephemeral ? "none" : config.data_dir, stm::server::kVersion);
+  const std::string kept_in = stm::server::OverZooKeeper(config) ? config.coordinator
+                              : config.ephemeral                 ? "none"
+                                                                 : config.data_dir;
+  spdlog::info(
+      "serving addresses={} http={} kept_in={} version={}", absl::StrJoin((*daemon)->addresses(), ","),
+      (*daemon)->http_address().empty() ? "off" : (*daemon)->http_address(), kept_in, stm::server::kVersion);
   if (config.ephemeral) {
     std::string line = "{:stmd/address ";
     stm::AppendEdnString((*daemon)->addresses().front(), &line);

@@ -1,11 +1,11 @@
 #include "server/metrics.h"
 
+#include <prometheus/metric_family.h>
+#include <prometheus/text_serializer.h>
+
 #include <limits>
 #include <utility>
 #include <vector>
-
-#include <prometheus/metric_family.h>
-#include <prometheus/text_serializer.h>
 
 #include "server/config.h"
 
@@ -14,10 +14,10 @@ namespace {
 
 // In the order of Method.
 constexpr const char* kMethodNames[kMethods] = {
-    "GetRefs",     "ListRefs",     "GetHistory",       "ApplyAtom",       "Commit",  "AwaitChange",
-    "GetOutcome",  "Pipeline",     "Pipeline.get",     "Pipeline.list",   "Pipeline.commit", "Pipeline.await",
-    "Watch",       "ReadLog",      "GetStatus",        "GetConfig",       "Backup",
-    "Restore",     "Drain"};
+    "GetRefs",         "ListRefs",       "GetHistory", "ApplyAtom",    "Commit",
+    "AwaitChange",     "GetOutcome",     "Pipeline",   "Pipeline.get", "Pipeline.list",
+    "Pipeline.commit", "Pipeline.await", "Watch",      "ReadLog",      "GetStatus",
+    "GetConfig",       "GetCluster",     "Backup",     "Restore",      "Drain"};
 
 using prometheus::ClientMetric;
 using prometheus::MetricFamily;
@@ -47,7 +47,8 @@ void Fill(const Histogram& histogram, ClientMetric* metric) {
   uint64_t below = 0;
   for (int i = 0; i < Histogram::kBuckets; ++i) {
     below += histogram.count(i);
-    metric->histogram.bucket.push_back({below, static_cast<double>(uint64_t{1} << (i + Histogram::kFirst)) / 1e6});
+    metric->histogram.bucket.push_back(
+        {below, static_cast<double>(uint64_t{1} << (i + Histogram::kFirst)) / 1e6});
   }
   below += histogram.count(Histogram::kBuckets);
   metric->histogram.bucket.push_back({below, std::numeric_limits<double>::infinity()});
@@ -57,10 +58,13 @@ void Fill(const Histogram& histogram, ClientMetric* metric) {
 
 }  // namespace
 
-std::string Metrics::Print(const engine::Status& engine, engine::Version log_mark) const {
+std::string Metrics::Print(const engine::Status& engine, engine::Version log_mark,
+                           std::optional<int64_t> holes) const {
   std::vector<MetricFamily> families;
-  MetricFamily calls = Family("stmd_rpc_total", "Calls answered, by method and status code.", MetricType::Counter);
-  MetricFamily times = Family("stmd_rpc_seconds", "From a call's arrival to its answer.", MetricType::Histogram);
+  MetricFamily calls =
+      Family("stmd_rpc_total", "Calls answered, by method and status code.", MetricType::Counter);
+  MetricFamily times =
+      Family("stmd_rpc_seconds", "From a call's arrival to its answer.", MetricType::Histogram);
   MetricFamily open = Family("stmd_streams_open", "Streams open now.", MetricType::Gauge);
   for (size_t i = 0; i < kMethods; ++i) {
     const PerMethod& method = methods_[i];
@@ -91,40 +95,69 @@ std::string Metrics::Print(const engine::Status& engine, engine::Version log_mar
   families.push_back(std::move(open));
   families.push_back(Counter("stmd_pipelines_cut_total", "Pipelines cut because their reader was slow.",
                              static_cast<int64_t>(pipelines_cut_.load(std::memory_order_relaxed))));
-  MetricFamily syncs = Family("stmd_log_sync_seconds", "The log's write and fdatasync of one batch.", MetricType::Histogram);
+  MetricFamily syncs =
+      Family("stmd_log_sync_seconds", "The log's write and fdatasync of one batch.", MetricType::Histogram);
   Fill(syncs_, &syncs.metric.emplace_back());
   families.push_back(std::move(syncs));
 
   const engine::Stats& stats = engine.stats;
   families.push_back(Counter("stmd_commits_total", "Transactions committed.", stats.commits));
-  families.push_back(Counter("stmd_conflicts_total", "Transactions refused because a read was stale.", stats.conflicts));
-  families.push_back(Counter("stmd_rejections_total", "Transactions refused by a validator or an operation.", stats.rejections));
+  families.push_back(
+      Counter("stmd_conflicts_total", "Transactions refused because a read was stale.", stats.conflicts));
+  families.push_back(Counter("stmd_rejections_total", "Transactions refused by a validator or an operation.",
+                             stats.rejections));
   families.push_back(Counter("stmd_batches_total", "Batches appended to the log.", stats.batches));
   families.push_back(Counter("stmd_batches_lost_total", "Batches validated again.", stats.batches_lost));
-  families.push_back(Counter("stmd_no_space_total", "Batches refused because the disk was full.", stats.no_space));
-  families.push_back(Counter("stmd_resends_answered_total", "Resends answered from the id table.", stats.resends_answered));
+  families.push_back(
+      Counter("stmd_no_space_total", "Batches refused because the disk was full.", stats.no_space));
+  families.push_back(Counter("stmd_batches_failed_total",
+                             "Batches refused because the store could not be reached.",
+                             stats.batches_failed));
+  families.push_back(Counter("stmd_loads_total", "Loads of entries from the store.", stats.loads));
+  families.push_back(
+      Counter("stmd_entries_loaded_total", "Entries loaded, absent ones too.", stats.entries_loaded));
+  families.push_back(Counter("stmd_entries_evicted_total", "Entries dropped from memory, to be loaded again.",
+                             stats.entries_evicted));
+  families.push_back(
+      Counter("stmd_resends_answered_total", "Resends answered from the id table.", stats.resends_answered));
   families.push_back(Counter("stmd_ids_too_old_total", "Ids below the id table's floor.", stats.ids_too_old));
-  families.push_back(Counter("stmd_not_committed_total", "Calls answered as not committed.", stats.not_committed));
+  families.push_back(
+      Counter("stmd_not_committed_total", "Calls answered as not committed.", stats.not_committed));
   families.push_back(Counter("stmd_reservations_total", "Reservations given.", stats.reservations));
   families.push_back(Counter("stmd_gets_total", "Reads answered.", stats.gets));
   families.push_back(Counter("stmd_watch_events_total", "Events given to watches.", stats.watch_events));
-  families.push_back(Counter("stmd_watches_cut_total", "Watches cut because their reader was slow.", stats.watches_cut));
+  families.push_back(
+      Counter("stmd_watches_cut_total", "Watches cut because their reader was slow.", stats.watches_cut));
   families.push_back(Counter("stmd_expired_total", "Entries ended by their TTL.", stats.expired));
   families.push_back(Gauge("stmd_entries", "Entries that are there.", stats.entries));
   families.push_back(Gauge("stmd_tombstones", "Deleted entries still remembered.", stats.tombstones));
   families.push_back(Gauge("stmd_commit_queue", "Transactions waiting for a batch.", stats.queued));
-  families.push_back(Gauge("stmd_reservation_line", "Transactions waiting for a reservation.", stats.in_line));
+  families.push_back(
+      Gauge("stmd_reservation_line", "Transactions waiting for a reservation.", stats.in_line));
+  families.push_back(Gauge("stmd_transactions_parked", "Transactions whose large values are being worked on.",
+                           stats.parked));
+  families.push_back(
+      Gauge("stmd_transactions_loading", "Transactions waiting for entries from the store.", stats.loading));
   families.push_back(Gauge("stmd_batches_in_flight", "Batches being appended.", stats.in_flight));
   families.push_back(Gauge("stmd_sleepers", "AwaitChange calls waiting.", stats.sleepers));
   families.push_back(Gauge("stmd_watches", "Watches open.", stats.watches));
-  families.push_back(Gauge("stmd_history_bytes", "Memory of versions below the newest.", stats.history_bytes));
+  families.push_back(
+      Gauge("stmd_history_bytes", "Memory of versions below the newest.", stats.history_bytes));
+  families.push_back(Gauge("stmd_entry_cache_bytes", "Memory of entries that can be loaded again.",
+                           stats.entry_cache_bytes));
   families.push_back(Gauge("stmd_id_table_bytes", "Memory of the id table.", stats.id_table_bytes));
   families.push_back(Gauge("stmd_ids", "Ids in the id table.", stats.ids));
   families.push_back(Gauge("stmd_installed_version", "The newest version installed.", engine.installed));
-  families.push_back(Gauge("stmd_history_mark", "The oldest snapshot that can be read.", engine.history_mark));
-  families.push_back(Gauge("stmd_id_floor", "Ids with a version seen below it may be unknown.", engine.id_floor));
+  families.push_back(
+      Gauge("stmd_history_mark", "The oldest snapshot that can be read.", engine.history_mark));
+  families.push_back(
+      Gauge("stmd_id_floor", "Ids with a version seen below it may be unknown.", engine.id_floor));
   families.push_back(Gauge("stmd_log_mark", "The oldest version that the log keeps.", log_mark));
   families.push_back(Gauge("stmd_ready", "1: recovered and serving.", engine.ready ? 1 : 0));
+  if (holes) {
+    families.push_back(Counter("stmd_zookeeper_holes_total",
+                               "ZooKeeper's servers that were left because they had lost a batch.", *holes));
+  }
   MetricFamily build = Family("stmd_build_info", "The program's version.", MetricType::Gauge);
   build.metric.emplace_back().label = {{"version", kVersion}};
   build.metric.back().gauge.value = 1;

@@ -1,5 +1,5 @@
-// Metrics counts calls and times them in a few relaxed atomics a method, and prints everything in Prometheus' text form
-// when asked. Counting takes no lock and looks nothing up. Any thread.
+// Metrics counts calls and times them in a few relaxed atomics a method, and prints everything in Prometheus'
+// text form when asked. Counting takes no lock and looks nothing up. Any thread.
 #ifndef STM_SERVER_METRICS_H_
 #define STM_SERVER_METRICS_H_
 
@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -32,6 +33,7 @@ enum class Method : uint8_t {
   kReadLog,
   kGetStatus,
   kGetConfig,
+  kGetCluster,
   kBackup,
   kRestore,
   kDrain,
@@ -70,13 +72,19 @@ class Metrics {
     of.by_code[index < of.by_code.size() ? index : 2].fetch_add(1, std::memory_order_relaxed);
     of.times.Observe(time);
   }
-  void Opened(Method stream) { methods_[static_cast<size_t>(stream)].open.fetch_add(1, std::memory_order_relaxed); }
-  void Closed(Method stream) { methods_[static_cast<size_t>(stream)].open.fetch_sub(1, std::memory_order_relaxed); }
+  void Opened(Method stream) {
+    methods_[static_cast<size_t>(stream)].open.fetch_add(1, std::memory_order_relaxed);
+  }
+  void Closed(Method stream) {
+    methods_[static_cast<size_t>(stream)].open.fetch_sub(1, std::memory_order_relaxed);
+  }
   void Synced(absl::Duration time) { syncs_.Observe(time); }
   void CutPipeline() { pipelines_cut_.fetch_add(1, std::memory_order_relaxed); }
 
   // Prometheus' text form, of these and of the engine's own.
-  std::string Print(const engine::Status& engine, engine::Version log_mark) const;
+  // `holes`: servers of ZooKeeper that were left for a batch that they had lost; nullopt: there are none.
+  std::string Print(const engine::Status& engine, engine::Version log_mark,
+                    std::optional<int64_t> holes) const;
 
  private:
   // On cache lines of its own: two threads that count different methods do not wait for each other.

@@ -1,14 +1,17 @@
-// Node is one running daemon as its services see it: the engine and what is around it. Made by Daemon, outlives every
-// call. Its pointers do not change; its atomics are any thread's.
+// Node is one running daemon as its services see it: the engine and what is around it. Made by Daemon,
+// outlives every call. Its pointers do not change; its atomics are any thread's.
 #ifndef STM_SERVER_NODE_H_
 #define STM_SERVER_NODE_H_
 
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "backends/zookeeper/coordinator.h"
 #include "engine/coordinator.h"
 #include "engine/engine.h"
 #include "engine/loop.h"
@@ -24,13 +27,16 @@ struct Node {
   engine::Loop* loop = nullptr;
   engine::Executor* executor = nullptr;
   engine::Engine* engine = nullptr;
+  // Of a daemon that keeps its log; else null, and `cluster` is not.
   engine::LogReader* log = nullptr;
   engine::Archive* archive = nullptr;
-  Connections* connections = nullptr;  // the listener's
+  zookeeper::ZooKeeperCoordinator* cluster = nullptr;  // on the Loop
+  Connections* connections = nullptr;                  // the listener's
   Config config;
   std::vector<EffectiveSetting> settings;
   Metrics metrics;
-  // Refuses new commits, finishes those under way, then calls back, on any thread; the daemon stops afterwards.
+  // Refuses new commits, finishes those under way, then calls back, on any thread; the daemon stops
+  // afterwards.
   std::function<void(absl::Duration grace, std::function<void()> drained)> drain;
 
   std::atomic<uint64_t> store{0};
@@ -42,11 +48,22 @@ struct Node {
   std::atomic<bool> draining{false};
   std::atomic<bool> serving{false};
 
+  // On the Loop.
+  engine::Status GetStatus() const {
+    engine::Status status = engine->GetStatus();
+    const std::string waits_for = cluster == nullptr || status.ready ? "" : cluster->waits_for();
+    if (!waits_for.empty()) status.not_ready_because = absl::StrCat("waiting for ", waits_for);
+    return status;
+  }
+  // Off the Loop: it takes a look at the log. 0: there is none here.
+  engine::Version LogMark() const { return log == nullptr ? 0 : log->FirstVersion(); }
+
   Identity identity() const {
     return Identity{store.load(std::memory_order_relaxed), writer.load(std::memory_order_relaxed)};
   }
   void Saw(engine::Version version) {
-    if (version > installed.load(std::memory_order_relaxed)) installed.store(version, std::memory_order_relaxed);
+    if (version > installed.load(std::memory_order_relaxed))
+      installed.store(version, std::memory_order_relaxed);
   }
 };
 

@@ -64,7 +64,8 @@ class RefService final : public v1::RefService::CallbackService {
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
     UnaryCall call(node_, Method::kGetRefs, reactor);
     // gRPC made the request for this call alone.
-    absl::StatusOr<engine::GetRequest> get = GetRequestOf(const_cast<v1::GetRefsRequest*>(request), node_->config.engine);
+    absl::StatusOr<engine::GetRequest> get =
+        GetRequestOf(const_cast<v1::GetRefsRequest*>(request), node_->config.engine);
     if (!get.ok()) {
       call.Finish(get.status());
       return reactor;
@@ -90,8 +91,8 @@ class RefService final : public v1::RefService::CallbackService {
                                      v1::ListRefsResponse* response) override {
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
     UnaryCall call(node_, Method::kListRefs, reactor);
-    absl::StatusOr<engine::ListRequest> list =
-        ListRequestOf(const_cast<v1::ListRefsRequest*>(request), node_->config.engine, node_->identity().store);
+    absl::StatusOr<engine::ListRequest> list = ListRequestOf(const_cast<v1::ListRefsRequest*>(request),
+                                                             node_->config.engine, node_->identity().store);
     if (!list.ok()) {
       call.Finish(list.status());
       return reactor;
@@ -101,19 +102,21 @@ class RefService final : public v1::RefService::CallbackService {
     node_->loop->Post([work = std::move(work)]() mutable {
       Node* node = work->call.node();
       engine::ListRequest asked = std::move(work->request);
-      node->engine->List(std::move(asked), [work = std::move(work)](absl::StatusOr<engine::ListResult> result) {
-        if (!result.ok()) return work->call.Finish(result.status());
-        Node* node = work->call.node();
-        node->Saw(result->installed);
-        FillList(*result, work->message->prefix(), work->message->names_only(), work->message->count_only(),
-                 node->identity(), work->response);
-        work->call.Finish(absl::OkStatus());
-      });
+      node->engine->List(std::move(asked),
+                         [work = std::move(work)](absl::StatusOr<engine::ListResult> result) {
+                           if (!result.ok()) return work->call.Finish(result.status());
+                           Node* node = work->call.node();
+                           node->Saw(result->installed);
+                           FillList(*result, work->message->prefix(), work->message->names_only(),
+                                    work->message->count_only(), node->identity(), work->response);
+                           work->call.Finish(absl::OkStatus());
+                         });
     });
     return reactor;
   }
 
-  grpc::ServerUnaryReactor* GetHistory(grpc::CallbackServerContext* context, const v1::GetHistoryRequest* request,
+  grpc::ServerUnaryReactor* GetHistory(grpc::CallbackServerContext* context,
+                                       const v1::GetHistoryRequest* request,
                                        v1::GetHistoryResponse* response) override {
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
     UnaryCall call(node_, Method::kGetHistory, reactor);
@@ -125,6 +128,9 @@ class RefService final : public v1::RefService::CallbackService {
     } else if (request->limit() > kHistoryPageMax) {
       status = engine::LimitReached("history_page_max", kHistoryPageMax, "limit", request->limit(),
                                     "ask for pages by before_version");
+    } else if (node_->log == nullptr) {
+      status =
+          NeedsLog("GetHistory", "watch the name with after_version, which reaches back history_age_ms_max");
     }
     if (!status.ok()) {
       call.Finish(status);
@@ -137,14 +143,15 @@ class RefService final : public v1::RefService::CallbackService {
     std::unique_ptr<HistoryCall> work(new HistoryCall{std::move(call), request, response});
     node_->loop->Post([work = std::move(work), seen = std::move(seen)]() mutable {
       engine::Engine* engine = work->call.node()->engine;
-      engine->Get(std::move(seen), [work = std::move(work)](absl::StatusOr<engine::GetResult> result) mutable {
-        if (!result.ok()) return work->call.Finish(result.status());
-        Node* node = work->call.node();
-        const engine::Version installed = result->installed;
-        node->executor->Run(engine::Work::kHeavy, [work = std::move(work), installed] {
-          work->call.Finish(FillHistory(work.get(), installed));
-        });
-      });
+      engine->Get(std::move(seen),
+                  [work = std::move(work)](absl::StatusOr<engine::GetResult> result) mutable {
+                    if (!result.ok()) return work->call.Finish(result.status());
+                    Node* node = work->call.node();
+                    const engine::Version installed = result->installed;
+                    node->executor->Run(engine::Work::kHeavy, [work = std::move(work), installed] {
+                      work->call.Finish(FillHistory(work.get(), installed));
+                    });
+                  });
     });
     return reactor;
   }

@@ -204,7 +204,8 @@ class Wire : public std::enable_shared_from_this<Wire> {
   std::shared_ptr<absl::AnyInvocable<void(const Event&)>> on_event_;  // null: the session is gone
   zhandle_t* handle_ = nullptr;                                       // from the first connection on
   bool connected_ = false;
-  bool over_ = false;  // expired, or not let in
+  uint64_t session_ = 0;  // its id, once connected
+  bool over_ = false;     // expired, or not let in
   uint64_t next_number_ = 1;
   absl::flat_hash_map<uint64_t, std::unique_ptr<Call>> calls_;
 
@@ -375,13 +376,19 @@ void Wire::Happened(Event event, zhandle_t* handle) {
     case Event::Kind::kConnected:
       handle_ = handle;
       connected_ = true;
+      session_ = static_cast<uint64_t>(event.id);
+      spdlog::info("zookeeper_connected session={:016x} servers={}", session_, options_.connect.servers);
       break;
     case Event::Kind::kConnecting:
       // Of a connection that ended before the credentials were out, nobody heard.
       if (!connected_) return;
       connected_ = false;
+      spdlog::warn("zookeeper_lost session={:016x} servers={}", session_, options_.connect.servers);
       break;
     case Event::Kind::kExpired:
+      spdlog::warn("zookeeper_session_expired session={:016x}", session_);
+      over_ = true;
+      break;
     case Event::Kind::kAuthFailed:
       over_ = true;
       break;

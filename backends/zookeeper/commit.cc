@@ -31,10 +31,6 @@ bool ChangesListing(const EntryChange& change) {
 
 size_t Expects(const Op& op) { return absl::HashOf(op.path(), op.kind(), op.version()); }
 
-absl::Status Unreachable() {
-  return absl::UnavailableError("there is no connection to ZooKeeper: not committed");
-}
-
 }  // namespace
 
 // ---- A batch comes
@@ -46,7 +42,7 @@ void ZooKeeperCoordinator::Append(engine::Batch batch, absl::AnyInvocable<void(A
   submitted->done = std::move(done);
   if (submitted_.empty() && (!stopped_.ok() || !connected_)) {
     // Never sent.
-    return loop_->Post([submitted, status = stopped_.ok() ? Unreachable() : stopped_] {
+    return loop_->Post([submitted, status = stopped_.ok() ? Disconnected() : stopped_] {
       submitted->done({Outcome::kFailed, status});
     });
   }

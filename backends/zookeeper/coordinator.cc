@@ -7,12 +7,47 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "backends/zookeeper/layout.h"
+#include "engine/values/edn.h"
 
 namespace stm::zookeeper {
 namespace {
 
-// How often it is looked which daemons run.
+// How often it is looked which daemons run, and this one says where it is.
 constexpr absl::Duration kLookForDaemons = absl::Seconds(1);
+
+// What a daemon's node says.
+std::string PrintDaemon(const Daemon& daemon) {
+  std::string text = "{:address ";
+  AppendEdnString(daemon.address, &text);
+  absl::StrAppend(&text, " :program ");
+  AppendEdnString(daemon.program, &text);
+  absl::StrAppend(&text, " :format ", daemon.format, " :applied ", daemon.applied, " :installed ",
+                  daemon.installed, " :id-floor ", daemon.id_floor, "}");
+  return text;
+}
+
+// What is missing is left as it is: another program's daemons may say less.
+Daemon ParseDaemon(uint64_t writer, const std::string& data) {
+  Daemon daemon;
+  daemon.writer = writer;
+  const absl::StatusOr<Value> read = ReadEdn(data);
+  if (!read.ok() || !read->is(Type::kMap)) return daemon;
+  const auto text = [&read](std::string_view key, std::string* into) {
+    const Value* value = read->map().Find(Value::Keyword(key));
+    if (value != nullptr && value->is(Type::kString)) *into = std::string(value->text());
+  };
+  const auto number = [&read](std::string_view key, int64_t* into) {
+    const Value* value = read->map().Find(Value::Keyword(key));
+    if (value != nullptr && value->is(Type::kInteger)) *into = value->integer();
+  };
+  text("address", &daemon.address);
+  text("program", &daemon.program);
+  number("format", &daemon.format);
+  number("applied", &daemon.applied);
+  number("installed", &daemon.installed);
+  number("id-floor", &daemon.id_floor);
+  return daemon;
+}
 
 }  // namespace
 
@@ -55,8 +90,33 @@ void ZooKeeperCoordinator::OnBegin(engine::Version version) {
   sink_->EndImage(version, Instant(), version);
 }
 
+std::string ZooKeeperCoordinator::waits_for() const {
+  if (!stopped_.ok() || (writer_ != 0 && !recovered_)) return "";
+  if (!tail_.connected()) {
+    return absl::StrCat("a server of ZooKeeper at ", options_.session.connect.servers, " that answers");
+  }
+  if (tail_.next() < tail_.head()) {
+    return absl::StrCat("the log in ZooKeeper, of which ", tail_.next(), " batches of ", tail_.head(),
+                        " are read");
+  }
+  return "ZooKeeper to take this daemon's writer";
+}
+
+void ZooKeeperCoordinator::Leave() {
+  leaving_ = true;
+  tail_.Leave(absl::UnavailableError("this daemon stops"));
+  connected_ = false;
+  ++opened_;
+  session_.reset();
+}
+
 void ZooKeeperCoordinator::OnStopped(const absl::Status& status) {
   stopped_ = status;
+  if (recovered_) {
+    std::exchange(recovered_, nullptr)(status);
+  } else if (options_.fatal && !leaving_ && writer_ != 0) {
+    options_.fatal(status);
+  }
   for (const std::weak_ptr<Loading>& weak : std::exchange(loadings_, {})) {
     if (const auto loading = weak.lock()) FailLoading(loading.get(), status);
   }
@@ -74,6 +134,8 @@ void ZooKeeperCoordinator::OnStopped(const absl::Status& status) {
 
 void ZooKeeperCoordinator::OpenSession() {
   connected_ = false;
+  showing_ = false;
+  shown_.clear();
   session_.reset();
   session_ = sessions_->Open(options_.session,
                              [this, opened = ++opened_](const Event& event) { OnEvent(opened, event); });
@@ -118,6 +180,11 @@ void ZooKeeperCoordinator::WhenConnected(absl::AnyInvocable<void()> task) {
 
 // ---- Writers
 
+absl::Status ZooKeeperCoordinator::Disconnected() const {
+  return absl::UnavailableError(absl::StrCat("there is no connection to ZooKeeper at ",
+                                             options_.session.connect.servers, ": not done"));
+}
+
 absl::Status ZooKeeperCoordinator::MayNotWrite() {
   return absl::PermissionDeniedError("ZooKeeper does not let these credentials write below the chroot");
 }
@@ -135,29 +202,105 @@ void ZooKeeperCoordinator::NewWriter(absl::AnyInvocable<void(absl::Status)> done
       if (result.code != Code::kOk) {
         return After(kAgain, [this, done = std::move(done)]() mutable { NewWriter(std::move(done)); });
       }
-      writer_ = writer;
+      const uint64_t before = std::exchange(writer_, writer);
       chain_ = 0;
+      if (options_.writer_observed) options_.writer_observed(writer);
+      if (before != 0) HideDaemon(before);
       ShowDaemon();
       done(absl::OkStatus());
     });
   });
 }
 
-// Of no weight: who runs is a hint.
+// Of no weight: who runs, and how far it is, is a hint.
 void ZooKeeperCoordinator::ShowDaemon() {
-  if (writer_ == 0) return;
-  session_->Multi({Op::Create(DaemonPath(writer_), options_.address, Op::Mode::kEphemeral)},
-                  [](MultiResult) {});
+  if (writer_ == 0 || !connected_ || showing_) return;
+  Daemon self;
+  self.address = address_;
+  self.program = options_.program;
+  self.format = kFormat;
+  self.applied = tail_.next();
+  self.installed = installed_;
+  self.id_floor = id_floor_;
+  std::string text = PrintDaemon(self);
+  if (text == shown_) return;
+  showing_ = true;
+  const std::string path = DaemonPath(writer_);
+  session_->Get(
+      path, Watch::kNo,
+      [this, writer = writer_, path, text = std::move(text)](Code code, std::string, Stat stat) mutable {
+        if (writer != writer_ || (code != Code::kOk && code != Code::kNoNode)) {
+          showing_ = false;
+          return;
+        }
+        std::vector<Op> ops;
+        ops.push_back(code == Code::kOk ? Op::Set(path, text, stat.version)
+                                        : Op::Create(path, text, Op::Mode::kEphemeral));
+        session_->Multi(std::move(ops), [this, writer, text = std::move(text)](MultiResult result) mutable {
+          showing_ = false;
+          if (result.code == Code::kOk && writer == writer_) shown_ = std::move(text);
+        });
+      });
+}
+
+// A writer of before, which is closed: what it commits is nothing, so it does not run.
+void ZooKeeperCoordinator::HideDaemon(uint64_t writer) {
+  shown_.clear();
+  const std::string path = DaemonPath(writer);
+  session_->Get(path, Watch::kNo, [this, path](Code code, std::string, Stat stat) {
+    if (code == Code::kOk) session_->Multi({Op::Delete(path, stat.version)}, [](MultiResult) {});
+  });
+}
+
+void ZooKeeperCoordinator::Advertise(std::string address) {
+  address_ = std::move(address);
+  ShowDaemon();
+}
+
+void ZooKeeperCoordinator::Look(absl::AnyInvocable<void(absl::StatusOr<Cluster>)> done) {
+  if (!stopped_.ok() || !tail_.connected()) {
+    return loop_->Post(
+        [done = std::move(done), status = stopped_.ok() ? Disconnected() : stopped_]() mutable {
+          done(std::move(status));
+        });
+  }
+  tail_.Read({{Ask::Kind::kChildren, kDaemonsPath, Watch::kNo, 0}}, [this, done = std::move(done)](
+                                                                        std::vector<Answer> answers) mutable {
+    std::vector<uint64_t> writers;
+    for (const std::string& name : answers[0].names) {
+      uint64_t writer = 0;
+      if (absl::SimpleHexAtoi(name, &writer)) writers.push_back(writer);
+    }
+    std::sort(writers.begin(), writers.end());
+    std::vector<Ask> asks;
+    for (const uint64_t writer : writers)
+      asks.push_back({Ask::Kind::kGet, DaemonPath(writer), Watch::kNo, 0});
+    tail_.Read(std::move(asks), [this, writers, done = std::move(done)](std::vector<Answer> answers) mutable {
+      Cluster cluster;
+      cluster.epoch = tail_.epoch().version;
+      cluster.segment = tail_.epoch().segment;
+      cluster.first = tail_.trimmed();
+      cluster.head = tail_.head();
+      cluster.log_entries = cleaner_.LogEntries();
+      cluster.log_bytes = cleaner_.LogBytes();
+      for (size_t i = 0; i < writers.size(); ++i) {
+        if (answers[i].code == Code::kOk) cluster.daemons.push_back(ParseDaemon(writers[i], answers[i].data));
+      }
+      done(std::move(cluster));
+    });
+  });
 }
 
 void ZooKeeperCoordinator::LookForDaemons() {
-  tail_.Read({{Ask::Kind::kChildren, kDaemonsPath, Watch::kNo, 0}}, [this](std::vector<Answer> answers) {
-    daemons_.clear();
-    for (const std::string& name : answers[0].names) {
-      uint64_t writer = 0;
-      if (absl::SimpleHexAtoi(name, &writer)) daemons_.insert(writer);
+  Look([this](absl::StatusOr<Cluster> cluster) {
+    if (cluster.ok()) {
+      daemons_.clear();
+      for (Daemon& daemon : cluster->daemons) daemons_[daemon.writer] = std::move(daemon);
     }
-    After(kLookForDaemons, [this] { LookForDaemons(); });
+    After(kLookForDaemons, [this] {
+      ShowDaemon();
+      LookForDaemons();
+    });
   });
 }
 
@@ -217,7 +360,24 @@ void ZooKeeperCoordinator::Trim(engine::Version id_floor) { id_floor_ = std::max
 // One daemon at a time, as a rule: the one whose writer is the least.
 bool ZooKeeperCoordinator::Cleans() {
   if (!stopped_.ok() || !connected_ || settling_) return false;
-  return std::all_of(daemons_.begin(), daemons_.end(), [this](uint64_t writer) { return writer >= writer_; });
+  return std::all_of(daemons_.begin(), daemons_.end(),
+                     [this](const auto& one) { return one.first >= writer_; });
+}
+
+engine::Version ZooKeeperCoordinator::IdFloor() {
+  engine::Version lowest = id_floor_;
+  for (const auto& [writer, daemon] : daemons_) {
+    if (writer != writer_) lowest = std::min(lowest, daemon.id_floor);
+  }
+  return lowest;
+}
+
+int64_t ZooKeeperCoordinator::Read() {
+  int64_t lowest = tail_.next();
+  for (const auto& [writer, daemon] : daemons_) {
+    if (writer != writer_) lowest = std::min(lowest, daemon.applied);
+  }
+  return lowest;
 }
 
 void ZooKeeperCoordinator::Multi(std::vector<Op> ops, absl::AnyInvocable<void(MultiResult)> done) {

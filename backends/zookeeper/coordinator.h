@@ -8,13 +8,14 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/container/btree_set.h"
-#include "absl/container/flat_hash_set.h"
+#include "absl/container/flat_hash_map.h"
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -33,7 +34,11 @@ struct Options {
   SessionOptions session;
   TailOptions tail;
   CleanerOptions cleaner;
-  std::string address;  // of this daemon, for others to see
+  std::string program;  // this daemon's version, for others to see
+  // Told each writer that this daemon takes. On the Loop.
+  std::function<void(uint64_t)> writer_observed;
+  // Told what stopped it after it had recovered: DATA_LOSS and the like, and the remedy. On the Loop, once.
+  std::function<void(absl::Status)> fatal;
   // Of names whose listings are kept, in how many directories' subtrees at most.
   size_t listings_max = 8;
 };
@@ -47,6 +52,28 @@ struct Canaries {
   bool lost_before_caught_up = false;
   bool share_places = false;       // commits of one batch have one version
   bool rest_at_minus_one = false;  // a node's version becomes what no node has
+};
+
+// A daemon that runs, as it last said itself, which is about once a second.
+struct Daemon {
+  uint64_t writer = 0;
+  std::string address;  // "": it does not serve yet
+  std::string program;
+  int64_t format = 0;   // the newest of a store that it reads
+  int64_t applied = 0;  // the log's entries below this position
+  engine::Version installed = 0;
+  engine::Version id_floor = 0;
+};
+
+// The daemons of a store and its log, of which the entries at `first` to below `head` are kept.
+struct Cluster {
+  int64_t epoch = 0;  // the version of its node
+  int64_t segment = 0;
+  int64_t first = 0;
+  int64_t head = 0;
+  int64_t log_entries = 0;      // about
+  int64_t log_bytes = 0;        // about
+  std::vector<Daemon> daemons;  // by their writers
 };
 
 class ZooKeeperCoordinator final : public engine::Coordinator,
@@ -77,6 +104,16 @@ class ZooKeeperCoordinator final : public engine::Coordinator,
   void List(std::string prefix, std::string after, size_t limit,
             absl::AnyInvocable<void(absl::StatusOr<std::vector<std::string>>)> done) override;
   void Forget(const std::string& name) override;
+
+  // Where this daemon serves, for others to see.
+  void Advertise(std::string address);
+  // UNAVAILABLE: there is no connection.
+  void Look(absl::AnyInvocable<void(absl::StatusOr<Cluster>)> done);
+  // What a start waits for, for people. "": it has recovered.
+  std::string waits_for() const;
+  // Ends its sessions: nothing is sent any more, and what is asked is answered UNAVAILABLE. Before its
+  // Sessions go.
+  void Leave();
 
   // For good: what stopped it. OK: nothing has.
   const absl::Status& stopped() const { return stopped_; }
@@ -118,19 +155,21 @@ class ZooKeeperCoordinator final : public engine::Coordinator,
 
   // Cleaner::Host
   bool Cleans() override;
-  engine::Version IdFloor() override { return id_floor_; }
-  int64_t Read() override { return tail_.next(); }
+  engine::Version IdFloor() override;
+  int64_t Read() override;
   void Multi(std::vector<Op> ops, absl::AnyInvocable<void(MultiResult)> done) override;
   void CloseWriter(uint64_t writer, absl::AnyInvocable<void()> done) override;
 
   // Before what failed without a word, or whose outcome is unknown, is tried again.
   static constexpr absl::Duration kAgain = absl::Milliseconds(10);
   static absl::Status MayNotWrite();
+  absl::Status Disconnected() const;
 
   void OpenSession();
   void OnEvent(uint64_t opened, const Event& event);
   void NewWriter(absl::AnyInvocable<void(absl::Status)> done);
   void ShowDaemon();
+  void HideDaemon(uint64_t writer);
   void LookForDaemons();
 
   // commit.cc
@@ -153,6 +192,7 @@ class ZooKeeperCoordinator final : public engine::Coordinator,
 
   // loading.cc
   std::shared_ptr<Loading> NewLoading();
+  void AwaitConnection(std::weak_ptr<Loading> loading);
   void FailLoading(Loading* loading, const absl::Status& status);
   void AskNodes(std::shared_ptr<Loading> loading);
   void Walk(std::shared_ptr<Loading> loading, std::vector<std::string> prefixes,
@@ -194,7 +234,11 @@ class ZooKeeperCoordinator final : public engine::Coordinator,
   Nodes nodes_;
   std::vector<std::weak_ptr<Loading>> loadings_;
   std::deque<std::shared_ptr<Listing>> listings_;  // used last in front
-  absl::flat_hash_set<uint64_t> daemons_;          // seen running when last looked
+  absl::flat_hash_map<uint64_t, Daemon> daemons_;  // seen running when last looked, by their writers
+  std::string address_;
+  std::string shown_;  // what this daemon's node says
+  bool showing_ = false;
+  bool leaving_ = false;
   const std::shared_ptr<const bool> alive_ = std::make_shared<const bool>(true);
 };
 

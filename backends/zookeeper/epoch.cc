@@ -10,7 +10,6 @@
 namespace stm::zookeeper {
 namespace {
 
-constexpr int64_t kFormat = 1;
 constexpr std::string_view kMove = "{:epoch ";
 
 const Value* Find(const Value& map, std::string_view key, Type type) {

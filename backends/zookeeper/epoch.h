@@ -15,6 +15,9 @@
 
 namespace stm::zookeeper {
 
+// The newest format that is read, and what is made.
+inline constexpr int64_t kFormat = 1;
+
 struct Epoch {
   int32_t version = 0;  // of its node
   uint64_t store = 0;

@@ -10,6 +10,14 @@
 #include "backends/zookeeper/layout.h"
 
 namespace stm::zookeeper {
+namespace {
+
+absl::Status MayNotMake(const std::string& path) {
+  return absl::PermissionDeniedError(absl::StrCat("ZooKeeper does not let these credentials make ", path,
+                                                  ": use those of whoever owns what is above it"));
+}
+
+}  // namespace
 
 Init::Init(engine::Loop* loop, Sessions* sessions, SessionOptions options, absl::Duration patience,
            absl::AnyInvocable<void(absl::Status)> done)
@@ -39,6 +47,7 @@ void Init::MakeChroot(size_t parts) {
   const std::string path = absl::StrJoin(all.begin(), all.begin() + static_cast<int64_t>(parts) + 1, "/");
   above_->Multi({Op::Create(path, "")}, [this, parts, path](MultiResult result) {
     if (result.code == Code::kOk || result.code == Code::kNodeExists) return MakeChroot(parts + 1);
+    if (result.code == Code::kNoAuth) return Done(MayNotMake(path));
     Done(absl::UnavailableError(absl::StrCat("ZooKeeper: ", path, " can't be made: ", NameOf(result.code))));
   });
 }
@@ -54,6 +63,7 @@ void Init::MakeStore() {
          Op::Create(kEpochPath, PrintEpoch(epoch))},
         [this](MultiResult result) {
           if (result.code == Code::kOk) return Done(absl::OkStatus());
+          if (result.code == Code::kNoAuth) return Done(MayNotMake(absl::StrCat(chroot_, "/stm")));
           if (result.code == Code::kNodeExists) {
             return Done(absl::AlreadyExistsError(
                 absl::StrCat("there is a store below \"", chroot_, "\" in ZooKeeper already")));

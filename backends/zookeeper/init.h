@@ -16,8 +16,8 @@ namespace stm::zookeeper {
 // a store, or there is none.
 class Init {
  public:
-  // All outlive it. `done` once, in a later task: ALREADY_EXISTS: there is one; UNAVAILABLE: no server
-  // answered in time, or the answer was lost: look again.
+  // All outlive it. `done` once, in a later task: ALREADY_EXISTS: there is one; PERMISSION_DENIED: the
+  // credentials may not; UNAVAILABLE: no server answered in time, or the answer was lost: look again.
   Init(engine::Loop* loop, Sessions* sessions, SessionOptions options, absl::Duration patience,
        absl::AnyInvocable<void(absl::Status)> done);
 

@@ -19,6 +19,14 @@ absl::string_view Absl(std::string_view text) { return {text.data(), text.size()
 
 // ---- Loading
 
+// The names under a prefix, once walked, and kept by what the log tells.
+struct ZooKeeperCoordinator::Listing {
+  std::string prefix;
+  bool walked = false;
+  absl::btree_set<std::string> names;
+  std::vector<absl::AnyInvocable<void(const absl::Status&)>> waiting;  // for the walk
+};
+
 struct ZooKeeperCoordinator::Loading {
   std::vector<std::string> names;
   std::vector<std::string> prefixes;
@@ -26,12 +34,17 @@ struct ZooKeeperCoordinator::Loading {
   size_t asked = 0;
   std::vector<engine::ImageEntry> entries;
   bool ended = false;
+  std::shared_ptr<Listing> walks;  // with it ends the walk that all who wait for this listing wait for
   absl::AnyInvocable<void(absl::StatusOr<std::vector<engine::ImageEntry>>)> done;
   absl::AnyInvocable<void(absl::StatusOr<std::vector<std::string>>)> listed;
 };
 
 void ZooKeeperCoordinator::FailLoading(Loading* loading, const absl::Status& status) {
   if (std::exchange(loading->ended, true)) return;
+  if (const std::shared_ptr<Listing> listing = std::move(loading->walks)) {
+    listings_.erase(std::remove(listings_.begin(), listings_.end(), listing), listings_.end());
+    for (auto& waiting : std::exchange(listing->waiting, {})) waiting(status);
+  }
   if (loading->done) loading->done(status);
   if (loading->listed) loading->listed(status);
 }
@@ -42,7 +55,18 @@ std::shared_ptr<ZooKeeperCoordinator::Loading> ZooKeeperCoordinator::NewLoading(
       std::remove_if(loadings_.begin(), loadings_.end(), [](const auto& weak) { return weak.expired(); }),
       loadings_.end());
   loadings_.push_back(loading);
+  AwaitConnection(loading);
   return loading;
+}
+
+// A load takes as long as it takes; but without a connection nobody knows how long.
+void ZooKeeperCoordinator::AwaitConnection(std::weak_ptr<Loading> loading) {
+  After(options_.tail.barrier_patience, [this, weak = std::move(loading)] {
+    const std::shared_ptr<Loading> loading = weak.lock();
+    if (loading == nullptr || loading->ended) return;
+    if (!tail_.connected()) return FailLoading(loading.get(), Disconnected());
+    AwaitConnection(loading);
+  });
 }
 
 void ZooKeeperCoordinator::Load(
@@ -200,14 +224,6 @@ void ZooKeeperCoordinator::Walk(std::shared_ptr<Loading> loading, std::vector<st
 
 // ---- Listings
 
-// The names under a prefix, once walked, and kept by what the log tells.
-struct ZooKeeperCoordinator::Listing {
-  std::string prefix;
-  bool walked = false;
-  absl::btree_set<std::string> names;
-  std::vector<absl::AnyInvocable<void()>> waiting;
-};
-
 void ZooKeeperCoordinator::AddToListings(const engine::Batch& commits) {
   if (listings_.empty()) return;
   for (const auto& commit : commits) {
@@ -245,7 +261,8 @@ void ZooKeeperCoordinator::List(std::string prefix, std::string after, size_t li
     if (listings_.size() >= options_.listings_max) listings_.pop_back();
   }
   listings_.push_front(listing);
-  const auto page = [loading, listing, after = std::move(after), limit] {
+  const auto page = [this, loading, listing, after = std::move(after), limit](const absl::Status& status) {
+    if (!status.ok()) return FailLoading(loading.get(), status);
     if (std::exchange(loading->ended, true)) return;
     std::vector<std::string> names;
     auto it = after.empty() ? listing->names.begin() : listing->names.upper_bound(after);
@@ -258,15 +275,17 @@ void ZooKeeperCoordinator::List(std::string prefix, std::string after, size_t li
   };
   if (listing->walked) {
     // What the log has told so far is in it.
-    return loop_->Post(page);
+    return loop_->Post([page] { page(absl::OkStatus()); });
   }
   listing->waiting.push_back(page);
   if (listing->waiting.size() > 1) return;
-  Walk(loading, {prefix}, [this, listing](std::vector<std::string> names) {
+  loading->walks = listing;
+  Walk(loading, {prefix}, [this, loading, listing](std::vector<std::string> names) {
+    loading->walks = nullptr;
     listing->names.insert(names.begin(), names.end());
     listing->walked = true;
     nodes_.SetWalked(listing->prefix);
-    for (auto& waiting : std::exchange(listing->waiting, {})) waiting();
+    for (auto& waiting : std::exchange(listing->waiting, {})) waiting(absl::OkStatus());
   });
 }
 

@@ -16,8 +16,9 @@ namespace {
 constexpr absl::Duration kLagging = absl::Milliseconds(5);
 
 absl::Status Restored(absl::string_view why) {
-  return absl::DataLossError(absl::StrCat("ZooKeeper was restored to an older state under running daemons (",
-                                          why, "): stop them all, and bring a backup in by stmctl restore"));
+  return absl::DataLossError(absl::StrCat(
+      "ZooKeeper was restored to an older state under running daemons (", why,
+      "): stop them all, and put the newest data back, or begin anew below another chroot by stmctl init"));
 }
 
 }  // namespace
@@ -124,13 +125,20 @@ void LogTail::LeaveServer() {
 
 bool LogTail::TakeEpoch(Code store, const Answer& answer) {
   if (stopped_) return false;
+  if (store == Code::kNoAuth || answer.code == Code::kNoAuth) {
+    Stop(absl::PermissionDeniedError(
+        absl::StrCat("ZooKeeper does not let these credentials read ", kEpochPath,
+                     ": give those that the store was made with by --zookeeper-credentials-file")));
+    return false;
+  }
   if (store != Code::kOk || answer.code != Code::kOk) {
-    Stop(identified_ ? absl::DataLossError(
-                           "ZooKeeper holds no store any more: it was wiped, or is another one; stop all "
-                           "daemons, and bring a backup in by stmctl restore")
-                     : absl::FailedPreconditionError(absl::StrCat(
-                           "ZooKeeper holds no store here (", kEpochPath, ": ",
-                           NameOf(store != Code::kOk ? store : answer.code), "): make one by stmctl init")));
+    Stop(identified_
+             ? absl::DataLossError(
+                   "ZooKeeper holds no store any more: it was wiped, or is another one: stop all "
+                   "daemons, and put its data back from a backup of it, or begin anew by stmctl init")
+             : absl::FailedPreconditionError(absl::StrCat("ZooKeeper holds no store here (", kEpochPath, ": ",
+                                                          NameOf(store != Code::kOk ? store : answer.code),
+                                                          "): run stmctl init, or start with --create")));
     return false;
   }
   absl::StatusOr<Epoch> epoch = ParseEpoch(answer.data);
@@ -184,9 +192,9 @@ void LogTail::Begin(const Segment& segment, const Segment& before) {
     begun_ = true;
     listener_->OnBegin(epoch_.base);
   } else if (next_ == segment.head) {
-    return Stop(
-        absl::DataLossError(absl::StrCat("ZooKeeper's log is trimmed to its end, ", LogEntryPath(next_),
-                                         ": bring a backup in by stmctl restore")));
+    return Stop(absl::DataLossError(
+        absl::StrCat("ZooKeeper's log is trimmed to its end, ", LogEntryPath(next_),
+                     ": put the newest data back, or begin anew below another chroot by stmctl init")));
   }
   RaiseHead(segment.head);
   WhenApplied(segment.head, [this] {
@@ -530,6 +538,11 @@ void LogTail::Read(std::vector<Ask> asks, absl::AnyInvocable<void(std::vector<An
     });
     Pump();
   });
+}
+
+void LogTail::Leave(absl::Status why) {
+  Stop(std::move(why));
+  reader_.Close();
 }
 
 void LogTail::Stop(absl::Status status) {

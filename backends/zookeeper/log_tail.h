@@ -70,10 +70,15 @@ class LogTail final : private SessionReader::Listener {
   // Asks a server that has all that is applied; `done` when all is applied that it had when it answered. Not
   // at all once it has stopped.
   void Read(std::vector<Ask> asks, absl::AnyInvocable<void(std::vector<Answer>)> done);
+  // Stops, if it has not, and ends its session.
+  void Leave(absl::Status why);
+
+  bool connected() const { return reader_.connected(); }
   // As of what is applied: what is known of nodes is of this epoch.
   const Epoch& epoch() const { return epoch_; }
-  int64_t next() const { return next_; }     // the entry to be applied next
-  int64_t trimmed() const { return mark_; }  // entries below are
+  int64_t next() const { return next_; }                         // the entry to be applied next
+  int64_t head() const { return std::max(head_, newer_head_); }  // entries below are there
+  int64_t trimmed() const { return mark_; }                      // entries below are
   void Trimmed(int64_t below) { mark_ = std::max(mark_, below); }
   // When the last barrier that was answered began.
   absl::Duration confirmed_at() const { return confirmed_at_; }

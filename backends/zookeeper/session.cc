@@ -1,9 +1,16 @@
 #include "backends/zookeeper/session.h"
 
+#include <sys/stat.h>
+
+#include <algorithm>
 #include <cassert>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
 #include <utility>
 
 #include "absl/status/status.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -13,6 +20,7 @@ namespace stm::zookeeper {
 namespace {
 
 constexpr size_t kSequenceBytes = 10;
+constexpr std::streamsize kCredentialsBytesMax = 1024;
 
 // Of the packet of a multi that replicates it: headers and digest. More than the client's own packet has.
 constexpr size_t kMultiBytes = 80;
@@ -130,6 +138,34 @@ absl::StatusOr<ConnectString> ParseConnectString(const std::string& text) {
   }
   parsed.servers = absl::StrJoin(servers, ",");
   return parsed;
+}
+
+absl::StatusOr<std::string> ReadCredentials(const std::string& path, bool* others_may_read) {
+  const auto wrong = [&path](absl::string_view what) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": ", what));
+  };
+  struct stat at = {};
+  std::ifstream in(path);
+  if (!in || stat(path.c_str(), &at) != 0) {
+    return wrong(
+        absl::StrCat("can't be read: ", std::strerror(errno), ": name a file that this user may read"));
+  }
+  if (!S_ISREG(at.st_mode)) return wrong("is no file: name one that holds user:password");
+  *others_may_read = (at.st_mode & (S_IRGRP | S_IROTH)) != 0;
+  std::string text(kCredentialsBytesMax + 1, '\0');
+  in.read(text.data(), static_cast<std::streamsize>(text.size()));
+  text.resize(static_cast<size_t>(in.gcount()));
+  if (text.size() > kCredentialsBytesMax) {
+    return wrong(
+        absl::StrCat("is above ", kCredentialsBytesMax, " bytes: it should hold user:password alone"));
+  }
+  while (!text.empty() && (text.back() == '\n' || text.back() == '\r')) text.pop_back();
+  const size_t colon = text.find(':');
+  const bool control = std::any_of(text.begin(), text.end(), [](char c) { return absl::ascii_iscntrl(c); });
+  if (colon == std::string::npos || colon == 0 || colon + 1 == text.size() || control) {
+    return wrong("does not hold user:password on one line");
+  }
+  return text;
 }
 
 }  // namespace stm::zookeeper

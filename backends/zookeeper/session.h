@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/functional/any_invocable.h"
@@ -144,6 +145,9 @@ class Session {
   virtual void Sync(std::string path, absl::AnyInvocable<void(Code)> done) = 0;
 };
 
+// Before a connect string, where people write one.
+inline constexpr std::string_view kScheme = "zk://";
+
 // "host:port,host:port/chroot", parsed.
 struct ConnectString {
   std::string servers;  // as the client library takes them
@@ -164,6 +168,10 @@ struct SessionOptions {
   };
   Acl acl = Acl::kOpen;
 };
+
+// user:password, of a file that holds nothing else. INVALID_ARGUMENT says what is wrong, and never what the
+// file holds.
+absl::StatusOr<std::string> ReadCredentials(const std::string& path, bool* others_may_read);
 
 // Where sessions are opened, as many at a time as are wanted.
 class Sessions {

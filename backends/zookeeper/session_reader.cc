@@ -29,11 +29,18 @@ void SessionReader::Open() {
   Patience();
 }
 
+void SessionReader::Close() {
+  over_ = true;
+  connected_ = false;
+  ++opened_;
+  session_.reset();
+}
+
 void SessionReader::Patience() {
   const absl::Duration patience = kPatienceTimeouts * options_.timeout;
   loop_->At(loop_->Now() + patience,
             [this, patience, opened = opened_, alive = std::weak_ptr<const bool>(alive_)] {
-              if (alive.expired() || opened != opened_ || refused_) return;
+              if (alive.expired() || opened != opened_ || over_) return;
               if (!connected_ && loop_->Now() - disconnected_since_ >= patience) return Open();
               Patience();
             });
@@ -59,9 +66,9 @@ void SessionReader::OnEvent(uint64_t opened, const Event& event) {
       return Open();
     case Event::Kind::kAuthFailed:
       connected_ = false;
-      refused_ = true;
+      over_ = true;
       return listener_->OnRefused(absl::PermissionDeniedError(
-          "ZooKeeper does not take these credentials: see --zookeeper-credentials"));
+          "ZooKeeper does not take these credentials: see --zookeeper-credentials-file"));
     case Event::Kind::kWatch:
       return listener_->OnWatch(event.path);
   }

@@ -55,6 +55,9 @@ class SessionReader {
 
   // Again: with another session, to another server if there is one; what is under way is asked again there.
   void Open();
+  // For good: nothing is answered any more.
+  void Close();
+  bool connected() const { return connected_; }
   // In order, all on one connection; answered when all are, none with kUnknown: never while there is no
   // connection. `done` in a later task; what it captures may ask again.
   void Send(std::vector<Ask> asks, absl::AnyInvocable<void(std::vector<Answer>)> done);
@@ -81,7 +84,7 @@ class SessionReader {
   uint64_t opened_ = 0;  // sessions
   bool connected_ = false;
   bool fresh_ = false;
-  bool refused_ = false;
+  bool over_ = false;  // refused, or closed
   absl::Duration disconnected_since_;
   std::deque<std::unique_ptr<Query>> under_way_;
   std::deque<std::unique_ptr<Query>> waiting_;

@@ -69,6 +69,38 @@ absl::Status Status(Shell& shell) {
   return absl::OkStatus();
 }
 
+absl::Status Cluster(Shell& shell) {
+  absl::StatusOr<v1::GetClusterResponse> cluster = shell.daemon().GetCluster(shell.CallDeadline());
+  if (!cluster.ok()) return cluster.status();
+  Printer& printer = shell.printer();
+  Fields fields{{"store", printer.Plain(Hex(cluster->header().store()))},
+                {"epoch", Value::Integer(cluster->epoch())},
+                {"log-segment", Value::Integer(cluster->log_segment())},
+                {"log-entries", Value::Integer(cluster->log_entries())},
+                {"log-bytes", Value::Integer(cluster->log_bytes())},
+                {"next-position", Value::Integer(cluster->log_next_position())}};
+  std::vector<Fields> daemons;
+  for (const v1::Daemon& daemon : cluster->daemons()) {
+    daemons.push_back({{"address", printer.Plain(daemon.address())},
+                       {"writer", printer.Plain(Hex(daemon.writer()))},
+                       {"version", printer.Plain(daemon.version())},
+                       {"format-max", Value::Integer(daemon.format_max())},
+                       {"installed-version", Value::Integer(daemon.installed_version())},
+                       {"lag", Value::Integer(cluster->log_next_position() - daemon.applied_position())}});
+  }
+  if (printer.output() == Output::kTable) {
+    printer.Sheet(fields);
+    printer.Finish();
+    for (const Fields& daemon : daemons) printer.Row(daemon);
+    return absl::OkStatus();
+  }
+  std::vector<Value> maps;
+  for (const Fields& daemon : daemons) maps.push_back(printer.MapOf(daemon));
+  fields.emplace_back("daemons", Value::OfVector(std::move(maps)));
+  printer.Row(fields);
+  return absl::OkStatus();
+}
+
 absl::Status Health(Shell& shell, bool ready) {
   if (!ready) {
     absl::StatusOr<bool> serving = shell.daemon().IsServing(shell.CallDeadline());

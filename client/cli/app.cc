@@ -43,6 +43,7 @@ struct Line {
   LogOptions log;
   ImportOptions import;
   BackupOptions backup;
+  InitOptions init;
   TopOptions top;
   DemoTransferOptions demo_transfer;
   DemoQueueOptions demo_queue;
@@ -274,6 +275,15 @@ class Parser {
               [&line](Shell& shell) { return Top(shell, line.top); });
     sub->add_option("--every", line.top.every, "how often; 1s")->type_name("D");
     sub->add_option("--count", line.top.count, "end after so many; for ever")->type_name("N")->check(CLI::PositiveNumber);
+    Add(&app_, "cluster", "daemons over ZooKeeper, how far each is, and the log", "stmctl cluster",
+        [](Shell& shell) { return Cluster(shell); });
+    sub = Add(&app_, "init", "make an empty store in ZooKeeper, for daemons to start on",
+              "stmctl init zk://zk1:2181,zk2:2181,zk3:2181/stmd", [&line](Shell& shell) { return Init(shell, line.init); });
+    Positional(sub, "STORE", &line.init.store, "as stmd's --coordinator: zk://host:port,host:port/chroot");
+    sub->add_option("--credentials-file", line.init.credentials_file, "holds user:password for ZooKeeper")
+        ->type_name("FILE");
+    sub->add_option("--acl", line.init.acl, "who may touch it: open, anybody; or creator, these credentials; open")
+        ->type_name("ACL");
     Add(&app_, "config", "the settings in force, and where each came from", "stmctl config",
         [](Shell& shell) { return ShowConfig(shell); });
     sub = Add(&app_, "drain", "refuse new work, finish what is under way, and stop the daemon", "stmctl drain --grace 5s",

@@ -152,8 +152,19 @@ absl::Status LogVerify(Shell& shell, const std::vector<std::string>& paths);
 absl::Status LogSeal(Shell& shell, const std::vector<std::string>& paths);
 absl::Status LogDrop(Shell& shell, const std::vector<std::string>& paths);
 
+// init.cc
+
+struct InitOptions {
+  std::string store;             // "zk://host:port,host:port/chroot"
+  std::string credentials_file;  // "": none
+  std::string acl = "open";
+};
+// ALREADY_EXISTS: there is a store.
+absl::Status Init(Shell& shell, const InitOptions& options);
+
 // admin.cc
 
+absl::Status Cluster(Shell& shell);
 absl::Status Status(Shell& shell);
 absl::Status Health(Shell& shell, bool ready);
 absl::Status ShowConfig(Shell& shell);

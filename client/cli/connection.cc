@@ -193,6 +193,12 @@ absl::StatusOr<v1::GetConfigResponse> Connection::GetConfig(absl::Time deadline)
   });
 }
 
+absl::StatusOr<v1::GetClusterResponse> Connection::GetCluster(absl::Time deadline) {
+  return Ask<v1::GetClusterResponse>(deadline, [](Stubs& stubs, auto* context, auto* response) {
+    return stubs.admin->GetCluster(context, v1::GetClusterRequest(), response);
+  });
+}
+
 absl::Status Connection::Drain(const v1::DrainRequest& request, absl::Time deadline) {
   absl::Status connected = Connect(deadline);
   if (!connected.ok()) return connected;

@@ -1,5 +1,6 @@
 #include "server/config.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -33,7 +34,8 @@ class File {
   std::string path_;
 };
 
-std::string Failure(const std::vector<std::string>& arguments, const std::vector<std::string>& environment = {}) {
+std::string Failure(const std::vector<std::string>& arguments,
+                    const std::vector<std::string>& environment = {}) {
   const auto loaded = LoadConfig(arguments, environment);
   REQUIRE_FALSE(loaded.ok());
   return std::string(loaded.status().message());
@@ -64,7 +66,8 @@ TEST_CASE("config: a flag goes before the environment, that before the file, tha
 }
 
 TEST_CASE("config: an unknown flag is an error that names the nearest") {
-  CHECK_THAT(Failure({"--ephemeral", "--histroy-bytes=1"}), Contains("--histroy-bytes") && Contains("--history-bytes"));
+  CHECK_THAT(Failure({"--ephemeral", "--histroy-bytes=1"}),
+             Contains("--histroy-bytes") && Contains("--history-bytes"));
   CHECK_THAT(Failure({"--data-di", "x"}), Contains("--data-dir"));
   CHECK_THAT(Failure({"--ephemeral", "serve"}), Contains("unexpected argument serve"));
 }
@@ -79,7 +82,8 @@ TEST_CASE("config: an unknown key of the file is an error with file, line and th
   CHECK_THAT(Failure({"--config=" + broken.path()}), Contains(broken.path() + ":"));
   CHECK_THAT(Failure({"--config=/nowhere/stmd.toml"}), Contains("/nowhere/stmd.toml"));
   CHECK_THAT(Failure({"--config=/"}), Contains("--config: /: can't be read"));
-  for (const char* table : {"[=]\n", " [[ \x1c", "ephemeral = true\n[.", "[\n", "[", "[ ]", "[ \rx]", "listen = [}0"}) {
+  for (const char* table :
+       {"[=]\n", " [[ \x1c", "ephemeral = true\n[.", "[\n", "[", "[ ]", "[ \rx]", "listen = [}0"}) {
     const File nameless(table);
     CHECK_THAT(Failure({"--config=" + nameless.path()}), Contains(nameless.path() + ":"));
   }
@@ -89,7 +93,8 @@ TEST_CASE("config: an unknown key of the file is an error with file, line and th
   CHECK_THAT(Failure({"--config=" + large.path()}), Contains(large.path()) && Contains("at most 1048576"));
   const File latin("ephemeral = true\n# \xe9\n");
   CHECK_THAT(Failure({"--config=" + latin.path()}), Contains(latin.path() + ":2") && Contains("UTF-8"));
-  for (const char* wide : {"\xc3\xa9phemeral = true\n", "log-level = {\xc3\xa9 = 1}\n", "x = \"\\\"\" \xc3\xa9"}) {
+  for (const char* wide :
+       {"\xc3\xa9phemeral = true\n", "log-level = {\xc3\xa9 = 1}\n", "x = \"\\\"\" \xc3\xa9"}) {
     const File named(wide);
     CHECK_THAT(Failure({"--config=" + named.path()}), Contains(named.path() + ":1"));
   }
@@ -109,17 +114,21 @@ TEST_CASE("config: an unknown variable of the environment is a warning that name
 TEST_CASE("config: a bad value says where it came from, what was found and what is allowed") {
   CHECK_THAT(Failure({"--ephemeral", "--value-bytes-max=12"}),
              Contains("--value-bytes-max") && Contains("12") && Contains("1KiB to 64MiB"));
-  CHECK_THAT(Failure({"--ephemeral"}, {"STMD_HISTORY_AGE=1 parsec"}), Contains("STMD_HISTORY_AGE") && Contains("60s"));
+  CHECK_THAT(Failure({"--ephemeral"}, {"STMD_HISTORY_AGE=1 parsec"}),
+             Contains("STMD_HISTORY_AGE") && Contains("60s"));
   CHECK_THAT(Failure({"--ephemeral", "--log-level=loud"}), Contains("loud") && Contains("warn"));
   CHECK_THAT(Failure({"--ephemeral", "--batch-transactions-max=many"}), Contains("whole number"));
   const File file("transaction-bytes-max = \"2KiB\"\nephemeral = true\n");
-  CHECK_THAT(Failure({"--config", file.path()}), Contains("value-bytes-max") && Contains("transaction-bytes-max"));
+  CHECK_THAT(Failure({"--config", file.path()}),
+             Contains("value-bytes-max") && Contains("transaction-bytes-max"));
   CHECK_THAT(Failure({"--ephemeral", "--http=a", "--http=b"}), Contains("http"));
-  CHECK_THAT(Failure({"--ephemeral", "--listen=127.0.0.1:7440,127.0.0.1"}), Contains("host:port") && Contains("unix:"));
+  CHECK_THAT(Failure({"--ephemeral", "--listen=127.0.0.1:7440,127.0.0.1"}),
+             Contains("host:port") && Contains("unix:"));
   CHECK_THAT(Failure({"--ephemeral", "--listen=unix:"}), Contains("unix:/path"));
   CHECK_THAT(Failure({"--ephemeral", "--http=on"}), Contains("found on") && Contains("or off"));
   // What could not be printed as a file that loads again.
-  CHECK_THAT(Failure({"--ephemeral"}, {"STMD_LISTEN=127.0.0.1:\xd3\xf5"}), Contains("STMD_LISTEN") && Contains("UTF-8"));
+  CHECK_THAT(Failure({"--ephemeral"}, {"STMD_LISTEN=127.0.0.1:\xd3\xf5"}),
+             Contains("STMD_LISTEN") && Contains("UTF-8"));
   CHECK_THAT(Failure({"--data-dir=/x\n/y"}), Contains("data-dir") && Contains("control"));
 }
 
@@ -134,6 +143,78 @@ TEST_CASE("config: a durable daemon is told where its log goes, an ephemeral one
   REQUIRE(ephemeral.ok());
   CHECK(ephemeral->config.listen == std::vector<std::string>{"127.0.0.1:0"});
   CHECK(ephemeral->config.http == "off");
+}
+
+// A store in ZooKeeper, and what else is given.
+std::vector<std::string> Over(std::vector<std::string> more) {
+  more.push_back("--coordinator=zk://a:2181,b:2181/app");
+  return more;
+}
+
+TEST_CASE("config: over ZooKeeper nothing is kept in a directory, and a packet bounds a commit") {
+  const auto loaded = LoadConfig(Over({}), {});
+  REQUIRE(loaded.ok());
+  const Config& config = loaded->config;
+  CHECK(OverZooKeeper(config));
+  CHECK(config.zookeeper.session.connect.servers == "a:2181,b:2181");
+  CHECK(config.zookeeper.session.connect.chroot == "/app");
+  CHECK(config.engine.value_bytes_max == kZooKeeperBytesMax);
+  CHECK(config.engine.transaction_bytes_max == kZooKeeperBytesMax);
+  CHECK(config.engine.batch_bytes_max == kZooKeeperBytesMax);
+  CHECK(config.engine.batch_transactions_max == 256);
+  CHECK(config.engine.batches_in_flight_max == kZooKeeperBatchesInFlight);
+  CHECK(Setting(*loaded, "transaction-bytes-max").value == "192KiB");
+  CHECK(LoadConfig(Over({"--transaction-bytes-max=64KiB", "--value-bytes-max=64KiB"}), {})
+            ->config.engine.transaction_bytes_max == 64 << 10);
+
+  CHECK_THAT(Failure(Over({"--transaction-bytes-max=193KiB"})),
+             Contains("transaction-bytes-max") && Contains("193KiB") && Contains("192KiB"));
+  CHECK_THAT(Failure(Over({"--value-bytes-max=1MiB"})), Contains("value-bytes-max"));
+  CHECK_THAT(Failure(Over({"--batch-bytes-max=1MiB"})), Contains("batch-bytes-max"));
+  CHECK_THAT(Failure(Over({"--batch-transactions-max=257"})), Contains("batch-transactions-max"));
+  CHECK_THAT(Failure(Over({"--data-dir=/x"})), Contains("not both"));
+  CHECK_THAT(Failure(Over({"--ephemeral"})), Contains("not both"));
+  CHECK_THAT(Failure({"--coordinator=zk://a/app"}), Contains("coordinator") && Contains("port"));
+  CHECK_THAT(Failure({"--coordinator=etcd://a"}), Contains("zk://"));
+  CHECK_THAT(Failure({"--ephemeral", "--create"}), Contains("create") && Contains("zk://"));
+  CHECK_THAT(Failure(Over({"--zookeeper-acl=me"})), Contains("open or creator"));
+  CHECK_THAT(Failure(Over({"--zookeeper-acl=creator"})), Contains("--zookeeper-credentials-file"));
+}
+
+TEST_CASE("config: credentials are read from a file, and are shown nowhere") {
+  const File file("stmd:s3cret\n");
+  const std::string flag = "--zookeeper-credentials-file=" + file.path();
+  const auto loaded = LoadConfig(Over({flag, "--zookeeper-acl=creator"}), {});
+  REQUIRE(loaded.ok());
+  CHECK(loaded->config.zookeeper.session.credentials == "stmd:s3cret");
+  CHECK(loaded->config.zookeeper.session.acl == zookeeper::SessionOptions::Acl::kCreator);
+  CHECK_THAT(PrintConfig(loaded->settings), !Contains("s3cret") && Contains(file.path()));
+  CHECK(loaded->warnings.empty());
+  REQUIRE(chmod(file.path().c_str(), 0644) == 0);
+  const auto open = LoadConfig(Over({flag}), {});
+  REQUIRE(open->warnings.size() == 1);
+  CHECK_THAT(open->warnings[0], Contains("chmod 600"));
+
+  const auto fails_with = [](const std::string& text) {
+    const File bad(text);
+    return Failure(Over({"--zookeeper-credentials-file=" + bad.path()}));
+  };
+  for (const char* text : {"", "s3cret", ":s3cret", "stmd:", "stmd:s3cret\nstmd:s3cret"}) {
+    CHECK_THAT(fails_with(text),
+               Contains("zookeeper-credentials-file") && Contains("user:password") && !Contains("s3cret"));
+  }
+  CHECK_THAT(fails_with(std::string(2000, 'x')), Contains("1024"));
+  CHECK_THAT(Failure(Over({"--zookeeper-credentials-file=/no/such"})),
+             Contains("/no/such") && Contains("No such file"));
+  CHECK_THAT(Failure(Over({"--zookeeper-credentials-file=/"})), Contains("no file"));
+}
+
+TEST_CASE("config: who listens everywhere is told that others need its address") {
+  CHECK(LoadConfig(Over({}), {})->warnings.empty());
+  const auto loaded = LoadConfig(Over({"--listen=0.0.0.0:7440"}), {});
+  REQUIRE(loaded->warnings.size() == 1);
+  CHECK_THAT(loaded->warnings[0], Contains("--advertise"));
+  CHECK(LoadConfig(Over({"--listen=0.0.0.0:7440", "--advertise=here:7440"}), {})->warnings.empty());
 }
 
 TEST_CASE("config: listen takes several addresses, by flags, commas or an array") {
@@ -163,7 +244,8 @@ TEST_CASE("config: what is printed is a file that loads as the same") {
   const File file(text);
   const auto again = LoadConfig({"--config", file.path()}, {});
   REQUIRE(again.ok());
-  for (const EffectiveSetting& setting : good->settings) CHECK(Setting(*again, setting.name).value == setting.value);
+  for (const EffectiveSetting& setting : good->settings)
+    CHECK(Setting(*again, setting.name).value == setting.value);
 }
 
 TEST_CASE("config: every bound is told by the name that errors give it") {
@@ -181,7 +263,8 @@ TEST_CASE("config: every bound is told by the name that errors give it") {
 
 TEST_CASE("config: planted bugs need the environment's leave") {
   CHECK_THAT(Failure({"--ephemeral", "--test-canary=forget_ids"}), Contains("STMD_TEST_CANARIES=1"));
-  CHECK_THAT(Failure({"--ephemeral", "--test-canary=forget_idz"}, {"STMD_TEST_CANARIES=1"}), Contains("forget_ids"));
+  CHECK_THAT(Failure({"--ephemeral", "--test-canary=forget_idz"}, {"STMD_TEST_CANARIES=1"}),
+             Contains("forget_ids"));
   const auto loaded = LoadConfig({"--ephemeral", "--test-canary=forget_ids", "--test-canary=skip_sync"},
                                  {"STMD_TEST_CANARIES=1"});
   REQUIRE(loaded.ok());
@@ -197,7 +280,8 @@ TEST_CASE("config: bytes and nearest names") {
   CHECK(*ParseBytes("0") == 0);
   CHECK(*ParseBytes("64KiB") == 65536);
   CHECK(*ParseBytes("8191TiB") == 8191LL << 40);
-  for (const char* bad : {"", "KiB", "1KB", "-1", "1.5MiB", "9223372036854775807KiB", "99999999999999999999"}) {
+  for (const char* bad :
+       {"", "KiB", "1KB", "-1", "1.5MiB", "9223372036854775807KiB", "99999999999999999999"}) {
     CHECK_FALSE(ParseBytes(bad).ok());
   }
   CHECK(PrintBytes(0) == "0");

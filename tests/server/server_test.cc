@@ -430,6 +430,11 @@ TEST_CASE("server: status and config tell marks, bounds and origins") {
   REQUIRE(config.settings_size() == 1);
   CHECK(config.settings(0).origin() == "flag");
 
+  v1::GetClusterResponse cluster;
+  const grpc::Status alone = stmd.admin->GetCluster(Context().get(), {}, &cluster);
+  CHECK(alone.error_code() == Code::FAILED_PRECONDITION);
+  CHECK(DetailOf(alone).reason() == v1::ERROR_REASON_UNSUPPORTED);
+
   v1::CommitRequest large;
   large.add_writes()->set_name("/a");
   large.mutable_writes(0)->mutable_set()->set_text(std::string(3000, 'x'));

@@ -95,6 +95,12 @@ std::string Ask(const std::string& address, const std::string& word) {
   return answer;
 }
 
+std::string WhyNoServers() {
+  const e2e::Directory directory;
+  e2e::Process prepared({e2e::Runfile("deploy/zookeeper"), "prepare", "64m", directory.path()});
+  return prepared.AwaitExit() == 0 ? "" : prepared.said();
+}
+
 Ensemble::Ensemble(const EnsembleOptions& options) {
   assert(options.servers == 1 || options.servers == 3);
   const int first = ClaimPorts(options.servers * kPortsPerServer, &claims_);

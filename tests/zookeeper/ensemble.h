@@ -17,6 +17,9 @@ namespace stm::zookeeper {
 // What the server at 127.0.0.1:port answers to a four-letter word, "srvr" or "ruok". "": nothing.
 std::string Ask(const std::string& address, const std::string& word);
 
+// Why this machine can have no servers: no Java, or no jars. "": it can.
+std::string WhyNoServers();
+
 struct EnsembleOptions {
   int servers = 1;  // or 3
   std::string heap = "64m";

@@ -447,7 +447,9 @@ TEST_CASE("usage: unknown commands and options name the nearest") {
            {"delete"}, {"delete", "/a", "--prefix", "/b/"}, {"delete", "--prefix", "/b/"}, {"outcome", "x"},
            {"watch", "/a", "--initial", "--from", "3"}, {"get", "/a", "--output", "xml"}, {"get", "/a", "--at", "soon"},
            {"get", "/a", "--timeout", "5"}, {"set", "/a", "1", "--if-version", "1", "--if-absent"},
-           {"set", "/a", "{", "--json"}, {"help", "nope"}, {"watch", "/a", "--count", "0"}}) {
+           {"set", "/a", "{", "--json"}, {"help", "nope"}, {"init"}, {"init", "zk1:2181/a"}, {"init", "zk://zk1/a"},
+           {"init", "zk://a:1/b", "--acl", "me"}, {"init", "zk://a:1/b", "--acl", "creator"},
+           {"init", "zk://a:1/b", "--credentials-file", "/nonexistent"}, {"watch", "/a", "--count", "0"}}) {
     INFO(line[0]);
     Ran ran = RunLine(line);
     CHECK(ran.code == kUsage);

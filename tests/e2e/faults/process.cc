@@ -32,7 +32,7 @@ std::vector<char*> Pointers(std::vector<std::string>& texts) {
 std::vector<std::string> CommandOf(const StmdOptions& options) {
   std::vector<std::string> command = options.before;
   command.push_back(options.binary);
-  command.push_back(absl::StrCat("--data-dir=", options.data_dir));
+  if (!options.data_dir.empty()) command.push_back(absl::StrCat("--data-dir=", options.data_dir));
   command.push_back(absl::StrCat("--listen=", options.listen));
   command.push_back("--http=off");
   command.insert(command.end(), options.flags.begin(), options.flags.end());

@@ -63,7 +63,7 @@ std::string Runfile(const std::string& path);
 
 struct StmdOptions {
   std::string binary = Runfile("server/stmd");
-  std::string data_dir;
+  std::string data_dir;  // "": it keeps none
   std::vector<std::string> flags;
   std::string listen = "127.0.0.1:0";
   std::vector<std::string> before;  // e.g. setpriv and its arguments
