@@ -9,8 +9,20 @@
 
 namespace stm::sim {
 
-inline std::map<std::string, Planted> PlantedByName() {
+// Of one kind of run.
+inline std::map<std::string, Planted> PlantedByName(Run::Kind kind) {
   std::map<std::string, Planted> all;
+  if (kind == Run::Kind::kCluster) {
+    all["skip_chain_check"].zookeeper.skip_chain_check = true;
+    all["resolve_once"].zookeeper.resolve_once = true;
+    all["keep_writers_open"].zookeeper.keep_writers_open = true;
+    all["lost_before_caught_up"].zookeeper.lost_before_caught_up = true;
+    all["share_places"].zookeeper.share_places = true;
+    all["read_past_holes"].zookeeper.tail.read_past_holes = true;
+    all["trust_any_server"].zookeeper.tail.trust_any_server = true;
+    all["barrier_by_head"].zookeeper.tail.barrier_by_head = true;
+    return all;
+  }
   all["skip_read_check"].engine.skip_read_check = true;
   all["skip_write_skew_check"].engine.skip_write_skew_check = true;
   all["skip_list_check"].engine.skip_list_check = true;
