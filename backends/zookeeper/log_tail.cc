@@ -397,7 +397,8 @@ void LogTail::Stop(absl::Status status) {
   stopped_because_ = status;
   when_applied_.clear();
   if (waiters_ != nullptr) {
-    for (auto& done : std::exchange(waiters_, nullptr)->done) done(status);
+    // Their patience has not ended, and must not tell them again.
+    for (auto& done : std::exchange(std::exchange(waiters_, nullptr)->done, {})) done(status);
   }
   if (started_) std::exchange(started_, nullptr)(status);
   listener_->OnStopped(status);

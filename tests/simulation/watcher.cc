@@ -17,6 +17,7 @@ check::WatchStep::Change ToChange(const engine::InstalledCommit& commit, uint32_
   check::WatchStep::Change change;
   change.name = from.name;
   change.before = commit.before[i];
+  change.before_known = std::count(commit.before_unknown.begin(), commit.before_unknown.end(), i) == 0;
   change.after = from.value;
   change.expired = from.kind == engine::EntryChange::Kind::kExpire;
   return change;
