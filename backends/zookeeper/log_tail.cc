@@ -85,23 +85,29 @@ void LogTail::Identify() {
   AskEpoch([this](bool known) {
     std::vector<Ask> asks = {{Ask::Kind::kCheck, kEpochPath, Watch::kNo, epoch_.version},
                              {Ask::Kind::kGet, LogNode(), Watch::kNo, 0}};
-    reader_.Send(std::move(asks), [this, known, began = loop_->Now()](std::vector<Answer> answers) {
+    reader_.Send(std::move(asks), [this, known, applied = next_, began = loop_->Now()](std::vector<Answer> answers) {
       if (stopped_) return;
       if (answers[0].code != Code::kOk) return Identify();  // it moves
       int64_t head = 0;
       if (!TakeHead(answers[1], &head)) return;
       confirmed_at_ = began;
       if (!known) return Begin(head);
-      if (head < next_) {
-        return Stop(absl::DataLossError(absl::StrCat(
-            "ZooKeeper holds ", head, " batches of the log, ", next_,
-            " were there before: it was restored to an older "
-            "state under running daemons: stop them all, and bring a backup in by stmctl restore")));
-      }
+      if (WentBack(head, applied)) return;
       RaiseHead(head);
       Pump();
     });
   });
+}
+
+// By a quorum's word the log ends before what was applied when that was asked for. What is applied by the time of the
+// answer does not count: an own batch may have been since.
+bool LogTail::WentBack(int64_t head, int64_t applied) {
+  if (head >= applied) return false;
+  Stop(absl::DataLossError(
+      absl::StrCat("ZooKeeper holds ", head, " batches of the log, ", applied,
+                   " were there before: it was restored to an older "
+                   "state under running daemons: stop them all, and bring a backup in by stmctl restore")));
+  return true;
 }
 
 void LogTail::AskEpoch(absl::AnyInvocable<void(bool known)> done) {
@@ -341,7 +347,7 @@ void LogTail::RunBarrier() {
   std::vector<Ask> asks;
   if (!canaries_.barrier_by_head) asks.push_back({Ask::Kind::kCheck, kEpochPath, Watch::kNo, epoch_.version});
   asks.push_back({Ask::Kind::kGet, LogNode(), Watch::kNo, 0});
-  reader_.Send(std::move(asks), [this, waiters = std::exchange(waiters_, nullptr),
+  reader_.Send(std::move(asks), [this, waiters = std::exchange(waiters_, nullptr), applied = next_,
                                  began = loop_->Now()](std::vector<Answer> answers) {
     barrier_runs_ = false;
     int64_t head = 0;
@@ -353,6 +359,11 @@ void LogTail::RunBarrier() {
     }
     if (!TakeHead(answers.back(), &head)) {
       for (auto& done : std::exchange(waiters->done, {})) Barrier(std::move(done));
+      return;
+    }
+    // What was asked on a session that is gone is asked again on the next, which may be of an older state.
+    if (!canaries_.barrier_by_head && WentBack(head, applied)) {
+      for (auto& done : std::exchange(waiters->done, {})) done(stopped_because_);
       return;
     }
     confirmed_at_ = began;

@@ -107,6 +107,7 @@ class LogTail final : private SessionReader::Listener {
   void LookForHead();
   // Of the log's node. False: this server does not show it, and is left.
   bool TakeHead(const Answer& log, int64_t* head);
+  bool WentBack(int64_t head, int64_t applied);
   void RaiseHead(int64_t head);
   void Pump();
   void Fetch(int64_t index);

@@ -19,8 +19,7 @@ constexpr std::string_view kMemory = "/.memory";
 // In 1000 times that a client may go to another daemon: between operations; when an answer did not come.
 constexpr uint64_t kMovesAt = 100;
 constexpr uint64_t kMovesOn = 600;
-constexpr uint64_t kMisdirects = 10;  // in 1000 first sends
-constexpr uint64_t kHasty = 200;      // in 1000 commits
+constexpr uint64_t kHasty = 200;  // in 1000 commits
 
 Value Int(int64_t i) { return Value::Integer(i); }
 
@@ -161,8 +160,9 @@ check::Answer ToAnswer(const engine::Verdict& verdict, check::Time at, check::Li
   } else if (std::holds_alternative<engine::IdTooOld>(verdict.outcome)) {
     answer.verdict = Verdict::kUnknown;
   } else if (const auto* status = std::get_if<absl::Status>(&verdict.outcome)) {
-    // A daemon that is not ready, or another store, has looked at nothing.
-    const bool nothing = absl::IsUnavailable(*status) || OtherStore(status);
+    // A daemon that is not ready, or refuses to serve, or another store, has looked at nothing.
+    const bool nothing =
+        absl::IsUnavailable(*status) || absl::IsDataLoss(*status) || OtherStore(status);
     answer.verdict = nothing ? Verdict::kUnknown : Verdict::kRefused;
   } else {
     answer.verdict = Verdict::kRefused;
@@ -694,19 +694,12 @@ void Client::CommitRun() {
   SendCommit(false);
 }
 
-engine::CommitId Client::MakeId() {
+engine::CommitId Client::MakeId() const {
   engine::CommitId id;
   id.transaction_id = scene_.history->transactions[transaction_].id;
   id.writer = writer();
   id.seen = known_.version;
   id.store = known_.store;
-  if (scene_.daemons.size() > 1 && chance_.In1000(kMisdirects)) {
-    const auto another = known_.writers.find(chance_.OneOf(scene_.daemons)->number());
-    if (another != known_.writers.end() && another->second != id.writer) {
-      id.writer = another->second;
-      ++totals_->misdirected;
-    }
-  }
   return id;
 }
 

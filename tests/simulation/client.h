@@ -70,7 +70,6 @@ struct ClientTotals {
   int64_t elsewhere_refused = 0;  // in any way
   int64_t elsewhere_unknown = 0;
   int64_t elsewhere_under_way = 0;  // sent while the first daemon was up in the same life
-  int64_t misdirected = 0;          // first sends that name another daemon's writer
   int64_t other_stores = 0;         // met
   int64_t asked_there = 0;          // after transactions of the store before
   int64_t slept = 0;
@@ -174,7 +173,7 @@ class Client {
   void Learn(const Header& header);
   static Header MakeHeader(const Daemon& daemon);
   uint64_t writer() const;  // of the daemon that it talks to; 0: not known
-  engine::CommitId MakeId();
+  engine::CommitId MakeId() const;
   std::unique_ptr<engine::Transaction> MakeTransaction(size_t transaction, bool resend) const;
 
   check::Transaction& transaction() { return scene_.history->transactions[transaction_]; }

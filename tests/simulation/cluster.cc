@@ -195,7 +195,7 @@ class Cluster : public Stage {
   }
 
   void Disaster() {
-    if (calm_ || lost_) return;
+    if (calm_ || lost_ || losing_) return;
     Chance& chance = world_.chance();
     ClusterDaemon* const daemon = chance.OneOf(daemons_).get();
     if (!daemon->up() || daemon->still()) return Brew();
@@ -246,9 +246,11 @@ class Cluster : public Stage {
     const absl::Duration end = world_.Now() + kStormMax;
     RunUntil([&] { return lost_ || (AllIdle() && world_.Now() > begun) || world_.Now() > end; },
              "the end of the storm");
-    if (settings_.loss != Settings::Loss::kNone) {
-      RunUntil([&] { return lost_; }, "the store's loss");
-    }
+    if (!ok() || lost_ || settings_.loss == Settings::Loss::kNone) return;
+    // Without more disasters all daemons are there in a while; unless nothing more was committed, that is the moment.
+    losing_ = true;
+    const absl::Duration last = world_.Now() + absl::Seconds(5);
+    RunUntil([&] { return lost_ || world_.Now() > last; }, "the store's loss");
   }
 
   bool AllReady() const {
@@ -414,7 +416,8 @@ class Cluster : public Stage {
   std::map<uint64_t, check::Life> writers_;
   std::vector<std::unique_ptr<ClusterDaemon>> daemons_;
   bool calm_ = false;
-  bool lost_ = false;             // the store is
+  bool losing_ = false;           // the store is about to be lost
+  bool lost_ = false;
   engine::Version saved_at_ = 0;  // the store was put aside
 };
 

@@ -507,7 +507,6 @@ void Result::Add(const Result& other) {
   clients.elsewhere_refused += other.clients.elsewhere_refused;
   clients.elsewhere_unknown += other.clients.elsewhere_unknown;
   clients.elsewhere_under_way += other.clients.elsewhere_under_way;
-  clients.misdirected += other.clients.misdirected;
   clients.other_stores += other.clients.other_stores;
   clients.asked_there += other.clients.asked_there;
   clients.slept += other.clients.slept;
@@ -544,7 +543,7 @@ std::string Result::ClusterFigures() const {
       " committed, ", clients.elsewhere_not_committed, " not committed, ", clients.elsewhere_refused,
       " refused, ", clients.elsewhere_unknown, " unknown; ", clients.outcomes_asked, " outcomes asked, ",
       clients.given_up, " given up, ", clients.came_back, " came back, ", clients.unknown, " too old, ",
-      clients.misdirected, " misdirected\n  memory entries: ", clients.memory_reads, " reads, ",
+      " too old\n  memory entries: ", clients.memory_reads, " reads, ",
       clients.memory_committed, " committed, ", clients.memory_conflicts, " conflicts\n  ", cluster.kills,
       " daemons killed, ", cluster.still, " stood still, ", cluster.writers_closed, " writers closed, ",
       engine.batches, " batches, ", engine.batches_lost, " lost, ", engine.batches_failed, " failed; ",
