@@ -7,6 +7,7 @@
 #include <cassert>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "backends/zookeeper/coordinator.h"
 #include "backends/zookeeper/layout.h"
@@ -234,6 +235,7 @@ void ZooKeeperCoordinator::Answered(const SubmittedPtr& submitted, MultiResult r
     submitted->state = Submitted::State::kDone;
     submitted->index = LogIndexOf(result.results.back().path).value();
     tail_.Own(submitted->index, zxid);
+    if (settling_) Settle();
     return;
   }
   submitted->state = result.code == Code::kUnknown ? Submitted::State::kUnknown : Submitted::State::kRefused;
@@ -286,6 +288,7 @@ void ZooKeeperCoordinator::Committed(const SubmittedPtr& front, int64_t zxid) {
     installed_ = commit.version;
   }
   submitted->done({Outcome::kCommitted, absl::OkStatus()});
+  if (settling_) Settle();
 }
 
 absl::Status ZooKeeperCoordinator::InstallOthers(BatchText batch, int64_t zxid) {
@@ -297,7 +300,35 @@ absl::Status ZooKeeperCoordinator::InstallOthers(BatchText batch, int64_t zxid) 
     absl::Status status = sink_->Install(commit);
     if (!status.ok()) return status;
   }
+  LoseWaiting(batch);
   return absl::OkStatus();
+}
+
+// A batch that was not sent yet was decided on what it rests on as it was: sent now, it would find the new versions
+// of its nodes, and overwrite what it never saw.
+void ZooKeeperCoordinator::LoseWaiting(const BatchText& batch) {
+  const auto moved = [&batch](const CommitRecord& commit) {
+    const auto changed = [&batch](const std::string& name) { return batch.entries.contains(name); };
+    const auto relisted = [&batch](const std::string& prefix) {
+      return std::any_of(batch.directories.begin(), batch.directories.end(), [&prefix](const auto& directory) {
+        return absl::StartsWith(directory.first, prefix);
+      });
+    };
+    return std::any_of(commit.changes.begin(), commit.changes.end(),
+                       [&](const EntryChange& change) { return changed(change.name); }) ||
+           std::any_of(commit.checks.begin(), commit.checks.end(), changed) ||
+           std::any_of(commit.checked_lists.begin(), commit.checked_lists.end(), relisted);
+  };
+  for (const SubmittedPtr& submitted : submitted_) {
+    if (submitted->state != Submitted::State::kWaiting) continue;
+    if (std::none_of(submitted->batch.begin(), submitted->batch.end(),
+                     [&](const auto& commit) { return moved(*commit); })) {
+      continue;
+    }
+    submitted->state = Submitted::State::kRefused;
+    settling_ = true;
+  }
+  if (settling_) Settle();
 }
 
 // ---- Not committed, or nobody knows

@@ -125,6 +125,7 @@ class ZooKeeperCoordinator final : public engine::Coordinator,
   void Answered(const SubmittedPtr& submitted, MultiResult result);
   void Committed(const SubmittedPtr& submitted, int64_t zxid);
   absl::Status InstallOthers(BatchText batch, int64_t zxid);
+  void LoseWaiting(const BatchText& batch);
   void Settle();
   void Resolve();
   void EndChain(const std::string& data, int32_t version);
