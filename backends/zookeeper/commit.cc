@@ -304,15 +304,15 @@ absl::Status ZooKeeperCoordinator::InstallOthers(BatchText batch, int64_t zxid) 
   return absl::OkStatus();
 }
 
-// A batch that was not sent yet was decided on what it rests on as it was: sent now, it would find the new versions
-// of its nodes, and overwrite what it never saw.
+// A batch that was not sent yet was decided on what it rests on as it was: sent now, it would find the new
+// versions of its nodes, and overwrite what it never saw.
 void ZooKeeperCoordinator::LoseWaiting(const BatchText& batch) {
   const auto moved = [&batch](const CommitRecord& commit) {
     const auto changed = [&batch](const std::string& name) { return batch.entries.contains(name); };
     const auto relisted = [&batch](const std::string& prefix) {
-      return std::any_of(batch.directories.begin(), batch.directories.end(), [&prefix](const auto& directory) {
-        return absl::StartsWith(directory.first, prefix);
-      });
+      return std::any_of(
+          batch.directories.begin(), batch.directories.end(),
+          [&prefix](const auto& directory) { return absl::StartsWith(directory.first, prefix); });
     };
     return std::any_of(commit.changes.begin(), commit.changes.end(),
                        [&](const EntryChange& change) { return changed(change.name); }) ||

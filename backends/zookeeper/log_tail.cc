@@ -85,22 +85,23 @@ void LogTail::Identify() {
   AskEpoch([this](bool known) {
     std::vector<Ask> asks = {{Ask::Kind::kCheck, kEpochPath, Watch::kNo, epoch_.version},
                              {Ask::Kind::kGet, LogNode(), Watch::kNo, 0}};
-    reader_.Send(std::move(asks), [this, known, applied = next_, began = loop_->Now()](std::vector<Answer> answers) {
-      if (stopped_) return;
-      if (answers[0].code != Code::kOk) return Identify();  // it moves
-      int64_t head = 0;
-      if (!TakeHead(answers[1], &head)) return;
-      confirmed_at_ = began;
-      if (!known) return Begin(head);
-      if (WentBack(head, applied)) return;
-      RaiseHead(head);
-      Pump();
-    });
+    reader_.Send(std::move(asks),
+                 [this, known, applied = next_, began = loop_->Now()](std::vector<Answer> answers) {
+                   if (stopped_) return;
+                   if (answers[0].code != Code::kOk) return Identify();  // it moves
+                   int64_t head = 0;
+                   if (!TakeHead(answers[1], &head)) return;
+                   confirmed_at_ = began;
+                   if (!known) return Begin(head);
+                   if (WentBack(head, applied)) return;
+                   RaiseHead(head);
+                   Pump();
+                 });
   });
 }
 
-// By a quorum's word the log ends before what was applied when that was asked for. What is applied by the time of the
-// answer does not count: an own batch may have been since.
+// By a quorum's word the log ends before what was applied when that was asked for. What is applied by the
+// time of the answer does not count: an own batch may have been since.
 bool LogTail::WentBack(int64_t head, int64_t applied) {
   if (head >= applied) return false;
   Stop(absl::DataLossError(

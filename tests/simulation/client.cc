@@ -161,8 +161,7 @@ check::Answer ToAnswer(const engine::Verdict& verdict, check::Time at, check::Li
     answer.verdict = Verdict::kUnknown;
   } else if (const auto* status = std::get_if<absl::Status>(&verdict.outcome)) {
     // A daemon that is not ready, or refuses to serve, or another store, has looked at nothing.
-    const bool nothing =
-        absl::IsUnavailable(*status) || absl::IsDataLoss(*status) || OtherStore(status);
+    const bool nothing = absl::IsUnavailable(*status) || absl::IsDataLoss(*status) || OtherStore(status);
     answer.verdict = nothing ? Verdict::kUnknown : Verdict::kRefused;
   } else {
     answer.verdict = Verdict::kRefused;

@@ -175,6 +175,7 @@ class Cluster : public Stage {
 
   void Tend() override {
     for (const auto& daemon : daemons_) {
+      if (!daemon->wrong().empty()) Fail(daemon->wrong());
       if (!daemon->up() || lost_) continue;
       if (daemon->start_failed()) {
         Fail(absl::StrCat("the daemon does not start: ", daemon->start_failed()->ToString()));
@@ -247,7 +248,8 @@ class Cluster : public Stage {
     RunUntil([&] { return lost_ || (AllIdle() && world_.Now() > begun) || world_.Now() > end; },
              "the end of the storm");
     if (!ok() || lost_ || settings_.loss == Settings::Loss::kNone) return;
-    // Without more disasters all daemons are there in a while; unless nothing more was committed, that is the moment.
+    // Without more disasters all daemons are there in a while; unless nothing more was committed, that is the
+    // moment.
     losing_ = true;
     const absl::Duration last = world_.Now() + absl::Seconds(5);
     RunUntil([&] { return lost_ || world_.Now() > last; }, "the store's loss");
@@ -416,7 +418,7 @@ class Cluster : public Stage {
   std::map<uint64_t, check::Life> writers_;
   std::vector<std::unique_ptr<ClusterDaemon>> daemons_;
   bool calm_ = false;
-  bool losing_ = false;           // the store is about to be lost
+  bool losing_ = false;  // the store is about to be lost
   bool lost_ = false;
   engine::Version saved_at_ = 0;  // the store was put aside
 };

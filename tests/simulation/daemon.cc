@@ -3,6 +3,7 @@
 #include <cassert>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "engine/name.h"
 #include "tests/simulation/log_files.h"
 
@@ -37,6 +38,9 @@ class Daemon::Observer : public engine::Coordinator, public engine::Sink {
         std::move(given),
         [this, batch = std::move(batch), done = std::move(done)](engine::AppendResult result) mutable {
           const bool committed = result.outcome == engine::AppendResult::Outcome::kCommitted;
+          for (size_t i = 0; committed && i < batch.size(); ++i) {
+            if (!Rises(batch[i]->version)) return;
+          }
           done(std::move(result));
           for (size_t i = 0; committed && i < batch.size(); ++i) Committed(*batch[i]);
         });
@@ -52,6 +56,7 @@ class Daemon::Observer : public engine::Coordinator, public engine::Sink {
   }
   absl::Status Install(std::shared_ptr<engine::CommitRecord> commit) override {
     const engine::Version version = commit->version;
+    if (!Rises(version)) return absl::InternalError("versions do not rise");
     absl::Status status = sink_->Install(std::move(commit));
     // What a recovery read is known by the start.
     if (status.ok() && daemon_->ready_) Installed(version);
@@ -60,6 +65,15 @@ class Daemon::Observer : public engine::Coordinator, public engine::Sink {
   std::unique_ptr<engine::Image> TakeImage() override { return sink_->TakeImage(); }
 
  private:
+  // The engine would end the program.
+  bool Rises(engine::Version version) {
+    if (version <= last_) {
+      daemon_->wrong_ = absl::StrCat("versions: ", version, " is told after ", last_);
+      return false;
+    }
+    last_ = version;
+    return true;
+  }
   void Installed(engine::Version version) {
     daemon_->history_->installed[version][life_] = daemon_->world_->nanos();
   }
@@ -76,6 +90,7 @@ class Daemon::Observer : public engine::Coordinator, public engine::Sink {
   Daemon* const daemon_;
   const check::Life life_;
   engine::Sink* sink_ = nullptr;
+  engine::Version last_ = 0;
 };
 
 Daemon::Daemon(World* world, int64_t number, uint64_t* lives, engine::Options options,

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
 
 #include "absl/status/status.h"
 #include "engine/engine.h"
@@ -38,6 +39,9 @@ class Daemon {
   uint64_t store() const { return parts_.writers->store(); }
   uint64_t writer() const { return parts_.writers->self(); }
   engine::Version installed() const { return engine_->GetStatus().installed; }
+
+  // What its coordinator must never do, and did: nothing of it reaches the engine. "": nothing.
+  const std::string& wrong() const { return wrong_; }
 
   // Sums over all lives.
   const engine::Stats& stats() const { return stats_; }
@@ -80,6 +84,7 @@ class Daemon {
   uint64_t life_ = 0;
   bool ready_ = false;
   std::optional<absl::Status> start_failed_;
+  std::string wrong_;
   engine::Stats stats_;
   Parts parts_;
   std::unique_ptr<Observer> observer_;
