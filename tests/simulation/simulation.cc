@@ -542,16 +542,16 @@ std::string Result::ClusterFigures() const {
       " through another daemon while the first was up; answers there: ", clients.elsewhere_committed,
       " committed, ", clients.elsewhere_not_committed, " not committed, ", clients.elsewhere_refused,
       " refused, ", clients.elsewhere_unknown, " unknown; ", clients.outcomes_asked, " outcomes asked, ",
-      clients.given_up, " given up, ", clients.came_back, " came back, ", clients.unknown, " too old, ",
-      " too old\n  memory entries: ", clients.memory_reads, " reads, ",
-      clients.memory_committed, " committed, ", clients.memory_conflicts, " conflicts\n  ", cluster.kills,
-      " daemons killed, ", cluster.still, " stood still, ", cluster.writers_closed, " writers closed, ",
-      engine.batches, " batches, ", engine.batches_lost, " lost, ", engine.batches_failed, " failed; ",
-      engine.loads, " loads, ", engine.entries_loaded, " entries loaded, ", engine.entries_evicted,
-      " evicted; ", cluster.servers_left, " servers left for a hole, ", cluster.wipes, " stores wiped, ",
-      cluster.restores, " restored\n  ", watch_events, " watch events, ", watches_resumed, " resumed, ",
-      watches_cut, " cut, ", watch_gaps, " gaps; ", clients.instants, " reads at a moment, ", clients.slept,
-      " sleeps, ", clients.woken, " woken; ", steps, " steps, ", virtual_ms, " ms\n  zookeeper:", servers);
+      clients.given_up, " given up, ", clients.came_back, " came back, ", clients.unknown,
+      " too old\n  memory entries: ", clients.memory_reads, " reads, ", clients.memory_committed,
+      " committed, ", clients.memory_conflicts, " conflicts\n  ", cluster.kills, " daemons killed, ",
+      cluster.still, " stood still, ", cluster.writers_closed, " writers closed, ", engine.batches,
+      " batches, ", engine.batches_lost, " lost, ", engine.batches_failed, " failed; ", engine.loads,
+      " loads, ", engine.entries_loaded, " entries loaded, ", engine.entries_evicted, " evicted; ",
+      cluster.servers_left, " servers left for a hole, ", cluster.wipes, " stores wiped, ", cluster.restores,
+      " restored\n  ", watch_events, " watch events, ", watches_resumed, " resumed, ", watches_cut, " cut, ",
+      watch_gaps, " gaps; ", clients.instants, " reads at a moment, ", clients.slept, " sleeps, ",
+      clients.woken, " woken; ", steps, " steps, ", virtual_ms, " ms\n  zookeeper:", servers);
 }
 
 std::string Result::Figures() const {
