@@ -700,8 +700,10 @@ void Engine::State::InstallCommit(std::shared_ptr<InstalledCommit> commit) {
     if (change.entry == nullptr) change.entry = &entries_.FindOrAdd(change.name);
     Entry& entry = *change.entry;
     const Versioned* newest = entry.newest();
-    // Of an entry that was not known the change's kind tells.
-    const bool was = known ? entry.live() : change.kind != EntryChange::Kind::kCreate;
+    // Of an entry that was not known the change tells; its kind alone does not, for one may be deleted and created at once.
+    const bool was = known                       ? entry.live()
+                     : change.before.has_value() ? change.before->has_value()
+                                                 : change.kind != EntryChange::Kind::kCreate;
     Versioned versioned;
     versioned.version = commit->version;
     versioned.at = commit->at;

@@ -37,8 +37,8 @@ void Cleaner::Begin() {
   After(options_.every, [this] { Tick(); });
 }
 
-void Cleaner::Applied(int64_t position, size_t bytes) {
-  known_.push_back({position, static_cast<uint32_t>(bytes)});
+void Cleaner::Applied(int64_t position, size_t bytes, bool batch) {
+  known_.push_back({position, static_cast<uint32_t>(bytes), batch});
   known_bytes_ += static_cast<int64_t>(bytes);
   while (!known_.empty() && known_.front().position < tail_->trimmed()) {
     known_bytes_ -= known_.front().bytes;
@@ -79,13 +79,16 @@ void Cleaner::Tick() {
 // The first entry that stays: a quarter more goes than must, and what others still have to read only beyond
 // twice the bound.
 int64_t Cleaner::UpTo() const {
-  int64_t left = LogBytes() - options_.log_bytes_max * 3 / 4;
-  const int64_t read = LogBytes() > 2 * options_.log_bytes_max ? tail_->next() : host_->Read();
-  left -= LogBytes() - known_bytes_;
+  const int64_t bytes = LogBytes();
+  const int64_t read = bytes > 2 * options_.log_bytes_max ? tail_->next() : host_->Read();
+  int64_t left = known_bytes_ - options_.log_bytes_max * 3 / 4;  // to go, of what is known
+  int64_t batches = std::count_if(known_.begin(), known_.end(), [](const Known& one) { return one.batch; });
   int64_t up_to = known_.front().position;
-  for (size_t i = 0; i + static_cast<size_t>(options_.log_entries_min) < known_.size() && left > 0; ++i) {
-    left -= known_[i].bytes;
-    up_to = known_[i].position + 1;
+  for (const Known& one : known_) {
+    if (one.batch && batches-- <= options_.log_batches_min) break;
+    if (left <= 0) break;
+    left -= one.bytes;
+    up_to = one.position + 1;
   }
   return std::min(up_to, read);
 }
@@ -179,7 +182,7 @@ void Cleaner::LookAtNodes(std::shared_ptr<Sweeping> sweeping) {
     Epoch next = sweeping->epoch;
     next.swept = sweeping->next;
     const auto count = static_cast<int64_t>(move.swept.size());
-    Move(next, std::move(ops), std::move(move), [this, count] {
+    Move(sweeping->epoch, next, std::move(ops), std::move(move), [this, count] {
       ++sweeps_;
       swept_ += count;
     });
@@ -187,14 +190,14 @@ void Cleaner::LookAtNodes(std::shared_ptr<Sweeping> sweeping) {
 }
 
 // One multi: the epoch, which everything under way checks, what goes or comes with its move, and the log's
-// word of it. `next` has the version of the epoch that it was made from.
-void Cleaner::Move(Epoch next, std::vector<Op> ops, EpochMove move, absl::AnyInvocable<void()> done) {
-  ops.insert(ops.begin(), Op::Set(kEpochPath, PrintEpoch(next), next.version));
-  ++next.version;
+// word of it.
+void Cleaner::Move(const Epoch& from, Epoch next, std::vector<Op> ops, EpochMove move,
+                   absl::AnyInvocable<void()> done) {
+  ops.insert(ops.begin(), Op::Set(kEpochPath, PrintEpoch(next), from.version));
+  next.version = from.version + 1;
   move.epoch = next;
-  const int64_t segment = tail_->epoch().segment;
   ops.push_back(
-      Op::Create(absl::StrCat(LogPath(segment), "/e-"), PrintEpochMove(move), Op::Mode::kSequential));
+      Op::Create(absl::StrCat(LogPath(from.segment), "/e-"), PrintEpochMove(move), Op::Mode::kSequential));
   host_->Multi(std::move(ops), [this, done = std::move(done)](MultiResult result) mutable {
     // Otherwise something was changed meanwhile, or nobody knows: the next look tells.
     if (result.code == Code::kOk) done();
@@ -212,48 +215,59 @@ void Cleaner::Trim() {
 
 // The mark and what is below it go together: the log's end is told from both.
 void Cleaner::TrimSegment(int64_t number) {
-  const std::string path = LogPath(number);
-  tail_->Read({{Ask::Kind::kGet, path, Watch::kNo, 0}}, [this, number, path](std::vector<Answer> answers) {
-    const int64_t segment = tail_->epoch().segment;
-    const Answer& answer = answers[0];
-    int64_t mark = 0;
-    if (answer.code == Code::kNoNode && number < segment) {
-      tail_->Trimmed(FirstOf(number + 1));
-      return Idle();
-    }
-    if (answer.code != Code::kOk || !absl::SimpleAtoi(answer.data, &mark)) return Idle();
-    tail_->Trimmed(FirstOf(number) + mark);
-    const int64_t end = FirstOf(number) + answer.stat.cversion - mark;
-    const int64_t to = std::min({tail_->epoch().swept, end, FirstOf(number) + mark + kTrimmedAtOnce});
+  AskSegment(number, [this, number](SegmentText text, Stat stat) {
+    const std::string path = LogPath(number);
+    tail_->Trimmed(FirstOf(number) + text.trimmed);
+    const int64_t made = stat.cversion - text.trimmed;
+    const int64_t to =
+        std::min({tail_->epoch().swept - FirstOf(number), made, text.trimmed + kTrimmedAtOnce});
+    const int64_t count = to - text.trimmed;
     std::vector<Op> ops;
-    if (number < segment && FirstOf(number) + mark == end) {
-      ops.push_back(Op::Delete(path, answer.stat.version));
+    if (text.closed && text.trimmed == made) {
+      ops.push_back(Op::Delete(path, stat.version));
+    } else if (count <= 0) {
+      return Idle();
     } else {
-      const int64_t count = to - FirstOf(number) - mark;
-      if (count <= 0) return Idle();
-      ops.push_back(Op::Set(path, absl::StrCat(mark + count), answer.stat.version));
-      for (int64_t position = to - count; position < to; ++position) {
-        ops.push_back(Op::Delete(LogEntryPath(position), 0));
+      ops.push_back(Op::Set(path, PrintSegment({to, text.closed}), stat.version));
+      for (int64_t index = text.trimmed; index < to; ++index) {
+        ops.push_back(Op::Delete(LogEntryPath(FirstOf(number) + index), 0));
       }
     }
-    const auto count = static_cast<int64_t>(ops.size()) - 1;
     host_->Multi(std::move(ops), [this, number, to, count](MultiResult result) {
       if (result.code != Code::kOk || !host_->Cleans()) return Idle();
-      trimmed_ += count;
-      tail_->Trimmed(count > 0 ? to : FirstOf(number + 1));
+      trimmed_ += std::max<int64_t>(count, 0);
+      tail_->Trimmed(count > 0 ? FirstOf(number) + to : FirstOf(number + 1));
       if (tail_->trimmed() >= tail_->epoch().swept) return Idle();
       TrimSegment(SegmentOf(tail_->trimmed()));
     });
   });
 }
 
+// Not if it is not there.
+void Cleaner::AskSegment(int64_t number, absl::AnyInvocable<void(SegmentText, Stat)> done) {
+  tail_->Read({{Ask::Kind::kGet, LogPath(number), Watch::kNo, 0}},
+              [this, number, done = std::move(done)](std::vector<Answer> answers) mutable {
+                const Answer& answer = answers[0];
+                if (answer.code == Code::kNoNode && number < tail_->epoch().segment) {
+                  tail_->Trimmed(FirstOf(number + 1));
+                }
+                const absl::StatusOr<SegmentText> text = ParseSegment(answer.data);
+                if (answer.code != Code::kOk || !text.ok()) return Idle();
+                done(*text, answer.stat);
+              });
+}
+
 void Cleaner::NewSegment() {
   busy_ = true;
-  Epoch next = tail_->epoch();
-  ++next.segment;
-  std::vector<Op> ops;
-  ops.push_back(Op::Create(LogPath(next.segment), "0"));
-  Move(next, std::move(ops), EpochMove(), [this] { ++segments_; });
+  AskSegment(tail_->epoch().segment, [this, from = tail_->epoch()](SegmentText text, Stat stat) {
+    Epoch next = from;
+    ++next.segment;
+    text.closed = true;
+    std::vector<Op> ops;
+    ops.push_back(Op::Set(LogPath(from.segment), PrintSegment(text), stat.version));
+    ops.push_back(Op::Create(LogPath(next.segment), PrintSegment({})));
+    Move(from, next, std::move(ops), EpochMove(), [this] { ++segments_; });
+  });
 }
 
 // ---- Writers

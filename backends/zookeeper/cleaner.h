@@ -27,8 +27,8 @@ namespace stm::zookeeper {
 struct CleanerOptions {
   // Of the log's entries. Up to twice as much is kept for daemons that are behind, and for resends.
   int64_t log_bytes_max = 256 << 20;
-  // The newest entries stay, whatever they take.
-  int64_t log_entries_min = 256;
+  // The newest batches stay, whatever they take.
+  int64_t log_batches_min = 256;
   // Of one segment. ZooKeeper numbers 2^31.
   int64_t segment_entries_max = 1 << 28;
   absl::Duration every = absl::Seconds(1);
@@ -57,7 +57,7 @@ class Cleaner {
   // Once the tail has started.
   void Begin();
   // An entry of the log is applied, the next.
-  void Applied(int64_t position, size_t bytes);
+  void Applied(int64_t position, size_t bytes, bool batch);
   // What the log takes, about.
   int64_t LogBytes() const;
   int64_t LogEntries() const;
@@ -75,9 +75,11 @@ class Cleaner {
   void Sweep(int64_t up_to);
   void ReadOn(std::shared_ptr<Sweeping> sweeping);
   void LookAtNodes(std::shared_ptr<Sweeping> sweeping);
-  void Move(Epoch next, std::vector<Op> ops, EpochMove move, absl::AnyInvocable<void()> done);
+  void Move(const Epoch& from, Epoch next, std::vector<Op> ops, EpochMove move,
+            absl::AnyInvocable<void()> done);
   void Trim();
   void TrimSegment(int64_t number);
+  void AskSegment(int64_t number, absl::AnyInvocable<void(SegmentText, Stat)> done);
   void NewSegment();
   void LookForWriters();
   void Idle() { busy_ = false; }
@@ -93,6 +95,7 @@ class Cleaner {
   struct Known {
     int64_t position = 0;
     uint32_t bytes = 0;
+    bool batch = false;
   };
   std::deque<Known> known_;
   int64_t known_bytes_ = 0;

@@ -7,6 +7,7 @@
 #include <cassert>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "backends/zookeeper/coordinator.h"
 #include "backends/zookeeper/layout.h"
@@ -208,7 +209,7 @@ void ZooKeeperCoordinator::AddSet(const std::string& path, std::string data, int
                                   Submitted* submitted, std::vector<Op>* ops) {
   ops->push_back(Op::Set(path, data, version));
   if (version != kSetTwice || canaries_.rest_at_minus_one) return;
-  ops->push_back(Op::SetAgain(path, std::move(data)));
+  ops->push_back(Op::SetAny(path, std::move(data)));
   submitted->guesses.push_back(ops->size());
   ops->push_back(Op::Check(path, nodes_.AfterSet(version)));
 }
@@ -245,6 +246,7 @@ void ZooKeeperCoordinator::Answered(const SubmittedPtr& submitted, MultiResult r
     submitted->state = Submitted::State::kDone;
     submitted->position = LogPositionOf(result.results.back().path).value();
     tail_.Own(submitted->position, zxid);
+    if (settling_) Settle();
     return;
   }
   submitted->state = result.code == Code::kUnknown ? Submitted::State::kUnknown : Submitted::State::kRefused;
@@ -275,11 +277,11 @@ absl::Status ZooKeeperCoordinator::OnBatch(int64_t position, int64_t zxid, const
     if (submitted_.empty() || submitted_.front()->position != position) {
       return absl::InternalError("this daemon's batches committed in another order than they were sent");
     }
-    cleaner_.Applied(position, submitted_.front()->bytes);
+    cleaner_.Applied(position, submitted_.front()->bytes, true);
     Committed(submitted_.front(), zxid);
     return absl::OkStatus();
   }
-  cleaner_.Applied(position, data.size());
+  cleaner_.Applied(position, data.size(), true);
   absl::StatusOr<BatchText> batch = ParseBatch(data);
   if (!batch.ok()) return batch.status();
   // This daemon's own, whose answer was lost or is on its way.
@@ -305,6 +307,7 @@ void ZooKeeperCoordinator::Committed(const SubmittedPtr& front, int64_t zxid) {
     installed_ = commit.version;
   }
   submitted->done({Outcome::kCommitted, absl::OkStatus()});
+  if (settling_) Settle();
 }
 
 absl::Status ZooKeeperCoordinator::InstallOthers(BatchText batch, int64_t zxid) {
@@ -316,15 +319,43 @@ absl::Status ZooKeeperCoordinator::InstallOthers(BatchText batch, int64_t zxid) 
     absl::Status status = sink_->Install(commit);
     if (!status.ok()) return status;
   }
+  LoseWaiting(batch);
   return absl::OkStatus();
 }
 
 void ZooKeeperCoordinator::OnMove(int64_t position, const EpochMove& move, size_t bytes) {
-  cleaner_.Applied(position, bytes);
+  cleaner_.Applied(position, bytes, false);
   nodes_.Sweep(move.swept);
   TakeOffListings(move.swept);
   id_floor_ = std::max(id_floor_, std::min(move.below, installed_));
   sink_->RaiseIdFloor(std::min(move.below, installed_));
+}
+
+// A batch that was not sent yet was decided on what it rests on as it was: sent now, it would find the new
+// versions of its nodes, and overwrite what it never saw.
+void ZooKeeperCoordinator::LoseWaiting(const BatchText& batch) {
+  const auto moved = [&batch](const CommitRecord& commit) {
+    const auto changed = [&batch](const std::string& name) { return batch.entries.contains(name); };
+    const auto relisted = [&batch](const std::string& prefix) {
+      return std::any_of(
+          batch.directories.begin(), batch.directories.end(),
+          [&prefix](const auto& directory) { return absl::StartsWith(directory.first, prefix); });
+    };
+    return std::any_of(commit.changes.begin(), commit.changes.end(),
+                       [&](const EntryChange& change) { return changed(change.name); }) ||
+           std::any_of(commit.checks.begin(), commit.checks.end(), changed) ||
+           std::any_of(commit.checked_lists.begin(), commit.checked_lists.end(), relisted);
+  };
+  for (const SubmittedPtr& submitted : submitted_) {
+    if (submitted->state != Submitted::State::kWaiting) continue;
+    if (std::none_of(submitted->batch.begin(), submitted->batch.end(),
+                     [&](const auto& commit) { return moved(*commit); })) {
+      continue;
+    }
+    submitted->state = Submitted::State::kRefused;
+    settling_ = true;
+  }
+  if (settling_) Settle();
 }
 
 // ---- Not committed, or nobody knows
@@ -339,38 +370,28 @@ void ZooKeeperCoordinator::Settle() {
   Resolve();
 }
 
-// Reads how far this writer came, and moves its node beyond all that may still be on its way: a multi of it
-// that comes later finds another version than it must. One step would not do: behind a multi that failed the
-// next would find just the version that it expects.
+// Moves this writer's node beyond all that may still be on its way: a multi of it that comes later finds
+// another version than it must. One step would not do: behind a multi that failed the next would find just
+// the version that it expects.
 void ZooKeeperCoordinator::Resolve() {
   if (!stopped_.ok()) return;
   if (!connected_) return WhenConnected([this] { Resolve(); });
-  session_->Get(WriterPath(writer_), Watch::kNo, [this](Code code, std::string data, Stat stat) {
-    if (code == Code::kOk) return EndChain(data, stat.version);
-    if (code != Code::kNoNode) return After(kAgain, [this] { Resolve(); });
-    // Closed by another daemon; or this server has not heard of it yet.
-    CloseNode(writer_, [this] {
-      closed_ = true;
-      CatchUp();
-    });
+  const auto sent = std::count_if(submitted_.begin(), submitted_.end(), [](const SubmittedPtr& submitted) {
+    return submitted->state != Submitted::State::kWaiting;
   });
-}
-
-void ZooKeeperCoordinator::EndChain(const std::string& data, int32_t version) {
-  const std::string path = WriterPath(writer_);
-  // Versions wrap around.
-  const auto under_way = static_cast<int32_t>(static_cast<uint32_t>(chain_) - static_cast<uint32_t>(version));
-  std::vector<Op> ops;
-  ops.push_back(version == kNoNode ? Op::SetAgain(path, data) : Op::Set(path, data, version));
-  for (int32_t step = 1; step < under_way && !canaries_.resolve_once; ++step) {
-    ops.push_back(Op::SetAgain(path, data));
-  }
-  session_->Multi(std::move(ops), [this](MultiResult result) {
+  const int64_t steps = canaries_.resolve_once ? 1 : std::max<int64_t>(sent, 1);
+  const std::vector<Op> ops(static_cast<size_t>(steps),
+                            Op::SetAny(WriterPath(writer_), absl::StrCat(next_number_ - 1)));
+  session_->Multi(ops, [this](MultiResult result) {
+    if (result.code == Code::kNoNode) {
+      closed_ = true;  // by another daemon
+      return CatchUp();
+    }
     if (result.code == Code::kOk && result.results.back().stat.version != kNoNode) {
       chain_ = result.results.back().stat.version;
       return CatchUp();
     }
-    // It was behind, or the outcome is unknown, or it must not rest there: from the beginning.
+    // The outcome is unknown, or it must not rest there.
     After(kAgain, [this] { Resolve(); });
   });
 }

@@ -319,28 +319,13 @@ void ZooKeeperCoordinator::Close(uint64_t writer, absl::AnyInvocable<void(absl::
 
 void ZooKeeperCoordinator::CloseNode(uint64_t writer, absl::AnyInvocable<void()> done) {
   if (!stopped_.ok()) return;
-  const std::string path = WriterPath(writer);
-  WhenConnected([this, writer, path, done = std::move(done)]() mutable {
-    session_->Get(path, Watch::kNo,
-                  [this, writer, path, done = std::move(done)](Code code, std::string, Stat stat) mutable {
-                    // That it is not there a server that is behind says too: who can make it and delete it at
-                    // once knows.
-                    std::vector<Op> ops;
-                    if (code == Code::kNoNode) ops.push_back(Op::Create(path, ""));
-                    if (code == Code::kOk || code == Code::kNoNode) {
-                      ops.push_back(Op::Delete(path, code == Code::kOk ? stat.version : 0));
-                    } else {
-                      return After(kAgain, [this, writer, done = std::move(done)]() mutable {
-                        CloseNode(writer, std::move(done));
-                      });
-                    }
-                    session_->Multi(std::move(ops),
-                                    [this, writer, done = std::move(done)](MultiResult result) mutable {
-                                      if (result.code == Code::kOk) return done();
-                                      // Its daemon was faster, or nobody knows.
-                                      CloseNode(writer, std::move(done));
-                                    });
-                  });
+  WhenConnected([this, writer, done = std::move(done)]() mutable {
+    session_->Multi({Op::DeleteAny(WriterPath(writer))}, [this, writer, done = std::move(done)](
+                                                             MultiResult result) mutable {
+      // That it is not there is a quorum's word too.
+      if (result.code == Code::kOk || result.code == Code::kNoNode) return done();
+      After(kAgain, [this, writer, done = std::move(done)]() mutable { CloseNode(writer, std::move(done)); });
+    });
   });
 }
 

@@ -183,9 +183,9 @@ class ZooKeeperCoordinator final : public engine::Coordinator,
   void Answered(const SubmittedPtr& submitted, MultiResult result);
   void Committed(const SubmittedPtr& submitted, int64_t zxid);
   absl::Status InstallOthers(BatchText batch, int64_t zxid);
+  void LoseWaiting(const BatchText& batch);
   void Settle();
   void Resolve();
-  void EndChain(const std::string& data, int32_t version);
   void CatchUp();
   void TellLost();
   absl::Status WrittenByStranger(Submitted* submitted);
@@ -195,6 +195,7 @@ class ZooKeeperCoordinator final : public engine::Coordinator,
   void AwaitConnection(std::weak_ptr<Loading> loading);
   void FailLoading(Loading* loading, const absl::Status& status);
   void AskNodes(std::shared_ptr<Loading> loading);
+  bool ShowsMoreThanLog(const std::vector<Answer>& answers) const;
   void Walk(std::shared_ptr<Loading> loading, std::vector<std::string> prefixes,
             absl::AnyInvocable<void(std::vector<std::string>)> done);
   void Learn(Loading* loading, const std::vector<Ask>& asks, std::vector<Answer> answers);

@@ -5,6 +5,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/strip.h"
 #include "engine/values/edn.h"
 
 namespace stm::zookeeper {
@@ -54,6 +55,21 @@ absl::StatusOr<Epoch> ParseEpoch(const std::string& data) {
   const absl::StatusOr<Value> read = ReadEdn(data);
   if (!read.ok()) return NoStore(data);
   return EpochOf(*read, data);
+}
+
+std::string PrintSegment(const SegmentText& segment) {
+  return absl::StrCat(segment.trimmed, segment.closed ? " closed" : "");
+}
+
+absl::StatusOr<SegmentText> ParseSegment(const std::string& data) {
+  SegmentText segment;
+  absl::string_view text = data;
+  segment.closed = absl::ConsumeSuffix(&text, " closed");
+  if (!absl::SimpleAtoi(text, &segment.trimmed) || segment.trimmed < 0) {
+    return absl::DataLossError(
+        absl::StrCat("expected how many entries are trimmed, found ", data.substr(0, 100)));
+  }
+  return segment;
 }
 
 bool IsEpochMove(std::string_view data) { return data.substr(0, kMove.size()) == kMove; }

@@ -29,6 +29,15 @@ std::string PrintEpoch(const Epoch& epoch);
 // UNIMPLEMENTED: of a newer format. DATA_LOSS: no such thing.
 absl::StatusOr<Epoch> ParseEpoch(const std::string& data);
 
+// What a segment's node says: "42", or "42 closed".
+struct SegmentText {
+  int64_t trimmed = 0;  // entries, its first
+  bool closed = false;  // another follows it
+};
+std::string PrintSegment(const SegmentText& segment);
+// DATA_LOSS
+absl::StatusOr<SegmentText> ParseSegment(const std::string& data);
+
 // A log entry that is no batch.
 struct EpochMove {
   Epoch epoch;

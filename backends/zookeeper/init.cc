@@ -59,8 +59,8 @@ void Init::MakeStore() {
     while (epoch.store == 0) epoch.store = loop_->Random();
     session_->Multi(
         {Op::Create("/stm", ""), Op::Create(kWritersPath, ""), Op::Create(kDaemonsPath, ""),
-         Op::Create(kEntriesPath, ""), Op::Create(kLogsPath, ""), Op::Create(LogPath(epoch.segment), "0"),
-         Op::Create(kEpochPath, PrintEpoch(epoch))},
+         Op::Create(kEntriesPath, ""), Op::Create(kLogsPath, ""),
+         Op::Create(LogPath(epoch.segment), PrintSegment({})), Op::Create(kEpochPath, PrintEpoch(epoch))},
         [this](MultiResult result) {
           if (result.code == Code::kOk) return Done(absl::OkStatus());
           if (result.code == Code::kNoAuth) return Done(MayNotMake(absl::StrCat(chroot_, "/stm")));

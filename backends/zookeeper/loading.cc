@@ -12,6 +12,8 @@ namespace {
 
 // Calls to a server at once, for one loading.
 constexpr size_t kAsksAtOnce = 512;
+// Servers in a row that show more than their logs.
+constexpr int kDoubtsMax = 20;
 
 absl::string_view Absl(std::string_view text) { return {text.data(), text.size()}; }
 
@@ -32,6 +34,7 @@ struct ZooKeeperCoordinator::Loading {
   std::vector<std::string> prefixes;
   std::vector<Ask> asks;  // of the nodes of names, then of those above
   size_t asked = 0;
+  int doubts = 0;
   std::vector<engine::ImageEntry> entries;
   bool ended = false;
   std::shared_ptr<Listing> walks;  // with it ends the walk that all who wait for this listing wait for
@@ -106,6 +109,17 @@ void ZooKeeperCoordinator::AskNodes(std::shared_ptr<Loading> loading) {
     std::vector<Ask> asks(begin, begin + static_cast<int64_t>(count));
     return tail_.Read(asks, [this, loading, asks, count](std::vector<Answer> answers) {
       if (loading->ended) return;
+      if (ShowsMoreThanLog(answers)) {
+        if (loading->doubts++ == kDoubtsMax) {
+          return FailLoading(
+              loading.get(),
+              absl::DataLossError(
+                  "an entry's node in ZooKeeper is newer than all of the log: it was changed by "
+                  "something that is no stmd of this store: restore a backup"));
+        }
+        tail_.LeaveServer();
+        return After(kAgain, [this, loading] { AskNodes(loading); });
+      }
       Learn(loading.get(), asks, std::move(answers));
       loading->asked += count;
       AskNodes(loading);
@@ -125,6 +139,13 @@ void ZooKeeperCoordinator::AskNodes(std::shared_ptr<Loading> loading) {
     loading->ended = true;
     for (const std::string& prefix : unknown) nodes_.SetWalked(prefix);
     loading->done(std::move(loading->entries));
+  });
+}
+
+// Then the server has lost a part of the log.
+bool ZooKeeperCoordinator::ShowsMoreThanLog(const std::vector<Answer>& answers) const {
+  return std::any_of(answers.begin(), answers.end(), [this](const Answer& answer) {
+    return !answer.data.empty() && VersionOf(tail_.epoch().base, answer.stat.mzxid, 0) > installed_;
   });
 }
 

@@ -78,26 +78,32 @@ void LogTail::Identify() {
                      }
                      return Begin(segment, before);
                    }
-                   if (segment.head < applied) return DoubtHead(segment.head, applied);
+                   if (segment.head < applied) return DoubtHead(segment.head, applied, [] {});
                    RaiseHead(segment.head);
                    Pump();
                  });
   });
 }
 
-// The server's log ends before `next`, up to which it is applied: it has lost something, or all have.
-void LogTail::DoubtHead(int64_t head, int64_t next) {
-  std::vector<Ask> asks = {{Ask::Kind::kCheck, LogEntryPath(next - 1), Watch::kNo, 0},
-                           {Ask::Kind::kGet, kEpochPath, Watch::kNo, 0}};
-  reader_.Send(std::move(asks), [this, head, next](std::vector<Answer> answers) {
-    if (stopped_) return;
-    const absl::StatusOr<Epoch> epoch = ParseEpoch(answers[1].data);
-    const bool trimmed = epoch.ok() && epoch->swept >= next;
-    if (answers[0].code == Code::kNoNode && !trimmed) {
-      return Stop(Restored(absl::StrCat("its log ends at ", head, ", and was read to ", next)));
-    }
-    LeaveServer();
-  });
+// The server's log ends before `next`, up to which it is applied: it has lost something, or all have. What
+// was asked on a session that is gone is asked again, of another server.
+void LogTail::DoubtHead(int64_t head, int64_t next, absl::AnyInvocable<void()> then) {
+  const std::string applied = LogEntryPath(next - 1);
+  std::vector<Ask> asks = {{Ask::Kind::kCheck, applied, Watch::kNo, 0},
+                           {Ask::Kind::kGet, kEpochPath, Watch::kNo, 0},
+                           {Ask::Kind::kExists, applied, Watch::kNo, 0}};
+  reader_.Send(std::move(asks),
+               [this, head, next, then = std::move(then)](std::vector<Answer> answers) mutable {
+                 if (stopped_) return then();
+                 const absl::StatusOr<Epoch> epoch = ParseEpoch(answers[1].data);
+                 const bool trimmed = epoch.ok() && epoch->swept >= next;
+                 if (answers[0].code == Code::kNoNode && !trimmed) {
+                   Stop(Restored(absl::StrCat("its log ends at ", head, ", and was read to ", next)));
+                 } else if (answers[2].code == Code::kNoNode) {
+                   LeaveServer();
+                 }
+                 then();
+               });
 }
 
 Ask LogTail::AskSegment(int64_t segment) { return {Ask::Kind::kGet, LogPath(segment), Watch::kNo, 0}; }
@@ -117,8 +123,8 @@ void LogTail::AskEpoch(absl::AnyInvocable<void(bool known)> done) {
   });
 }
 
-// It does not show what a quorum says is there.
 void LogTail::LeaveServer() {
+  if (stopped_) return;
   ++holes_;
   reader_.Open();
 }
@@ -161,16 +167,16 @@ bool LogTail::TakeEpoch(Code store, const Answer& answer) {
 // A quorum's word came before this answer, which is older than what is known: the server has lost something,
 // or all have.
 void LogTail::DoubtEpoch(int32_t version, absl::AnyInvocable<void(bool known)> done) {
-  reader_.Send(
-      {{Ask::Kind::kCheck, kEpochPath, Watch::kNo, version}},
-      [this, version, done = std::move(done)](std::vector<Answer> answers) mutable {
-        if (stopped_) return;
-        if (answers[0].code == Code::kOk && version < newest_.version) {
-          return Stop(Restored(absl::StrCat("its epoch is ", version, ", and was ", newest_.version)));
-        }
-        LeaveServer();
-        AskEpoch(std::move(done));
-      });
+  std::vector<Ask> asks = {{Ask::Kind::kCheck, kEpochPath, Watch::kNo, version},
+                           {Ask::Kind::kExists, kEpochPath, Watch::kNo, 0}};
+  reader_.Send(std::move(asks), [this, version, done = std::move(done)](std::vector<Answer> answers) mutable {
+    if (stopped_) return;
+    if (answers[0].code == Code::kOk && version < newest_.version) {
+      return Stop(Restored(absl::StrCat("its epoch is ", version, ", and was ", newest_.version)));
+    }
+    if (answers[1].code == Code::kOk && answers[1].stat.version < newest_.version) LeaveServer();
+    AskEpoch(std::move(done));
+  });
 }
 
 // At so many entries before the head as are to be known, or the first that there is.
@@ -207,21 +213,32 @@ void LogTail::Begin(const Segment& segment, const Segment& before) {
 
 bool LogTail::TakeSegment(int64_t number, const Answer& answer, Segment* segment) {
   if (stopped_) return false;
-  int64_t mark = 0;
   if (answer.code != Code::kOk) {
     if (number >= newest_.segment) LeaveServer();
     return false;
   }
-  if (!absl::SimpleAtoi(answer.data, &mark)) {
-    Stop(absl::DataLossError(
-        absl::StrCat(LogPath(number), " in ZooKeeper says no number of entries: ", answer.data)));
+  const absl::StatusOr<SegmentText> text = ParseSegment(answer.data);
+  if (!text.ok()) {
+    Stop(absl::Status(text.status().code(), absl::StrCat(LogPath(number), ": ", text.status().message())));
     return false;
   }
-  segment->first = FirstOf(number) + mark;
-  // As many changes of its children as were created and deleted, and the mark says how many those are.
-  segment->head = FirstOf(number) + answer.stat.cversion - mark;
-  if (mark > 0) mark_ = std::max(mark_, segment->first);
+  // Changes are as many as were created and deleted, children are those that were not deleted.
+  const int64_t made = (static_cast<int64_t>(answer.stat.cversion) + answer.stat.num_children) / 2;
+  if (answer.stat.num_children != made - text->trimmed && !canaries_.read_past_holes) {
+    // What else it lost with an entry nobody knows.
+    LeaveServer();
+    return false;
+  }
+  segment->closed = text->closed;
+  segment->first = FirstOf(number) + text->trimmed;
+  segment->head = FirstOf(number) + made;
+  if (text->trimmed > 0) mark_ = std::max(mark_, segment->first);
   return true;
+}
+
+// Does the answer say that all of the segment is trimmed?
+bool LogTail::IsGone(int64_t number, const Answer& answer) const {
+  return answer.code == Code::kNoNode && number < newest_.segment;
 }
 
 // Of the segment that is read, or of a later one: then what is left of this one has to be known.
@@ -238,10 +255,9 @@ void LogTail::LookForHead() {
   const int64_t number = SegmentOf(next_);
   reader_.Send({AskSegment(number)}, [this, number](std::vector<Answer> answers) {
     Segment segment;
-    if (!TakeSegment(number, answers[0], &segment)) {
-      if (!stopped_ && number < newest_.segment && number == SegmentOf(next_)) StopBehind(next_);
-      return;
-    }
+    if (stopped_ || number != SegmentOf(next_)) return;
+    if (IsGone(number, answers[0])) return StopBehind(next_);
+    if (!TakeSegment(number, answers[0], &segment)) return After(kLagging, [this] { LookForHead(); });
     RaiseHead(segment.head);
     Pump();
   });
@@ -283,7 +299,7 @@ void LogTail::Fetch(int64_t position) {
 }
 
 // Below a head that some server told, and a quorum says what is true: this server has lost the entry, or it
-// is trimmed, or the other server counted one too many, as one that has lost something may.
+// is trimmed, or the whole log went back.
 void LogTail::Missing(int64_t position) {
   if (canaries_.read_past_holes) {
     Fetched& fetched = fetched_[position];
@@ -299,9 +315,8 @@ void LogTail::Missing(int64_t position) {
     if (stopped_ || position < next_) return;
     const absl::StatusOr<Epoch> epoch = ParseEpoch(answers[1].data);
     Segment segment;
-    if (!TakeSegment(number, answers[2], &segment)) {
-      return number < newest_.segment ? StopBehind(position) : Fetch(position);
-    }
+    if (IsGone(number, answers[2])) return StopBehind(position);
+    if (!TakeSegment(number, answers[2], &segment)) return Fetch(position);
     if (answers[3].code == Code::kOk) return Fetch(position);
     if (answers[0].code != Code::kNoNode) {
       // Never read past: its commits would be missing here for good.
@@ -309,21 +324,8 @@ void LogTail::Missing(int64_t position) {
       return Fetch(position);
     }
     if (position < segment.first || (epoch.ok() && position < epoch->swept)) return StopBehind(position);
-    LowerHead(position);
+    Stop(Restored(absl::StrCat("its log ends at ", segment.head, ", and was longer than ", position)));
   });
-}
-
-// There is nothing at `head` yet, by a quorum's word. Who waited for more waits for no more than there is.
-void LogTail::LowerHead(int64_t head) {
-  head_ = fetch_ = head;
-  const auto end = when_applied_.lower_bound(FirstOf(SegmentOf(head) + 1));
-  std::vector<absl::AnyInvocable<void()>> waiting;
-  for (auto it = when_applied_.upper_bound(head); it != end; it = when_applied_.erase(it)) {
-    waiting.push_back(std::move(it->second));
-  }
-  fetched_.erase(fetched_.lower_bound(head), fetched_.end());
-  for (auto& one : waiting) WhenApplied(head, std::move(one));
-  Pump();
 }
 
 void LogTail::StopBehind(int64_t position) {
@@ -338,7 +340,11 @@ void LogTail::ApplyFetched() {
        it = fetched_.begin()) {
     const Fetched fetched = std::move(it->second);
     fetched_.erase(it);
-    if (!std::exchange(begun_, true)) listener_->OnBegin(VersionOf(epoch_.base, fetched.zxid, 0) - 1);
+    // With the first batch, if there is one: a commit's version is told.
+    if (!begun_ && (!IsEpochMove(fetched.data) || next_ + 1 == head_)) {
+      begun_ = true;
+      listener_->OnBegin(VersionOf(epoch_.base, fetched.zxid, 0) - 1);
+    }
     const absl::Status status = Apply(next_, fetched);
     if (!status.ok()) {
       return Stop(absl::Status(status.code(), absl::StrCat(LogEntryPath(next_), ": ", status.message())));
@@ -363,14 +369,12 @@ absl::Status LogTail::Apply(int64_t position, const Fetched& fetched) {
   if (move->epoch.version > newest_.version) newest_ = move->epoch;
   moved_to_ = move->epoch.segment;
   if (move->epoch.version > epoch_.version) epoch_ = move->epoch;
-  listener_->OnMove(position, *move, fetched.data.size());
+  if (begun_) listener_->OnMove(position, *move, fetched.data.size());
   return absl::OkStatus();
 }
 
 void LogTail::GoOnIn(int64_t segment) {
   next_ = fetch_ = head_ = FirstOf(segment);
-  // Of a server that counts one too many there is more to be fetched than there is.
-  fetched_.erase(fetched_.begin(), fetched_.lower_bound(next_));
   RaiseHead(std::exchange(newer_head_, 0));
   LookForHead();
 }
@@ -444,10 +448,12 @@ void LogTail::Confirm(std::shared_ptr<Waiters> waiters, absl::Duration began) {
         barrier_runs_ = false;
         if (stopped_) return TellWaiters(waiters.get(), stopped_because_);
         Segment segment;
-        if (!TakeSegment(SegmentOf(position), answers.back(), &segment)) {
-          if (!stopped_ && SegmentOf(position) < newest_.segment && position == next_) StopBehind(position);
+        if (IsGone(SegmentOf(position), answers.back())) {
+          if (position == next_) StopBehind(position);
           return AskBarrierAgain(waiters.get());
         }
+        if (!TakeSegment(SegmentOf(position), answers.back(), &segment))
+          return AskBarrierAgain(waiters.get());
         if (canaries_.barrier_by_head) {
           RaiseHead(segment.head);
           WhenApplied(segment.head, [this, waiters] { TellWaiters(waiters.get(), absl::OkStatus()); });
@@ -457,8 +463,7 @@ void LogTail::Confirm(std::shared_ptr<Waiters> waiters, absl::Duration began) {
         // Nothing is there, by a quorum's word, or nothing any more.
         const bool none = answers[0].code == Code::kNoNode;
         if (none && segment.head < position) {
-          DoubtHead(segment.head, position);
-          return AskBarrierAgain(waiters.get());
+          return DoubtHead(segment.head, position, [this, waiters] { AskBarrierAgain(waiters.get()); });
         }
         if (none && segment.first > position) {
           if (position == next_) StopBehind(position);
@@ -530,9 +535,16 @@ void LogTail::Read(std::vector<Ask> asks, absl::AnyInvocable<void(std::vector<An
         Read(std::move(asks), std::move(done));
       });
     }
+    RaiseHead(segment.head);
+    if (segment.closed) {
+      // What it shows may be of the next segment.
+      WhenApplied(FirstOf(number + 1), [this, asks = std::move(asks), done = std::move(done)]() mutable {
+        Read(std::move(asks), std::move(done));
+      });
+      return Pump();
+    }
     answers.pop_back();
     if (proves) answers.erase(answers.begin());
-    RaiseHead(segment.head);
     WhenApplied(segment.head, [done = std::move(done), answers = std::move(answers)]() mutable {
       done(std::move(answers));
     });

@@ -70,6 +70,8 @@ class LogTail final : private SessionReader::Listener {
   // Asks a server that has all that is applied; `done` when all is applied that it had when it answered. Not
   // at all once it has stopped.
   void Read(std::vector<Ask> asks, absl::AnyInvocable<void(std::vector<Answer>)> done);
+  // This server has lost something: goes on with another.
+  void LeaveServer();
   // Stops, if it has not, and ends its session.
   void Leave(absl::Status why);
 
@@ -95,6 +97,7 @@ class LogTail final : private SessionReader::Listener {
   struct Segment {
     int64_t first = 0;
     int64_t head = 0;
+    bool closed = false;  // the log goes on in the next
   };
   struct Waiters {
     std::vector<absl::AnyInvocable<void(absl::Status)>> done;
@@ -109,15 +112,14 @@ class LogTail final : private SessionReader::Listener {
   // False: it has stopped, or the answer is older than what is known.
   bool TakeEpoch(Code store, const Answer& answer);
   void DoubtEpoch(int32_t version, absl::AnyInvocable<void(bool known)> done);
-  void DoubtHead(int64_t head, int64_t next);
+  void DoubtHead(int64_t head, int64_t next, absl::AnyInvocable<void()> then);
   static Ask AskSegment(int64_t number);
-  void LeaveServer();
   void Begin(const Segment& segment, const Segment& before);
   void LookForHead();
   // Of its node. False: this server does not show it, and is left if it is the newest one's.
   bool TakeSegment(int64_t number, const Answer& answer, Segment* segment);
+  bool IsGone(int64_t number, const Answer& answer) const;
   void RaiseHead(int64_t head);
-  void LowerHead(int64_t head);
   void Pump();
   void Fetch(int64_t position);
   void Missing(int64_t position);

@@ -89,7 +89,7 @@ Op Op::Set(std::string path, std::string data, int32_t version) {
   return Op(Kind::kSet, std::move(path), std::move(data), version, Mode::kPersistent);
 }
 
-Op Op::SetAgain(std::string path, std::string data) {
+Op Op::SetAny(std::string path, std::string data) {
   return Op(Kind::kSet, std::move(path), std::move(data), kAnyVersion, Mode::kPersistent);
 }
 
@@ -100,6 +100,10 @@ Op Op::Create(std::string path, std::string data, Mode mode) {
 Op Op::Delete(std::string path, int32_t version) {
   assert(version != kAnyVersion);
   return Op(Kind::kDelete, std::move(path), "", version, Mode::kPersistent);
+}
+
+Op Op::DeleteAny(std::string path) {
+  return Op(Kind::kDelete, std::move(path), "", kAnyVersion, Mode::kPersistent);
 }
 
 size_t MultiBytes(const std::vector<Op>& ops, size_t chroot_bytes) {

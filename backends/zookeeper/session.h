@@ -56,7 +56,7 @@ struct Stat {
 // ZooKeeper's wildcard.
 inline constexpr int32_t kAnyVersion = -1;
 
-// One operation of a multi. Versions are exact: the wildcard can't be asked for, but by SetAgain.
+// One operation of a multi. Versions are exact but where the name says so.
 class Op {
  public:
   enum class Kind : uint8_t { kCheck, kSet, kCreate, kDelete };
@@ -67,10 +67,10 @@ class Op {
   };
   static Op Check(std::string path, int32_t version);
   static Op Set(std::string path, std::string data, int32_t version);
-  // Of a node whose version an op before it in the same multi has checked.
-  static Op SetAgain(std::string path, std::string data);
+  static Op SetAny(std::string path, std::string data);
   static Op Create(std::string path, std::string data, Mode mode = Mode::kPersistent);
   static Op Delete(std::string path, int32_t version);
+  static Op DeleteAny(std::string path);
 
   Kind kind() const { return kind_; }
   Mode mode() const { return mode_; }  // of kCreate

@@ -15,10 +15,10 @@ namespace stm::check {
 namespace {
 
 constexpr std::string_view kRuleNames[] = {
-    "log-order",   "id-twice",       "unowned",         "lost-commit", "false-refusal", "one-verdict",
-    "effects",     "results",        "read-state",      "real-time",   "stale-read",    "phantom",
-    "lost-update", "false-conflict", "false-rejection", "watch",       "sleep",         "log-read",
-    "expiry",
+    "log-order",   "id-twice", "unowned",     "lost-commit",    "false-refusal",
+    "one-verdict", "effects",  "results",     "read-state",     "real-time",
+    "stale-read",  "phantom",  "lost-update", "false-conflict", "false-rejection",
+    "watch",       "sleep",    "log-read",    "expiry",
 };
 
 bool Under(std::string_view name, std::string_view prefix) {
@@ -41,8 +41,9 @@ bool InMemory(std::string_view name) {
 
 constexpr Version kNoVersion = std::numeric_limits<Version>::max();
 
-// A place in the order of all states. A start of the daemon takes what is under "/.memory/" and gives no
-// version: of the version that it recovered, the life tells what was before it from what came after.
+// A place in the order of all states. A start of a daemon takes what is under "/.memory/" and gives no
+// version: of the version that it recovered, the life tells what was before it from what came after. Of
+// daemons that share the store the life says also whose memory it is.
 struct Place {
   Version version = 0;
   Life life = 0;
@@ -76,14 +77,26 @@ struct Point : Content {
 class States {
  public:
   States(const Log& log, const History& history) : starts_(history.starts) {
+    for (const Start& start : starts_) daemon_of_[start.life] = start.daemon;
+    for (const LogCommit& commit : log) {
+      if (commit.life != 0) made_by_[commit.version] = commit.life;
+    }
     std::map<Version, const MemoryCommit*> memory;
     for (const MemoryCommit& commit : history.memory) {
       if (commit.life == LifeOf(commit.version)) memory[commit.version] = &commit;
     }
     log_.reserve(log.size());
-    size_t begun = 0;
+    std::vector<bool> begun(starts_.size());
+    const auto begin_upto = [&](Life life) {
+      for (size_t i = 0; i < starts_.size(); ++i) {
+        const bool own = life == kLast || starts_[i].daemon == DaemonOf(life);
+        if (begun[i] || !own || starts_[i].life > life) continue;
+        Begin(starts_[i]);
+        begun[i] = true;
+      }
+    };
     for (const LogCommit& in_log : log) {
-      while (begun < starts_.size() && starts_[begun].life <= LifeOf(in_log.version)) Begin(starts_[begun++]);
+      begin_upto(LifeOf(in_log.version));
       log_.push_back(in_log);
       LogCommit& commit = log_.back();
       by_version_[commit.version] = &commit;
@@ -95,7 +108,7 @@ class States {
       }
       for (const LogChange& change : commit.changes) Add(commit, change);
     }
-    while (begun < starts_.size()) Begin(starts_[begun++]);
+    begin_upto(kLast);
   }
 
   // The log, and in it what was noted of memory entries.
@@ -104,12 +117,28 @@ class States {
   // Is anything known of the entry, or the listing?
   bool Judges(std::string_view name) const { return !InMemory(name) || !starts_.empty(); }
 
-  // The life that made the commit of this version: the last that had not recovered it.
+  // The life that made the commit of this version: as the log tells, or the last that had not recovered it.
   Life LifeOf(Version version) const {
+    const auto made = made_by_.find(version);
+    if (made != made_by_.end()) return made->second;
     for (auto start = starts_.rbegin(); start != starts_.rend(); ++start) {
       if (start->recovered < version) return start->life;
     }
     return 0;
+  }
+  int64_t DaemonOf(Life life) const {
+    const auto found = daemon_of_.find(life);
+    return found == daemon_of_.end() ? 0 : found->second;
+  }
+  // Do daemons share the store?
+  bool Shared() const { return !starts_.empty() && starts_.front().daemon != 0; }
+  // Had the life, which had recovered, installed this version by then, as it noted?
+  bool InstalledBy(Life life, Version version, Time time, const History& history) const {
+    if (version <= RecoveredBy(life)) return true;
+    const auto lives = history.installed.find(version);
+    if (lives == history.installed.end()) return false;
+    const auto installed = lives->second.find(life);
+    return installed != lives->second.end() && installed->second <= time;
   }
   // What the life began with; 0: the life was not noted.
   Version RecoveredBy(Life life) const {
@@ -130,7 +159,7 @@ class States {
   }
   // The newest point at or before `place`; null: never written by then.
   const Point* StateAt(const std::string& name, Place place) const {
-    auto found = entries_.find(name);
+    auto found = entries_.find(KeyOf(name, place.life));
     if (found == entries_.end()) return nullptr;
     const auto next = Behind(found->second, place);
     return next == found->second.begin() ? nullptr : &*(next - 1);
@@ -145,15 +174,16 @@ class States {
   }
   // The oldest change in (after, upto]; null: none.
   const Point* ChangeIn(const std::string& name, Place after, Place upto) const {
-    auto found = entries_.find(name);
+    auto found = entries_.find(KeyOf(name, upto.life));
     if (found == entries_.end()) return nullptr;
     const auto next = Behind(found->second, after);
     return next == found->second.end() || upto < next->place ? nullptr : &*next;
   }
   // A name that came or went under `prefix` in (after, upto]; "": none.
   std::string ListingChangeIn(const std::string& prefix, Place after, Place upto) const {
-    for (const auto& [name, points] : entries_) {
-      if (!Under(name, prefix)) continue;
+    for (const auto& [key, points] : entries_) {
+      const std::string& name = key.first;
+      if (!Under(name, prefix) || KeyOf(name, upto.life) != key) continue;
       for (auto point = Behind(points, after); point != points.end() && !(upto < point->place); ++point) {
         if (point->listing) return name;
       }
@@ -162,21 +192,35 @@ class States {
   }
   std::vector<std::string> ListAt(const std::string& prefix, Place place) const {
     std::vector<std::string> names;
-    for (const auto& [name, points] : entries_) {
+    for (const std::string& name : NamesFor(place.life)) {
       if (Under(name, prefix) && ValueAt(name, place)) names.push_back(name);
     }
     return names;
   }
-  const std::map<std::string, std::vector<Point>>& entries() const { return entries_; }
+  // Of all entries that were there once, as the life sees them.
+  std::vector<std::string> NamesFor(Life life) const {
+    std::vector<std::string> names;
+    for (const auto& [key, points] : entries_) {
+      if (KeyOf(key.first, life) == key) names.push_back(key.first);
+    }
+    return names;
+  }
+  // An entry, and the daemon in whose memory it is; 0: in all.
+  using Key = std::pair<std::string, int64_t>;
+  const std::map<Key, std::vector<Point>>& entries() const { return entries_; }
 
  private:
+  static constexpr Life kLast = std::numeric_limits<Life>::max();
+
+  Key KeyOf(const std::string& name, Life life) const { return {name, InMemory(name) ? DaemonOf(life) : 0}; }
+
   static std::vector<Point>::const_iterator Behind(const std::vector<Point>& points, Place place) {
     return std::upper_bound(points.begin(), points.end(), place,
                             [](Place place, const Point& point) { return place < point.place; });
   }
 
   void Add(const LogCommit& commit, const LogChange& change) {
-    std::vector<Point>& points = entries_[change.name];
+    std::vector<Point>& points = entries_[KeyOf(change.name, LifeOf(commit.version))];
     const Point* last = points.empty() ? nullptr : &points.back();
     const bool was = last != nullptr && last->value.has_value();
     Point point;
@@ -200,8 +244,8 @@ class States {
   }
 
   void Begin(const Start& start) {
-    for (auto& [name, points] : entries_) {
-      if (!InMemory(name) || !points.back().value) continue;
+    for (auto& [key, points] : entries_) {
+      if (!InMemory(key.first) || key.second != start.daemon || !points.back().value) continue;
       Point gone;
       gone.place = Place{start.recovered, start.life};
       gone.listing = true;
@@ -210,10 +254,12 @@ class States {
   }
 
   const std::vector<Start> starts_;
+  std::map<Life, int64_t> daemon_of_;
+  std::map<Version, Life> made_by_;
   Log log_;
   std::set<Version> noted_;
   std::map<Version, const LogCommit*> by_version_;
-  std::map<std::string, std::vector<Point>> entries_;
+  std::map<Key, std::vector<Point>> entries_;
 };
 
 class Checking {
@@ -588,7 +634,8 @@ class Checking {
     }
   }
 
-  // The newest version of that moment or before it, of those that were installed when it was asked for.
+  // The newest version of that moment or before it, of those that the daemon which answered had installed
+  // when it was asked for.
   void AtInstant(const Read& read, const std::string& who) {
     const LogCommit* commit = states_.At(read.snapshot);
     if (commit != nullptr && commit->at && *read.instant < *commit->at) {
@@ -599,39 +646,53 @@ class Checking {
     auto next = std::upper_bound(log.begin(), log.end(), read.snapshot,
                                  [](Version v, const LogCommit& later) { return v < later.version; });
     if (next == log.end() || !next->at || !(*next->at <= *read.instant)) return;
-    const auto installed = history_.installed.find(next->version);
-    if (installed == history_.installed.end() || installed->second > read.invoked) return;
+    if (!states_.InstalledBy(read.life, next->version, read.invoked, history_)) return;
     Report(Rule::kReadState, who, " asked for a moment that ", next->version,
            " was made by, and was answered at ", read.snapshot);
   }
 
+  using Known = std::vector<std::pair<Time, Version>>;  // the newest by then, in order
+
   // What somebody knew, by the time that he knew it.
   void Learn() {
-    std::vector<std::pair<Time, Version>>& known = known_;
+    Known& known = known_;
+    const auto learn = [&](int64_t client, Time at, Version version) {
+      known.emplace_back(at, version);
+      known_by_[client].emplace_back(at, version);
+    };
     for (const Transaction& t : history_.transactions) {
       for (const Answer& answer : t.answers) {
-        if (answer.verdict == Answer::Verdict::kCommitted) known.emplace_back(answer.at, answer.version);
-        if (answer.verdict == Answer::Verdict::kConflict) known.emplace_back(answer.at, answer.snapshot);
+        if (answer.verdict == Answer::Verdict::kCommitted) learn(t.client, answer.at, answer.version);
+        if (answer.verdict == Answer::Verdict::kConflict) learn(t.client, answer.at, answer.snapshot);
       }
     }
-    for (const Read& read : history_.reads) known.emplace_back(read.answered, read.snapshot);
+    for (const Read& read : history_.reads) learn(read.client, read.answered, read.snapshot);
     for (const Sleep& sleep : history_.sleeps) {
-      if (sleep.answered != kNever) known.emplace_back(sleep.answered, sleep.woken_at);
+      if (sleep.answered != kNever) learn(sleep.client, sleep.answered, sleep.woken_at);
     }
     for (const Watch& watch : history_.watches) {
       for (const WatchStep& step : watch.steps) {
         const bool tells = step.kind == WatchStep::Kind::kCommit || step.kind == WatchStep::Kind::kSynced ||
                            step.kind == WatchStep::Kind::kProgress;
-        if (tells) known.emplace_back(step.at, step.version);
+        if (tells) learn(watch.client, step.at, step.version);
       }
     }
-    std::sort(known.begin(), known.end());
-    Version newest = 0;
-    for (auto& [at, version] : known) version = newest = std::max(newest, version);
+    const auto order = [](Known* known) {
+      std::sort(known->begin(), known->end());
+      Version newest = 0;
+      for (auto& [at, version] : *known) version = newest = std::max(newest, version);
+    };
+    order(&known);
+    for (auto& [client, known] : known_by_) order(&known);
   }
-  Version KnownBefore(Time time) const {
-    auto next = std::lower_bound(known_.begin(), known_.end(), std::make_pair(time, Version{0}));
-    return next == known_.begin() ? Version{0} : (next - 1)->second;
+  static Version Before(const Known& known, Time time) {
+    auto next = std::lower_bound(known.begin(), known.end(), std::make_pair(time, Version{0}));
+    return next == known.begin() ? Version{0} : (next - 1)->second;
+  }
+  Version KnownBefore(Time time) const { return Before(known_, time); }
+  Version KnownBy(int64_t client, Time time) const {
+    const auto found = known_by_.find(client);
+    return found == known_by_.end() ? Version{0} : Before(found->second, time);
   }
 
   // What was known at some time must hold for everything asked later.
@@ -644,8 +705,11 @@ class Checking {
                " was known before it was sent");
       }
       for (const Answer& answer : t.answers) {
-        if (answer.verdict == Answer::Verdict::kConflict && answer.snapshot < floor) {
-          Report(Rule::kRealTime, Name(t), " was told of a conflict at ", answer.snapshot, "; ", floor,
+        // Of daemons that share the store one may be behind the others, but not behind who asks it: a
+        // conflict is so all the same, and the run that follows is checked when it commits.
+        const Version known = states_.Shared() ? KnownBy(t.client, t.invoked) : floor;
+        if (answer.verdict == Answer::Verdict::kConflict && answer.snapshot < known) {
+          Report(Rule::kRealTime, Name(t), " was told of a conflict at ", answer.snapshot, "; ", known,
                  " was known before it was sent");
         }
       }
@@ -666,9 +730,12 @@ class Checking {
     return std::any_of(watch.prefixes.begin(), watch.prefixes.end(),
                        [&name](const std::string& prefix) { return Under(name, prefix); });
   }
-  std::vector<const LogChange*> Selected(const Watch& watch, const LogCommit& commit) const {
+  // As it is seen in the life.
+  std::vector<const LogChange*> Selected(const Watch& watch, const LogCommit& commit, Life life) const {
+    const bool sees_memory = states_.DaemonOf(states_.LifeOf(commit.version)) == states_.DaemonOf(life);
     std::vector<const LogChange*> changes;
     for (const LogChange& change : commit.changes) {
+      if (InMemory(change.name) && !sees_memory) continue;
       if (Selects(watch, change.name)) changes.push_back(&change);
     }
     return changes;
@@ -679,12 +746,12 @@ class Checking {
     auto next = std::upper_bound(log.begin(), log.end(), after.version,
                                  [](Version v, const LogCommit& commit) { return v < commit.version; });
     for (; next != log.end() && next->version <= upto.version; ++next) {
-      if (!Selected(watch, *next).empty()) return absl::StrCat(next->version);
+      if (!Selected(watch, *next, upto.life).empty()) return absl::StrCat(next->version);
     }
     for (const Start& start : history_.starts) {
       const Place place{start.recovered, start.life};
-      if (!(after < place) || upto < place) continue;
-      for (const auto& [name, points] : states_.entries()) {
+      if (!(after < place) || upto < place || start.daemon != states_.DaemonOf(upto.life)) continue;
+      for (const std::string& name : states_.NamesFor(start.life)) {
         const Point* point = InMemory(name) && Selects(watch, name) ? states_.StateAt(name, place) : nullptr;
         if (point == nullptr || point->place < place || place < point->place) continue;
         return absl::StrCat("that a start at ", place.version, " took ", name);
@@ -751,7 +818,7 @@ class Checking {
       if (entry.value && states_.Judges(entry.name)) names.push_back(entry.name);
     }
     std::sort(names.begin(), names.end());
-    for (const auto& [name, points] : states_.entries()) {
+    for (const std::string& name : states_.NamesFor(synced.life)) {
       if (Selects(watch, name) && states_.ValueAt(name, synced)) expected.push_back(name);
     }
     if (names != expected) {
@@ -769,7 +836,7 @@ class Checking {
     if (commit->id != step.id) Report(Rule::kWatch, who, " saw ", step.version, " under another id");
     if (commit->records != step.records)
       Report(Rule::kWatch, who, " saw ", step.version, " with other records");
-    const std::vector<const LogChange*> expected = Selected(watch, *commit);
+    const std::vector<const LogChange*> expected = Selected(watch, *commit, step.life);
     std::vector<WatchStep::Change> changes = step.changes;
     changes.erase(std::remove_if(changes.begin(), changes.end(),
                                  [this](const auto& change) { return !states_.Judges(change.name); }),
@@ -930,13 +997,14 @@ class Checking {
   }
 
   void Expiries() {
-    for (const auto& [name, points] : states_.entries()) {
+    for (const auto& [key, points] : states_.entries()) {
+      const std::string& name = key.first;
       for (size_t i = 1; i < points.size(); ++i) {
         const Point& end = points[i];
         const Point& last = points[i - 1];
         if (end.commit == nullptr || last.commit == nullptr) continue;
         const bool expired = std::any_of(
-            end.commit->changes.begin(), end.commit->changes.end(), [&name = name](const LogChange& change) {
+            end.commit->changes.begin(), end.commit->changes.end(), [&name](const LogChange& change) {
               return change.name == name && change.kind == LogChange::Kind::kExpire;
             });
         if (!expired) continue;
@@ -944,11 +1012,14 @@ class Checking {
           Report(Rule::kExpiry, name, " expired at ", end.place.version, " without a TTL");
           continue;
         }
-        // Written no earlier than its transaction was sent; expired no later than that was installed.
+        // Written no earlier than its transaction was sent; expired no later than the first daemon installed
+        // that.
         const auto installed = history_.installed.find(end.place.version);
         const auto writer = last.commit->id ? by_id_.find(*last.commit->id) : by_id_.end();
         if (installed == history_.installed.end() || writer == by_id_.end()) continue;
-        const Time lived = installed->second - writer->second->invoked;
+        Time first = kNever;
+        for (const auto& [life, at] : installed->second) first = std::min(first, at);
+        const Time lived = first - writer->second->invoked;
         if (lived < last.ttl_ms * 1000000) {
           Report(Rule::kExpiry, name, " written at ", last.place.version, " expired at ", end.place.version,
                  " after ", lived / 1000000, " ms of ", last.ttl_ms);
@@ -959,7 +1030,8 @@ class Checking {
 
   const History& history_;
   const States states_;
-  std::vector<std::pair<Time, Version>> known_;  // the newest by then, in order
+  Known known_;                        // by anybody
+  std::map<int64_t, Known> known_by_;  // by each client
   std::map<Uuid, const Transaction*> by_id_;
   std::map<Uuid, std::vector<Version>> in_log_;
   std::map<Rule, size_t> counts_;

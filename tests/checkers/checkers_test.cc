@@ -557,9 +557,9 @@ TEST_CASE("checker: an expiry that comes early, or without a TTL, is seen") {
   h.log.push_back(expiry);
   RequireBroken(h, Rule::kExpiry);
   h.log[4].changes[0].ttl_ms = 1;
-  h.history.installed[7] = 80 + 1000000;
+  h.history.installed[7][0] = 80 + 1000000;
   REQUIRE(h.Check().empty());
-  h.history.installed[7] = 80 + 999999;
+  h.history.installed[7][0] = 80 + 999999;
   RequireBroken(h, Rule::kExpiry);
 }
 
@@ -869,7 +869,7 @@ TEST_CASE("checker: carrying writes out keeps to kinds and rules") {
 
 TEST_CASE("history: lines read back give the same history") {
   Memory sound;
-  sound.history.installed[3] = 5;
+  sound.history.installed[3][0] = 5;
   sound.history.transactions[3].records = {*ReadEdn("#blog.CreateUser{:name \"Bob\"}")};
   sound.history.transactions[3].writes[0].ttl_ms = 5;
   sound.history.reads[0].pending = {Add("/b", 0)};

@@ -135,7 +135,7 @@ Value Print(const LogChange& change) {
 }
 
 Value Print(Line line, const LogCommit& commit) {
-  line.Number("version", commit.version);
+  line.Number("version", commit.version).Number("life", commit.life);
   if (commit.at) line.Put("at", Value::OfInstant(*commit.at));
   if (commit.id) line.Put("id", Value::OfUuid(*commit.id));
   return line.Each("changes", commit.changes, [](const LogChange& change) { return Print(change); })
@@ -407,6 +407,7 @@ void ReadSleep(Fields* f, History* history) {
 LogCommit ReadLogCommit(Fields* f) {
   LogCommit c;
   c.version = f->Number("version");
+  c.life = f->Number("life");
   c.at = f->Moment("at");
   c.id = f->Id("id");
   c.changes = LogChanges(f, "changes");
@@ -529,7 +530,8 @@ std::string ToEdnLine(const LogRead& r) {
 }
 
 std::string ToEdnLine(const Start& s) {
-  return ToEdn(Line("start").Number("life", s.life).Number("version", s.recovered).Take());
+  return ToEdn(
+      Line("start").Number("life", s.life).Number("version", s.recovered).Number("daemon", s.daemon).Take());
 }
 
 std::string ToEdnLine(const MemoryCommit& c) {
@@ -552,8 +554,10 @@ std::string ToEdnText(const History& history, const Log& log) {
   for (const LogRead& read : history.log_reads) add(ToEdnLine(read));
   for (const Start& start : history.starts) add(ToEdnLine(start));
   for (const MemoryCommit& commit : history.memory) add(ToEdnLine(commit));
-  for (const auto& [version, at] : history.installed) {
-    add(ToEdn(Line("installed").Number("version", version).Number("at", at).Take()));
+  for (const auto& [version, lives] : history.installed) {
+    for (const auto& [life, at] : lives) {
+      add(ToEdn(Line("installed").Number("version", version).Number("life", life).Number("at", at).Take()));
+    }
   }
   return text;
 }
@@ -584,7 +588,7 @@ absl::Status AddEdnLine(std::string_view line, History* history, Log* log) {
         log->push_back(ReadLogCommit(&f));
         break;
       case Op::kStart:
-        history->starts.push_back(Start{f.Number("life"), f.Number("version")});
+        history->starts.push_back(Start{f.Number("life"), f.Number("version"), f.Number("daemon")});
         break;
       case Op::kMemory:
         history->memory.push_back(
@@ -592,7 +596,8 @@ absl::Status AddEdnLine(std::string_view line, History* history, Log* log) {
         break;
       case Op::kInstalled: {
         const Version version = f.Number("version");
-        history->installed[version] = f.Number("at");
+        const Life life = f.Number("life");
+        history->installed[version][life] = f.Number("at");
         break;
       }
       case Op::kHistory:

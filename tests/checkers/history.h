@@ -2,9 +2,9 @@
 // and sleep, with times of one clock. Each is one line of EDN, so that processes in any language can write
 // one. Plain data.
 //
-// Entries under "/.memory/" are in no log and go with the daemon's life. An observer inside the daemon notes
-// its starts and what commits did to them; then clients say of each version which life told it. Where no
-// start is noted, nothing under "/.memory/" is judged.
+// Entries under "/.memory/" are in no log and go with the daemon's life. An observer inside each daemon notes
+// its starts and what its commits did to them; then clients say of each version which life told it. Where no
+// start is noted, nothing under "/.memory/" is judged. Daemons that share the store have a memory each.
 #ifndef STM_TESTS_CHECKERS_HISTORY_H_
 #define STM_TESTS_CHECKERS_HISTORY_H_
 
@@ -25,7 +25,7 @@ using Version = int64_t;
 // Nanoseconds on the one clock of everybody who wrote the history.
 using Time = int64_t;
 inline constexpr Time kNever = std::numeric_limits<Time>::max();
-// Numbers a daemon's starts, from 1; 0: not told.
+// Numbers the starts of all daemons, from 1; 0: not told.
 using Life = int64_t;
 
 struct Entry {
@@ -166,6 +166,7 @@ struct LogChange {
 
 struct LogCommit {
   Version version = 0;
+  Life life = 0;  // that made it, where daemons share the store
   std::optional<Instant> at;
   std::optional<Uuid> id;
   std::vector<LogChange> changes;
@@ -194,10 +195,11 @@ struct LogRead {
   Version kept_when_refused = 0;
 };
 
-// A start of the daemon, noted by an observer inside it.
+// A start of a daemon, noted by an observer inside it.
 struct Start {
   Life life = 0;
   Version recovered = 0;  // installed when it was ready: what was under "/.memory/" is gone from here on
+  int64_t daemon = 0;     // of those that share the store; 0: there is one
 };
 
 // What an installed commit did to entries under "/.memory/", noted by the same.
@@ -213,8 +215,8 @@ struct History {
   std::vector<Watch> watches;
   std::vector<Sleep> sleeps;
   std::vector<LogRead> log_reads;
-  // By an observer inside the daemon; may be empty. When a version was installed.
-  std::map<Version, Time> installed;
+  // By an observer inside each daemon; may be empty. When a life, once it had recovered, installed a version.
+  std::map<Version, std::map<Life, Time>> installed;
   std::vector<Start> starts;  // in order
   std::vector<MemoryCommit> memory;
   // Nobody else wrote to the store: every commit of the log is one of these transactions or an expiry.
@@ -234,8 +236,8 @@ std::string ToEdnText(const History& history, const Log& log);
 
 // Adds a line to `history` or `log`. INVALID_ARGUMENT names the key that is wrong.
 absl::Status AddEdnLine(std::string_view line, History* history, Log* log);
-// All lines of a text; blank ones are skipped. Errors begin with the line's number. Those who wrote one history
-// may each have written a text of their own.
+// All lines of a text; blank ones are skipped. Errors begin with the line's number. Those who wrote one
+// history may each have written a text of their own.
 absl::Status AddEdnText(std::string_view text, History* history, Log* log);
 
 }  // namespace stm::check

@@ -18,8 +18,9 @@ void Archivist::Begin() {
 
 void Archivist::Make() {
   scene_.network->Request(
+      daemon_,
       [this] {
-        Daemon& daemon = *scene_.daemon;
+        LocalDaemon& daemon = *daemon_;
         if (!daemon.ready()) return;
         const engine::Status now = daemon.engine().GetStatus();
         Chance& chance = scene_.world->chance();
@@ -64,9 +65,9 @@ void Archivist::Restore(std::string text, std::function<void(absl::Status)> told
   restoring->text = std::move(text);
   restoring->told = std::move(told);
   scene_.world->Post([this, restoring = std::move(restoring)]() mutable {
-    absl::Status status = scene_.daemon->engine().CheckEmpty();
+    absl::Status status = daemon_->engine().CheckEmpty();
     if (status.ok()) {
-      absl::StatusOr<std::unique_ptr<engine::Archive::Intake>> intake = scene_.daemon->archive().TakeIn();
+      absl::StatusOr<std::unique_ptr<engine::Archive::Intake>> intake = daemon_->archive().TakeIn();
       status = intake.status();
       if (intake.ok()) restoring->intake = *std::move(intake);
     }
@@ -94,9 +95,9 @@ void Archivist::Give(std::shared_ptr<Restoring> restoring) {
     });
   }
   scene_.world->Post([this, restoring = std::move(restoring)] {
-    scene_.daemon->engine().Restore(
+    daemon_->engine().Restore(
         [this, restoring](absl::AnyInvocable<void(absl::Status)> fed) {
-          scene_.daemon->archive().Install(std::move(restoring->intake), std::move(fed));
+          daemon_->archive().Install(std::move(restoring->intake), std::move(fed));
         },
         [this, restoring](absl::Status status) { Tell(*restoring, std::move(status)); });
   });

@@ -14,6 +14,7 @@
 #include "engine/coordinator.h"
 #include "tests/checkers/history.h"
 #include "tests/simulation/client.h"
+#include "tests/simulation/local_daemon.h"
 
 namespace stm::sim {
 
@@ -24,7 +25,7 @@ struct Backup {
 
 class Archivist {
  public:
-  explicit Archivist(Scene scene) : scene_(scene) {}
+  Archivist(Scene scene, LocalDaemon* daemon) : scene_(scene), daemon_(daemon) {}
 
   // Makes backups now and then, for ever.
   void Begin();
@@ -55,6 +56,7 @@ class Archivist {
   void Tell(const Restoring& restoring, absl::Status status);
 
   const Scene scene_;
+  LocalDaemon* const daemon_;
   std::vector<Backup> backups_;
 };
 

@@ -16,6 +16,10 @@ using check::Write;
 constexpr int kSetSize = 5;
 constexpr int kReadTimeoutMs = 12;
 constexpr std::string_view kMemory = "/.memory";
+// In 1000 times that a client may go to another daemon: between operations; when an answer did not come.
+constexpr uint64_t kMovesAt = 100;
+constexpr uint64_t kMovesOn = 600;
+constexpr uint64_t kHasty = 200;  // in 1000 commits
 
 Value Int(int64_t i) { return Value::Integer(i); }
 
@@ -156,8 +160,8 @@ check::Answer ToAnswer(const engine::Verdict& verdict, check::Time at, check::Li
   } else if (std::holds_alternative<engine::IdTooOld>(verdict.outcome)) {
     answer.verdict = Verdict::kUnknown;
   } else if (const auto* status = std::get_if<absl::Status>(&verdict.outcome)) {
-    // A daemon that is not ready, or another store, has looked at nothing.
-    const bool nothing = absl::IsUnavailable(*status) || OtherStore(status);
+    // A daemon that is not ready, or refuses to serve, or another store, has looked at nothing.
+    const bool nothing = absl::IsUnavailable(*status) || absl::IsDataLoss(*status) || OtherStore(status);
     answer.verdict = nothing ? Verdict::kUnknown : Verdict::kRefused;
   } else {
     answer.verdict = Verdict::kRefused;
@@ -173,7 +177,8 @@ Client::Client(int64_t number, Scene scene, int64_t operations, ClientTotals* to
       world_(*scene.world),
       chance_(scene.world->chance()),
       totals_(totals),
-      left_(operations) {}
+      left_(operations),
+      daemon_(scene_.daemons[static_cast<size_t>(number) % scene_.daemons.size()]) {}
 
 void Client::Begin() {
   idle_ = false;
@@ -196,10 +201,10 @@ void Client::MeetOtherStore(int64_t operations) {
 
 void Client::AskAgain(size_t transaction, engine::CommitId id) {
   id.resend = true;
-  scene_.network->Request([this, id, transaction] {
-    scene_.daemon->engine().GetOutcome(
-        id, [this, transaction](std::shared_ptr<const engine::Verdict> verdict, engine::Version) {
-          scene_.network->Answer([this, transaction, verdict, header = MakeHeader()] {
+  scene_.network->Request(daemon_, [this, daemon = daemon_, id, transaction] {
+    daemon->engine().GetOutcome(
+        id, [this, daemon, transaction](std::shared_ptr<const engine::Verdict> verdict, engine::Version) {
+          scene_.network->Answer([this, transaction, verdict, header = MakeHeader(*daemon)] {
             scene_.history->transactions[transaction].answers.push_back(
                 ToAnswer(*verdict, world_.nanos(), header.life, header.installed));
           });
@@ -214,7 +219,8 @@ void Client::BeSteady() {
 
 std::string Client::Describe() const {
   return absl::StrCat("client ", number_, ": ", doing_, " (", plan_.label, ", run ", runs_, ", ", left_,
-                      " left, knows ", known_.version, ", snapshot ", snapshot_, ")");
+                      " left, knows ", known_.version, ", snapshot ", snapshot_, ", at daemon ",
+                      daemon_->number(), ")");
 }
 
 // "": among the shared entries; or among those that the daemon holds in memory.
@@ -467,7 +473,10 @@ void Client::NextOperation() {
   ++totals_->operations;
   doing_ = "thinking";
   Retry(absl::Microseconds(chance_.Between(1, 500)), [this] {
+    stays_ = false;
+    MayMove(kMovesAt);
     plan_ = Draw();
+    stays_ = AnyInMemory(plan_.names) || AnyInMemory(plan_.later) || engine::IsMemory(plan_.prefix);
     runs_ = 0;
     reservation_ = 0;
     first_run_ = world_.Now();
@@ -481,17 +490,17 @@ void Client::StartRun() {
   has_snapshot_ = listed_ = false;
   snapshot_ = 0;
   snapshot_life_ = 0;
-  if (known_.writer == 0) {
+  if (writer() == 0) {
     // Connecting: whose versions, which writer.
     doing_ = "connecting";
     const uint64_t wait = ++wait_;
-    Timeout(absl::Milliseconds(5), [this] {
+    TimeoutElsewhere(absl::Milliseconds(5), [this] {
       --runs_;
       StartRun();
     });
-    scene_.network->Request([this, wait] {
-      if (!scene_.daemon->ready()) return;
-      const Header header = MakeHeader();
+    scene_.network->Request(daemon_, [this, daemon = daemon_, wait] {
+      if (!daemon->ready()) return;
+      const Header header = MakeHeader(*daemon);
       scene_.network->Answer([this, wait, header] {
         Learn(header);
         if (wait != wait_) return;
@@ -563,35 +572,35 @@ void Client::Get(std::vector<std::string> names, std::function<void()> then) {
     read.at_least = known_.version;
   }
   auto again = [this, names, then] { Get(names, then); };
-  Timeout(absl::Milliseconds(kReadTimeoutMs), again);
-  scene_.network->Request([this, wait, request, read, names, then, again] {
+  TimeoutElsewhere(absl::Milliseconds(kReadTimeoutMs), again);
+  scene_.network->Request(daemon_, [this, daemon = daemon_, wait, request, read, names, then, again] {
     engine::GetRequest copy = request;
     copy.deadline = world_.Now() + absl::Milliseconds(10);
-    scene_.daemon->engine().Get(
-        std::move(copy), [this, wait, read, names, then, again](absl::StatusOr<engine::GetResult> result) {
-          const Header header = MakeHeader();
-          scene_.network->Answer([this, wait, read, names, then, again, header, result = std::move(result)] {
-            Learn(header);
-            if (result.ok()) {
-              check::Read answered = read;
-              answered.answered = world_.nanos();
-              answered.snapshot = result->snapshot;
-              if (answered.life == 0) answered.life = header.life;
-              answered.entries = ToEntries(result->entries);
-              if (answered.instant) ++totals_->instants;
-              if (AnyInMemory(names)) ++totals_->memory_reads;
-              scene_.history->reads.push_back(answered);
-            }
-            if (wait != wait_) return;
-            if (!result.ok()) return ReadFailed(result.status(), again);
-            world_.Trace(static_cast<uint64_t>(result->snapshot));
-            snapshot_ = result->snapshot;
-            snapshot_life_ = read.life != 0 ? read.life : header.life;
-            has_snapshot_ = true;
-            for (const engine::EntryState& entry : result->entries) seen_[entry.name] = entry.value;
-            then();
-          });
-        });
+    daemon->engine().Get(std::move(copy), [this, daemon, wait, read, names, then,
+                                           again](absl::StatusOr<engine::GetResult> result) {
+      const Header header = MakeHeader(*daemon);
+      scene_.network->Answer([this, wait, read, names, then, again, header, result = std::move(result)] {
+        Learn(header);
+        if (result.ok()) {
+          check::Read answered = read;
+          answered.answered = world_.nanos();
+          answered.snapshot = result->snapshot;
+          if (answered.life == 0) answered.life = header.life;
+          answered.entries = ToEntries(result->entries);
+          if (answered.instant) ++totals_->instants;
+          if (AnyInMemory(names)) ++totals_->memory_reads;
+          scene_.history->reads.push_back(answered);
+        }
+        if (wait != wait_) return;
+        if (!result.ok()) return ReadFailed(result.status(), again);
+        world_.Trace(static_cast<uint64_t>(result->snapshot));
+        snapshot_ = result->snapshot;
+        snapshot_life_ = read.life != 0 ? read.life : header.life;
+        has_snapshot_ = true;
+        for (const engine::EntryState& entry : result->entries) seen_[entry.name] = entry.value;
+        then();
+      });
+    });
   });
 }
 
@@ -620,13 +629,13 @@ void Client::ListPage(std::shared_ptr<check::Read> read, std::string after, std:
     read->at_least = known_.version;
   }
   auto again = [this, read, after, then] { ListPage(read, after, then); };
-  Timeout(absl::Milliseconds(kReadTimeoutMs), again);
-  scene_.network->Request([this, wait, request, read, then, again] {
+  TimeoutElsewhere(absl::Milliseconds(kReadTimeoutMs), again);
+  scene_.network->Request(daemon_, [this, daemon = daemon_, wait, request, read, then, again] {
     engine::ListRequest copy = request;
     copy.deadline = world_.Now() + absl::Milliseconds(10);
-    scene_.daemon->engine().List(
-        std::move(copy), [this, wait, read, then, again](absl::StatusOr<engine::ListResult> result) {
-          const Header header = MakeHeader();
+    daemon->engine().List(
+        std::move(copy), [this, daemon, wait, read, then, again](absl::StatusOr<engine::ListResult> result) {
+          const Header header = MakeHeader(*daemon);
           scene_.network->Answer([this, wait, read, then, again, header, result = std::move(result)] {
             Learn(header);
             if (wait != wait_) return;
@@ -676,19 +685,20 @@ void Client::CommitRun() {
   t.records = plan_.records;
   transaction_ = scene_.history->transactions.size();
   scene_.history->transactions.push_back(std::move(t));
-  id_ = MakeId(false);
+  id_ = MakeId();
+  sent_to_ = daemon_;
+  sent_to_life_ = daemon_->life();
   mine_.emplace_back(transaction_, id_);
   resent_ = false;
   SendCommit(false);
 }
 
-engine::CommitId Client::MakeId(bool resend) const {
+engine::CommitId Client::MakeId() const {
   engine::CommitId id;
   id.transaction_id = scene_.history->transactions[transaction_].id;
-  id.writer = known_.writer;
+  id.writer = writer();
   id.seen = known_.version;
   id.store = known_.store;
-  id.resend = resend;
   return id;
 }
 
@@ -712,13 +722,16 @@ std::unique_ptr<engine::Transaction> Client::MakeTransaction(size_t transaction,
 
 void Client::SendCommit(bool resend) {
   doing_ = resend ? "resending" : "committing";
-  const uint64_t wait = ++wait_;
   if (resend) {
     ++totals_->resends;
     resent_ = true;
   }
-  const absl::Duration patience = absl::Milliseconds(chance_.Between(2, 40));
-  Timeout(patience, [this] {
+  const Asked asked = AskedNow(resend);
+  // Where there is another daemon some do not wait for the first to have decided.
+  const bool hasty = scene_.daemons.size() > 1 && chance_.In1000(kHasty);
+  const absl::Duration patience =
+      hasty ? absl::Microseconds(chance_.Between(50, 3000)) : absl::Milliseconds(chance_.Between(2, 40));
+  TimeoutElsewhere(patience, [this] {
     if (!steady_ && chance_.In1000(scene_.gives_up)) {
       GiveUp();
     } else if (chance_.In1000(200)) {
@@ -730,24 +743,22 @@ void Client::SendCommit(bool resend) {
   const bool hurried = chance_.In1000(50);
   // Every copy is the same message.
   std::shared_ptr<engine::Transaction> message = MakeTransaction(transaction_, resend);
-  scene_.network->Request([this, wait, resend, hurried, message, transaction = transaction_] {
+  scene_.network->Request(daemon_, [this, daemon = daemon_, asked, hurried, message] {
     auto request = std::make_unique<engine::Transaction>(*message);
     if (hurried) request->deadline = world_.Now() + absl::Microseconds(300);
-    scene_.daemon->engine().Commit(
-        std::move(request), [this, wait, resend, transaction](std::shared_ptr<const engine::Verdict> verdict,
-                                                              engine::Version installed) {
-          Header header = MakeHeader();
+    daemon->engine().Commit(
+        std::move(request),
+        [this, daemon, asked](std::shared_ptr<const engine::Verdict> verdict, engine::Version installed) {
+          Header header = MakeHeader(*daemon);
           header.installed = installed;
-          scene_.network->Answer([this, wait, resend, transaction, verdict, header] {
-            OnVerdict(transaction, resend, wait, *verdict, header);
-          });
+          scene_.network->Answer([this, asked, verdict, header] { OnVerdict(asked, *verdict, header); });
         });
   });
 }
 
 void Client::GiveUp() {
   ++totals_->given_up;
-  given_up_.push_back(GivenUp{transaction_, id_, scene_.daemon->life()});
+  given_up_.push_back(GivenUp{transaction_, id_, sent_to_, daemon_->life()});
   NextOperation();
 }
 
@@ -757,7 +768,8 @@ bool Client::ComeBack() {
   const GivenUp back = given_up_[place];
   given_up_.erase(given_up_.begin() + static_cast<std::ptrdiff_t>(place));
   ++totals_->came_back;
-  if (back.life != scene_.daemon->life()) ++totals_->came_back_later;
+  MayMove(kMovesAt);
+  if (back.life != daemon_->life()) ++totals_->came_back_later;
   late_ = true;
   plan_ = Plan();
   plan_.label = "late";
@@ -765,6 +777,8 @@ bool Client::ComeBack() {
   reservation_ = 0;
   transaction_ = back.transaction;
   id_ = back.id;
+  sent_to_ = back.sent_to;
+  sent_to_life_ = back.life;
   if (chance_.In1000(300)) {
     AskOutcome();
   } else {
@@ -777,30 +791,34 @@ void Client::AskOutcome() {
   doing_ = "asking for the outcome";
   ++totals_->outcomes_asked;
   resent_ = true;
-  const uint64_t wait = ++wait_;
-  Timeout(absl::Milliseconds(kReadTimeoutMs), [this] { SendCommit(true); });
+  const Asked asked = AskedNow(true);
+  TimeoutElsewhere(absl::Milliseconds(kReadTimeoutMs), [this] { SendCommit(true); });
   engine::CommitId id = id_;
   id.resend = true;
-  scene_.network->Request([this, wait, id, transaction = transaction_] {
-    scene_.daemon->engine().GetOutcome(
-        id,
-        [this, wait, transaction](std::shared_ptr<const engine::Verdict> verdict, engine::Version installed) {
-          Header header = MakeHeader();
+  scene_.network->Request(daemon_, [this, daemon = daemon_, asked, id] {
+    daemon->engine().GetOutcome(
+        id, [this, daemon, asked](std::shared_ptr<const engine::Verdict> verdict, engine::Version installed) {
+          Header header = MakeHeader(*daemon);
           header.installed = installed;
-          scene_.network->Answer([this, wait, transaction, verdict, header] {
-            OnVerdict(transaction, true, wait, *verdict, header);
-          });
+          scene_.network->Answer([this, asked, verdict, header] { OnVerdict(asked, *verdict, header); });
         });
   });
 }
 
-void Client::OnVerdict(size_t transaction, bool resend, uint64_t wait, const engine::Verdict& verdict,
-                       Header header) {
+Client::Asked Client::AskedNow(bool resend) {
+  Asked asked{transaction_, resend, daemon_ != sent_to_, ++wait_};
+  if (asked.elsewhere && sent_to_->up() && sent_to_->life() == sent_to_life_) ++totals_->elsewhere_under_way;
+  return asked;
+}
+
+void Client::OnVerdict(const Asked& asked, const engine::Verdict& verdict, Header header) {
+  const auto& [transaction, resend, elsewhere, wait] = asked;
   Learn(header);
   const check::Answer answer = ToAnswer(verdict, world_.nanos(), header.life, header.installed);
   world_.Trace(static_cast<uint64_t>(answer.verdict) * 1000003 + static_cast<uint64_t>(answer.version));
   scene_.history->transactions[transaction].answers.push_back(answer);
   known_.version = std::max({known_.version, answer.version, answer.snapshot});
+  if (elsewhere) CountElsewhere(answer);
   if (wait != wait_) return;
   const bool too_old = std::holds_alternative<engine::IdTooOld>(verdict.outcome);
   using Verdict = check::Answer::Verdict;
@@ -824,8 +842,8 @@ void Client::OnVerdict(size_t transaction, bool resend, uint64_t wait, const eng
       reservation_ = conflict.reservation;
       if (runs_ >= 40) {
         if (reservation_ != 0) {
-          scene_.network->Request([this, reservation = reservation_] {
-            scene_.daemon->engine().ReleaseReservation(reservation);
+          scene_.network->Request(daemon_, [daemon = daemon_, reservation = reservation_] {
+            daemon->engine().ReleaseReservation(reservation);
           });
         }
         return NextOperation();
@@ -879,12 +897,36 @@ void Client::OnVerdict(size_t transaction, bool resend, uint64_t wait, const eng
         ++totals_->unknown;
         return NextOperation();
       }
-      if (!too_old)
-        return Retry(absl::Microseconds(chance_.Between(500, 6000)), [this] { SendCommit(true); });
+      if (!too_old) {
+        return Retry(absl::Microseconds(chance_.Between(500, 6000)), [this] {
+          MayMove(kMovesOn);
+          SendCommit(true);
+        });
+      }
       // A first send that is too old was never executed; a resend's outcome stays unknown.
       if (!resent_) return Retry(absl::ZeroDuration(), [this] { CommitRun(); });
       ++totals_->unknown;
       return NextOperation();
+  }
+}
+
+void Client::CountElsewhere(const check::Answer& answer) {
+  using Verdict = check::Answer::Verdict;
+  switch (answer.verdict) {
+    case Verdict::kCommitted:
+      ++totals_->elsewhere_committed;
+      break;
+    case Verdict::kNotCommitted:
+      ++totals_->elsewhere_not_committed;
+      break;
+    case Verdict::kConflict:
+    case Verdict::kRejected:
+    case Verdict::kRefused:
+      ++totals_->elsewhere_refused;
+      break;
+    case Verdict::kUnknown:
+      ++totals_->elsewhere_unknown;
+      break;
   }
 }
 
@@ -910,6 +952,7 @@ void Client::SleepOn() {
   ++totals_->slept;
   const uint64_t wait = ++wait_;
   auto asleep = std::make_shared<Asleep>();
+  asleep->daemon = daemon_;
   asleep->sleep = scene_.history->sleeps.size();
   check::Sleep sleep;
   sleep.client = number_;
@@ -924,9 +967,10 @@ void Client::SleepOn() {
   const bool cancels = chance_.In1000(500);
   auto handle = std::make_shared<uint64_t>(0);
   Timeout(absl::Milliseconds(chance_.Between(3, 30)), [this, asleep, patient, cancels, handle] {
-    if (!patient && cancels && asleep->life == scene_.daemon->life()) {
-      scene_.network->Request([this, handle] { scene_.daemon->engine().CancelAwait(*handle); },
-                              Network::Copies::kOne);
+    Daemon* const daemon = asleep->daemon;
+    if (!patient && cancels && asleep->life == daemon->life()) {
+      scene_.network->Request(
+          daemon, [daemon, handle] { daemon->engine().CancelAwait(*handle); }, Network::Copies::kOne);
     }
     NextOperation();
   });
@@ -938,15 +982,16 @@ void Client::SleepOn() {
   request.reservation = std::exchange(reservation_, 0);
   asleep_.push_back(asleep);
   scene_.network->Request(
-      [this, request, asleep, wait, patient, handle] {
+      daemon_,
+      [this, request, asleep, wait, patient, handle, daemon = daemon_] {
         engine::AwaitRequest copy = request;
         if (!patient) copy.deadline = world_.Now() + absl::Milliseconds(20);
-        asleep->life = scene_.daemon->life();
+        asleep->life = daemon->life();
         scene_.history->sleeps[asleep->sleep].asleep_in = static_cast<check::Life>(asleep->life);
-        *handle = scene_.daemon->engine().AwaitChange(
-            std::move(copy), [this, asleep, wait](absl::StatusOr<engine::AwaitResult> result) {
+        *handle = daemon->engine().AwaitChange(
+            std::move(copy), [this, daemon, asleep, wait](absl::StatusOr<engine::AwaitResult> result) {
               asleep->answered = true;
-              const Header header = MakeHeader();
+              const Header header = MakeHeader(*daemon);
               scene_.network->Answer([this, asleep, wait, header, result = std::move(result)] {
                 Learn(header);
                 if (result.ok()) {
@@ -966,8 +1011,8 @@ void Client::SleepOn() {
 
 void Client::ClaimSleepers() {
   for (const std::shared_ptr<Asleep>& asleep : asleep_) {
-    if (asleep->answered || asleep->life != scene_.daemon->life()) continue;
-    scene_.history->sleeps[asleep->sleep].asleep_at = scene_.daemon->installed();
+    if (asleep->answered || asleep->life != asleep->daemon->life()) continue;
+    scene_.history->sleeps[asleep->sleep].asleep_at = asleep->daemon->installed();
   }
 }
 
@@ -975,6 +1020,20 @@ void Client::Timeout(absl::Duration after, std::function<void()> again) {
   world_.After(after, [this, wait = wait_, again = std::move(again)] {
     if (wait == wait_) again();
   });
+}
+
+void Client::TimeoutElsewhere(absl::Duration after, std::function<void()> again) {
+  Timeout(after, [this, again = std::move(again)] {
+    MayMove(kMovesOn);
+    again();
+  });
+}
+
+void Client::MayMove(uint64_t in_1000) {
+  if (scene_.daemons.size() == 1 || stays_ || !chance_.In1000(in_1000)) return;
+  Daemon* const other = chance_.OneOf(scene_.daemons);
+  if (other != daemon_) ++totals_->moves;
+  daemon_ = other;
 }
 
 void Client::Retry(absl::Duration after, std::function<void()> again) {
@@ -989,15 +1048,20 @@ void Client::Learn(const Header& header) {
     known_.version = 0;
   }
   known_.store = header.store;
-  known_.writer = header.writer;
+  known_.writers[header.daemon] = header.writer;
   known_.version = std::max(known_.version, header.installed);
 }
 
-Client::Header Client::MakeHeader() const {
+Client::Header Client::MakeHeader(const Daemon& daemon) {
   // Before it has recovered it knows neither store nor version.
-  if (!scene_.daemon->ready()) return Header();
-  return Header{scene_.daemon->store(), scene_.daemon->writer(),
-                static_cast<check::Life>(scene_.daemon->life()), scene_.daemon->installed()};
+  if (!daemon.ready()) return Header();
+  return Header{daemon.number(), daemon.store(), daemon.writer(), static_cast<check::Life>(daemon.life()),
+                daemon.installed()};
+}
+
+uint64_t Client::writer() const {
+  const auto known = known_.writers.find(daemon_->number());
+  return known == known_.writers.end() ? 0 : known->second;
 }
 
 }  // namespace stm::sim

@@ -24,7 +24,7 @@ namespace stm::sim {
 // What all clients of a run share.
 struct Scene {
   World* world = nullptr;
-  Daemon* daemon = nullptr;
+  std::vector<Daemon*> daemons;  // of one store
   Network* network = nullptr;
   check::History* history = nullptr;
   std::vector<std::string>* failures = nullptr;  // what is wrong beyond what the history shows
@@ -53,7 +53,7 @@ struct ClientTotals {
   int64_t unknown = 0;          // too old on a resend: never found out
   int64_t given_up = 0;         // with no answer, to go on with something else
   int64_t came_back = 0;        // to what was given up
-  int64_t came_back_later = 0;  // of those: to another life of the daemon
+  int64_t came_back_later = 0;  // of those: to another life
   int64_t snapshots_too_old = 0;
   int64_t instants = 0;  // reads at a moment that were answered
   // Of memory entries, or of them and others.
@@ -63,8 +63,15 @@ struct ClientTotals {
   int64_t memory_conflicts = 0;  // with one or a listing of them
   int64_t memory_outlived = 0;   // of those: it was read in another life
   int64_t memory_woken = 0;
-  int64_t other_stores = 0;  // met
-  int64_t asked_there = 0;   // after transactions of the store before
+  int64_t moves = 0;  // to another daemon
+  // Of resends those through another daemon than the first that was sent to.
+  int64_t elsewhere_committed = 0;
+  int64_t elsewhere_not_committed = 0;
+  int64_t elsewhere_refused = 0;  // in any way
+  int64_t elsewhere_unknown = 0;
+  int64_t elsewhere_under_way = 0;  // sent while the first daemon was up in the same life
+  int64_t other_stores = 0;         // met
+  int64_t asked_there = 0;          // after transactions of the store before
   int64_t slept = 0;
   int64_t woken = 0;
 };
@@ -81,7 +88,7 @@ class Client {
   void MeetOtherStore(int64_t operations);
   // Gives up no more, and comes back to all that it gave up.
   void BeSteady();
-  // Says of sleepers that the present daemon still holds that they sleep at its installed version.
+  // Says of sleepers that present daemons still hold that they sleep at its installed version.
   void ClaimSleepers();
   // For a report of a run that got stuck.
   std::string Describe() const;
@@ -104,10 +111,11 @@ class Client {
   };
   struct Known {
     uint64_t store = 0;
-    uint64_t writer = 0;
+    std::map<int64_t, uint64_t> writers;  // by their daemons' numbers
     check::Version version = 0;
   };
   struct Header {
+    int64_t daemon = 0;
     uint64_t store = 0;
     uint64_t writer = 0;
     check::Life life = 0;
@@ -115,6 +123,7 @@ class Client {
   };
   struct Asleep {
     size_t sleep = 0;  // in the history
+    Daemon* daemon = nullptr;
     uint64_t life = 0;
     bool answered = false;
   };
@@ -144,14 +153,27 @@ class Client {
   void SleepOn();
   // The connection is gone or the answer late: `again` after a while, unless something else came.
   void Timeout(absl::Duration after, std::function<void()> again);
+  // The same, perhaps at another daemon.
+  void TimeoutElsewhere(absl::Duration after, std::function<void()> again);
+  // Who has read a daemon's memory entries stays there.
+  void MayMove(uint64_t in_1000);
   void Retry(absl::Duration after, std::function<void()> again);
   void ReadFailed(const absl::Status& status, std::function<void()> again);
 
-  void OnVerdict(size_t transaction, bool resend, uint64_t wait, const engine::Verdict& verdict,
-                 Header header);
+  // How a question after a transaction's outcome was sent.
+  struct Asked {
+    size_t transaction = 0;
+    bool resend = false;
+    bool elsewhere = false;  // than it was first sent to
+    uint64_t wait = 0;
+  };
+  Asked AskedNow(bool resend);
+  void OnVerdict(const Asked& asked, const engine::Verdict& verdict, Header header);
+  void CountElsewhere(const check::Answer& answer);
   void Learn(const Header& header);
-  Header MakeHeader() const;
-  engine::CommitId MakeId(bool resend) const;
+  static Header MakeHeader(const Daemon& daemon);
+  uint64_t writer() const;  // of the daemon that it talks to; 0: not known
+  engine::CommitId MakeId() const;
   std::unique_ptr<engine::Transaction> MakeTransaction(size_t transaction, bool resend) const;
 
   check::Transaction& transaction() { return scene_.history->transactions[transaction_]; }
@@ -165,9 +187,11 @@ class Client {
   bool idle_ = true;
   bool steady_ = false;
   Known known_;
+  Daemon* daemon_;  // that it talks to
   std::string doing_;
 
   Plan plan_;
+  bool stays_ = false;  // at this daemon
   uint32_t runs_ = 0;
   absl::Duration first_run_;
   uint64_t reservation_ = 0;
@@ -179,6 +203,8 @@ class Client {
   bool listed_ = false;
   size_t transaction_ = 0;  // in the history
   engine::CommitId id_;
+  const Daemon* sent_to_ = nullptr;  // first
+  uint64_t sent_to_life_ = 0;
   bool resent_ = false;
   bool late_ = false;  // it was given up once: its verdict ends the operation, whatever it is
   // Answers carry the wait that they are for; others come too late to matter to what is done next.
@@ -189,6 +215,7 @@ class Client {
   struct GivenUp {
     size_t transaction = 0;
     engine::CommitId id;
+    const Daemon* sent_to = nullptr;
     uint64_t life = 0;
   };
   std::vector<GivenUp> given_up_;

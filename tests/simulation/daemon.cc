@@ -1,191 +1,141 @@
 #include "tests/simulation/daemon.h"
 
+#include <cassert>
 #include <utility>
 
-#include "backends/local/backup.h"
-#include "backends/local/log_format.h"
+#include "absl/strings/str_cat.h"
 #include "engine/name.h"
 #include "tests/simulation/log_files.h"
 
 namespace stm::sim {
 
+void AddStats(const engine::Stats& from, engine::Stats* to) {
+  for (int64_t engine::Stats::*figure :
+       {&engine::Stats::commits, &engine::Stats::conflicts, &engine::Stats::rejections,
+        &engine::Stats::batches, &engine::Stats::batches_lost, &engine::Stats::batches_failed,
+        &engine::Stats::no_space, &engine::Stats::resends_answered, &engine::Stats::ids_too_old,
+        &engine::Stats::not_committed, &engine::Stats::reservations, &engine::Stats::gets,
+        &engine::Stats::watch_events, &engine::Stats::watches_cut, &engine::Stats::expired,
+        &engine::Stats::loads, &engine::Stats::entries_loaded, &engine::Stats::entries_evicted}) {
+    to->*figure += from.*figure;
+  }
+}
+
 // Between the engine and its coordinator: notes when each version was installed, and what it did to memory
 // entries, which no log holds.
-class Daemon::Observer : public engine::Coordinator {
+class Daemon::Observer : public engine::Coordinator, public engine::Sink {
  public:
-  Observer(World* world, engine::Coordinator* coordinator, check::History* history, check::Life life)
-      : world_(world), coordinator_(coordinator), history_(history), life_(life) {}
+  explicit Observer(Daemon* daemon) : daemon_(daemon), life_(static_cast<check::Life>(daemon->life_)) {}
 
   void Recover(engine::Sink* sink, absl::AnyInvocable<void(absl::Status)> recovered) override {
-    coordinator_->Recover(sink, std::move(recovered));
+    sink_ = sink;
+    daemon_->parts_.coordinator->Recover(this, std::move(recovered));
   }
   void Append(engine::Batch batch, absl::AnyInvocable<void(engine::AppendResult)> done) override {
+    daemon_->Wrote(daemon_->writer());
     engine::Batch given = batch;
-    coordinator_->Append(std::move(given), [this, batch = std::move(batch),
-                                            done = std::move(done)](engine::AppendResult result) mutable {
-      const bool committed = result.outcome == engine::AppendResult::Outcome::kCommitted;
-      done(std::move(result));
-      for (size_t i = 0; committed && i < batch.size(); ++i) Installed(*batch[i]);
-    });
+    daemon_->parts_.coordinator->Append(
+        std::move(given),
+        [this, batch = std::move(batch), done = std::move(done)](engine::AppendResult result) mutable {
+          const bool committed = result.outcome == engine::AppendResult::Outcome::kCommitted;
+          for (size_t i = 0; committed && i < batch.size(); ++i) {
+            if (!Rises(batch[i]->version)) return;
+          }
+          done(std::move(result));
+          for (size_t i = 0; committed && i < batch.size(); ++i) Committed(*batch[i]);
+        });
   }
   void Barrier(absl::AnyInvocable<void(absl::StatusOr<engine::Version>)> done) override {
-    coordinator_->Barrier(std::move(done));
+    daemon_->parts_.coordinator->Barrier(std::move(done));
   }
-  void Trim(engine::Version id_floor) override { coordinator_->Trim(id_floor); }
+  void Trim(engine::Version id_floor) override { daemon_->parts_.coordinator->Trim(id_floor); }
+
+  void InstallImage(engine::ImagePart part) override { sink_->InstallImage(std::move(part)); }
+  void EndImage(engine::Version version, Instant at, engine::Version id_floor) override {
+    sink_->EndImage(version, at, id_floor);
+  }
+  void RaiseIdFloor(engine::Version id_floor) override { sink_->RaiseIdFloor(id_floor); }
+  absl::Status Install(std::shared_ptr<engine::CommitRecord> commit) override {
+    const engine::Version version = commit->version;
+    if (!Rises(version)) return absl::InternalError("versions do not rise");
+    absl::Status status = sink_->Install(std::move(commit));
+    // What a recovery read is known by the start.
+    if (status.ok() && daemon_->ready_) Installed(version);
+    return status;
+  }
+  std::unique_ptr<engine::Image> TakeImage() override { return sink_->TakeImage(); }
 
  private:
-  // Its changes are those of memory entries too by now.
-  void Installed(const engine::CommitRecord& commit) {
-    history_->installed[commit.version] = world_->nanos();
+  // The engine would end the program.
+  bool Rises(engine::Version version) {
+    if (version <= last_) {
+      daemon_->wrong_ = absl::StrCat("versions: ", version, " is told after ", last_);
+      return false;
+    }
+    last_ = version;
+    return true;
+  }
+  void Installed(engine::Version version) {
+    daemon_->history_->installed[version][life_] = daemon_->world_->nanos();
+  }
+  // An own commit: its changes are those of memory entries too by now.
+  void Committed(const engine::CommitRecord& commit) {
+    Installed(commit.version);
     check::MemoryCommit memory{life_, commit.version, {}};
     for (const engine::EntryChange& change : commit.changes) {
       if (engine::IsMemory(change.name)) memory.changes.push_back(ToLogChange(change));
     }
-    if (!memory.changes.empty()) history_->memory.push_back(std::move(memory));
+    if (!memory.changes.empty()) daemon_->history_->memory.push_back(std::move(memory));
   }
 
-  World* const world_;
-  engine::Coordinator* const coordinator_;
-  check::History* const history_;
+  Daemon* const daemon_;
   const check::Life life_;
+  engine::Sink* sink_ = nullptr;
+  engine::Version last_ = 0;
 };
 
-Daemon::Daemon(World* world, SimDrive* drive, engine::Options options, engine::Canaries canaries,
-               local::LocalOptions local_options, check::History* history)
+Daemon::Daemon(World* world, int64_t number, uint64_t* lives, engine::Options options,
+               engine::Canaries canaries, check::History* history)
     : world_(world),
-      drive_(drive),
+      number_(number),
+      lives_(lives),
       options_(std::move(options)),
       canaries_(canaries),
-      local_options_(std::move(local_options)),
       history_(history) {}
 
-Daemon::~Daemon() { Teardown(); }
+// Its kind has ended it: what the engine stands on is no more.
+Daemon::~Daemon() { assert(!up()); }
 
 void Daemon::Start() {
-  ++life_;
-  disk_ = drive_->Plug();
-  local::LocalOptions local_options = local_options_;
-  local_options.fatal = [this](absl::Status status) { fatal_ = std::move(status); };
-  coordinator_ =
-      std::make_unique<local::LocalCoordinator>(world_, world_, disk_.get(), std::move(local_options));
-  observer_ =
-      std::make_unique<Observer>(world_, coordinator_.get(), history_, static_cast<check::Life>(life_));
-  engine_ = std::make_unique<engine::Engine>(world_, world_, observer_.get(), coordinator_.get(), options_,
-                                             canaries_);
-  world_->Post([this] {
+  assert(!up());
+  life_ = ++*lives_;
+  parts_ = Make();
+  observer_ = std::make_unique<Observer>(this);
+  engine_ = std::make_unique<engine::Engine>(parts_.loop, parts_.executor, observer_.get(), parts_.writers,
+                                             options_, canaries_, parts_.entries);
+  parts_.loop->Post([this] {
     engine_->Start([this, life = life_](absl::Status status) {
       if (life != life_ || engine_ == nullptr) return;
       if (!status.ok()) {
         start_failed_ = std::move(status);
         return;
       }
-      history_->starts.push_back(check::Start{static_cast<check::Life>(life_), installed()});
+      history_->starts.push_back(check::Start{static_cast<check::Life>(life_), installed(), number_});
       ready_ = true;
+      Recovered();
     });
   });
 }
 
-std::string Daemon::Doing() const {
-  using Kind = SimDrive::Step::Kind;
-  const SimDrive::Step& step = drive_->step();
-  if (stopped_) return "stopped";
-  if (drive_->sync_failed()) return "after a failed sync";
-  if (!ready_) return drive_->dead() ? "in recovery, amid a change" : "in recovery";
-  const bool log = step.name.substr(0, 4) == "log-";
-  if (drive_->dead()) {
-    if (step.name == local::kRestoreName) {
-      return step.kind == Kind::kRename ? "before a restore's rename" : "in a restore";
-    }
-    if (!engine_->GetStatus().ready) return "in a restore's end";
-    if (step.name.substr(0, 9) == "snapshot-") {
-      if (step.kind == Kind::kRename) return "before a snapshot's rename";
-      return step.kind == Kind::kRemove ? "in an old snapshot's removal" : "in a snapshot";
-    }
-    if (log && (step.kind == Kind::kCreate || step.fresh)) return "in a segment's creation";
-    if (log && step.kind == Kind::kTruncate) return "in a segment's end";
-    if (log && step.kind == Kind::kRemove) return "in an old segment's removal";
-    if (log && step.kind == Kind::kWrite) return step.blank ? "in a prefill" : "in a log write";
-    if (log && step.kind == Kind::kSync) return "between write and sync";
-    if (step.kind == Kind::kSyncDirectory) return "before the directory's sync";
-    return "at the ballast";
-  }
-  if (stopping_) return "in a stop";
-  if (engine_->GetStatus().stats.in_flight > 0) {
-    return log && step.kind == Kind::kSync ? "after sync, before install" : "before a log write";
-  }
-  return "between commits";
-}
-
-void Daemon::Crash(End end) {
-  if (up()) ++totals_.crashes[Doing()];
-  if (drive_->sync_failed()) ++totals_.sync_failures;
-  Teardown();
-  if (end == End::kKill) {
-    ++totals_.kills;
-    drive_->ProcessDies();
-  } else {
-    ++totals_.power_losses;
-    drive_->PowerLoss();
-  }
-}
-
-void Daemon::Stop() {
-  ++totals_.stops;
-  stopping_ = true;
-  world_->Post([this] {
-    engine_->Drain(
-        [this] { world_->Post([this] { coordinator_->Stop([this](absl::Status) { stopped_ = true; }); }); });
-  });
-}
-
-void Daemon::AddStats() {
-  if (engine_ == nullptr) return;
-  totals_.torn_tails += coordinator_->stats().torn_tails;
-  totals_.snapshots += coordinator_->stats().snapshots;
-  const engine::Stats stats = engine_->GetStatus().stats;
-  engine::Stats& sum = totals_.engine;
-  sum.commits += stats.commits;
-  sum.conflicts += stats.conflicts;
-  sum.rejections += stats.rejections;
-  sum.batches += stats.batches;
-  sum.no_space += stats.no_space;
-  sum.resends_answered += stats.resends_answered;
-  sum.ids_too_old += stats.ids_too_old;
-  sum.not_committed += stats.not_committed;
-  sum.reservations += stats.reservations;
-  sum.gets += stats.gets;
-  sum.watch_events += stats.watch_events;
-  sum.watches_cut += stats.watches_cut;
-  sum.expired += stats.expired;
-}
-
-Daemon::Totals Daemon::totals() const { return totals_; }
-
-void Daemon::Teardown() {
-  AddStats();
-  ready_ = stopped_ = stopping_ = false;
+void Daemon::EndLife() {
+  ready_ = false;
   start_failed_ = std::nullopt;
-  fatal_ = std::nullopt;
-  world_->DropDaemon();
-  // The coordinator may hold an image of the engine, which goes first.
-  coordinator_.reset();
+  if (!up()) return;
+  AddStats(engine_->GetStatus().stats, &stats_);
+  Unmake();
   engine_.reset();
   observer_.reset();
-  world_->DropDaemon();
-  disk_.reset();
-}
-
-absl::StatusOr<check::Log> Daemon::ReadLog() {
-  absl::StatusOr<std::unique_ptr<engine::LogCursor>> cursor = coordinator_->Open(0);
-  if (!cursor.ok()) return cursor.status();
-  return ReadToEnd(cursor->get());
-}
-
-engine::Version Daemon::KeptFrom() const {
-  for (const std::string& name : drive_->Names()) {
-    if (std::optional<engine::Version> first = local::ParseLogName(name)) return *first;
-  }
-  return 0;
+  parts_ = Parts();
 }
 
 }  // namespace stm::sim

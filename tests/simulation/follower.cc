@@ -58,10 +58,11 @@ void Follower::Ask() {
     if (attempt == attempt_) End();
   });
   scene_.network->Request(
+      daemon_,
       [this, attempt, reading = reading_] {
         scene_.world->Run(engine::Work::kHeavy, [this, attempt, reading] {
-          if (!scene_.daemon->ready()) return;
-          if (reading->cursor != nullptr && reading->life != scene_.daemon->life()) return;
+          if (!daemon_->ready()) return;
+          if (reading->cursor != nullptr && reading->life != daemon_->life()) return;
           scene_.network->Answer([this, attempt, piece = Serve(reading.get())] {
             if (attempt == attempt_) Answered(piece);
           });
@@ -71,7 +72,7 @@ void Follower::Ask() {
 }
 
 Follower::Piece Follower::Serve(Reading* reading) {
-  Daemon& daemon = *scene_.daemon;
+  LocalDaemon& daemon = *daemon_;
   const check::LogRead& read = reading->read;
   Piece piece;
   piece.committed = daemon.installed();

@@ -14,6 +14,7 @@
 #include "engine/coordinator.h"
 #include "tests/checkers/history.h"
 #include "tests/simulation/client.h"
+#include "tests/simulation/local_daemon.h"
 
 namespace stm::sim {
 
@@ -29,8 +30,8 @@ struct FollowerTotals {
 
 class Follower {
  public:
-  Follower(int64_t number, Scene scene, FollowerTotals* totals)
-      : number_(number), scene_(scene), totals_(totals) {}
+  Follower(int64_t number, Scene scene, LocalDaemon* daemon, FollowerTotals* totals)
+      : number_(number), scene_(scene), daemon_(daemon), totals_(totals) {}
 
   void Begin() { Later(); }
   // The daemon died: a reading under way breaks off.
@@ -66,6 +67,7 @@ class Follower {
 
   const int64_t number_;
   const Scene scene_;
+  LocalDaemon* const daemon_;
   FollowerTotals* const totals_;
   std::shared_ptr<Reading> reading_;
   uint64_t attempt_ = 0;

@@ -1,9 +1,10 @@
-// simulation --seed N | --seeds A..B [--planted NAME] [--operations N] [--without NAME,...] [--shrink]
+// simulation [--cluster] --seed N | --seeds A..B [--planted NAME] [--operations N] [--without NAME,...]
+// [--shrink]
 // [--history FILE]: runs seeds, says what is wrong with each that fails, prints the totals; ends with 1 when
 // a checker found something.
 // --shrink makes the first that fails smaller and tells its story. --planted all looks for each planted bug
 // in turn until one seed shows it: the table of simulation_test.cc. --history writes the last run's history
-// and log as EDN.
+// and log as EDN. --cluster: of daemons that share a store.
 #include <spdlog/spdlog.h>
 
 #include <chrono>
@@ -24,24 +25,26 @@
 
 namespace {
 
-int Usage() {
-  std::fprintf(
-      stderr,
-      "usage: simulation --seed N | --seeds A..B [--planted NAME|all] [--operations N] [--without NAME,...]"
-      " [--shrink] [--history FILE] [--log]\nplanted bugs:");
-  for (const auto& [name, planted] : stm::sim::PlantedByName()) std::fprintf(stderr, " %s", name.c_str());
+using Kind = stm::sim::Run::Kind;
+
+int Usage(Kind kind) {
+  std::fprintf(stderr,
+               "usage: simulation [--cluster] --seed N | --seeds A..B [--planted NAME|all] [--operations N] "
+               "[--without NAME,...]"
+               " [--shrink] [--history FILE] [--log]\nplanted bugs:");
+  for (const auto& [name, planted] : stm::sim::PlantedByName(kind)) std::fprintf(stderr, " %s", name.c_str());
   std::fprintf(stderr, "\nwhat a run may do without: %s\n",
-               absl::StrJoin(stm::sim::Simplifications(), " ").c_str());
+               absl::StrJoin(stm::sim::Simplifications(kind), " ").c_str());
   return 2;
 }
 
 // For each planted bug the first seed that shows it, and by which rules.
-int FindAll(uint64_t first, uint64_t last) {
+int FindAll(Kind kind, uint64_t first, uint64_t last) {
   int missed = 0;
-  for (const auto& [name, planted] : stm::sim::PlantedByName()) {
+  for (const auto& [name, planted] : stm::sim::PlantedByName(kind)) {
     std::string found;
     for (uint64_t seed = first; found.empty() && seed <= last; ++seed) {
-      const stm::sim::Result result = stm::sim::Simulate(seed, planted);
+      const stm::sim::Result result = stm::sim::Simulate({kind, seed, planted});
       if (result.passed()) continue;
       found = absl::StrCat("seed ", seed, ": ", absl::StrJoin(stm::sim::FaultKinds(result), ", "));
     }
@@ -61,17 +64,21 @@ int main(int argc, char** argv) {
   stm::sim::Run run;
   for (int i = 1; i < argc; ++i) {
     const std::string flag = argv[i];
+    if (flag == "--cluster") {
+      run.kind = Kind::kCluster;
+      continue;
+    }
     if (flag == "--log" || flag == "--shrink") {
       (flag == "--log" ? log : shrink) = true;
       continue;
     }
-    if (i + 1 >= argc) return Usage();
+    if (i + 1 >= argc) return Usage(run.kind);
     const std::string value = argv[++i];
     if (flag == "--seed") {
       run.seed = last = std::strtoull(value.c_str(), nullptr, 10);
     } else if (flag == "--seeds") {
       const size_t dots = value.find("..");
-      if (dots == std::string::npos) return Usage();
+      if (dots == std::string::npos) return Usage(run.kind);
       run.seed = std::strtoull(value.c_str(), nullptr, 10);
       last = std::strtoull(value.c_str() + dots + 2, nullptr, 10);
     } else if (flag == "--operations") {
@@ -79,22 +86,22 @@ int main(int argc, char** argv) {
     } else if (flag == "--without") {
       run.without = absl::StrSplit(value, ',');
       std::set<std::string> unknown = run.without;
-      for (const std::string& name : stm::sim::Simplifications()) unknown.erase(name);
-      if (!unknown.empty()) return Usage();
+      for (const std::string& name : stm::sim::Simplifications(run.kind)) unknown.erase(name);
+      if (!unknown.empty()) return Usage(run.kind);
     } else if (flag == "--planted") {
       planted_name = value;
     } else if (flag == "--history") {
       history_file = value;
     } else {
-      return Usage();
+      return Usage(run.kind);
     }
   }
   spdlog::set_level(log ? spdlog::level::debug : spdlog::level::off);
-  if (planted_name == "all") return FindAll(run.seed, last);
+  if (planted_name == "all") return FindAll(run.kind, run.seed, last);
   if (!planted_name.empty()) {
-    const auto all = stm::sim::PlantedByName();
+    const auto all = stm::sim::PlantedByName(run.kind);
     const auto found = all.find(planted_name);
-    if (found == all.end()) return Usage();
+    if (found == all.end()) return Usage(run.kind);
     run.planted = found->second;
   }
 

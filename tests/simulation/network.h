@@ -1,4 +1,4 @@
-// Network carries messages between clients and the daemon, late, twice or not at all. A connection ends with
+// Network carries messages between clients and daemons, late, twice or not at all. A connection ends with
 // the life of the daemon that it was made to: what is under way to a dead life is lost; what it sent before
 // may still arrive. Copies of one request reach one life only, as TCP has it: a client sends again over a new
 // connection, and says so.
@@ -26,18 +26,18 @@ struct Weather {
 
 class Network {
  public:
-  // All outlive the network.
-  Network(World* world, Daemon* daemon) : world_(world), daemon_(daemon) {}
+  // It outlives the network.
+  explicit Network(World* world) : world_(world) {}
 
   enum class Copies : uint8_t { kAny, kOne };
   // `serve` runs on the daemon's Loop.
-  void Request(std::function<void()> serve, Copies copies = Copies::kAny) {
+  void Request(Daemon* daemon, std::function<void()> serve, Copies copies = Copies::kAny) {
     if (world_->chance().In1000(weather_.request_lost)) return;
     const bool twice = copies == Copies::kAny && world_->chance().In1000(weather_.request_twice);
     for (int i = 0; i < (twice ? 2 : 1); ++i) {
-      world_->After(Delay(), [this, life = daemon_->life(), serve] {
-        if (!daemon_->up() || daemon_->life() != life) return;
-        world_->Post([serve] { serve(); });
+      world_->After(Delay(), [daemon, life = daemon->life(), serve] {
+        if (!daemon->up() || daemon->life() != life) return;
+        daemon->loop().Post([serve] { serve(); });
       });
     }
   }
@@ -56,7 +56,6 @@ class Network {
 
  private:
   World* const world_;
-  Daemon* const daemon_;
   Weather weather_;
 };
 

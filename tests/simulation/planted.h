@@ -9,8 +9,29 @@
 
 namespace stm::sim {
 
-inline std::map<std::string, Planted> PlantedByName() {
+// Of one kind of run.
+inline std::map<std::string, Planted> PlantedByName(Run::Kind kind) {
   std::map<std::string, Planted> all;
+  if (kind == Run::Kind::kCluster) {
+    all["skip_chain_check"].zookeeper.skip_chain_check = true;
+    all["keep_writers_open"].zookeeper.keep_writers_open = true;
+    all["lost_before_caught_up"].zookeeper.lost_before_caught_up = true;
+    all["skip_epoch_check"].zookeeper.skip_epoch_check = true;
+    all["share_places"].zookeeper.share_places = true;
+    all["read_past_holes"].zookeeper.tail.read_past_holes = true;
+    all["barrier_by_head"].zookeeper.tail.barrier_by_head = true;
+    // What the engine owes its store, or the others.
+    all["skip_read_check"].engine.skip_read_check = true;
+    all["skip_list_check"].engine.skip_list_check = true;
+    all["ignore_ensures"].engine.ignore_ensures = true;
+    all["conflict_before_install"].engine.conflict_before_install = true;
+    all["read_newest"].engine.read_newest = true;
+    all["forget_ids_on_recovery"].engine.forget_ids_on_recovery = true;
+    all["newest_before_on_resume"].engine.newest_before_on_resume = true;
+    all["lose_event_on_resume"].engine.lose_event_on_resume = true;
+    all["lose_wakes"].engine.lose_wakes = true;
+    return all;
+  }
   all["skip_read_check"].engine.skip_read_check = true;
   all["skip_write_skew_check"].engine.skip_write_skew_check = true;
   all["skip_list_check"].engine.skip_list_check = true;

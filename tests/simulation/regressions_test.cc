@@ -12,7 +12,7 @@
 #include "engine/name.h"
 #include "engine/reservations.h"
 #include "tests/simulation/archivist.h"
-#include "tests/simulation/daemon.h"
+#include "tests/simulation/local_daemon.h"
 #include "tests/simulation/network.h"
 #include "tests/simulation/sim_disk.h"
 #include "tests/simulation/world.h"
@@ -65,7 +65,7 @@ struct Machine {
   World world;
   SimDrive drive;
   check::History history;
-  Daemon daemon;
+  LocalDaemon daemon;
 };
 
 // A kill between a file's creation and the directory's sync left a file that the next start appended to:
@@ -372,8 +372,8 @@ TEST_CASE("regression: cut off at any change of a restore, the store starts, emp
       machine.Start();
       REQUIRE(machine.Until([&] { return machine.drive.Contents()[log].size() == kRoom; }));
       machine.drive.SetRoomy();
-      Network network(&machine.world, &machine.daemon);
-      Archivist archivist(Scene{&machine.world, &machine.daemon, &network});
+      Network network(&machine.world);
+      Archivist archivist(Scene{&machine.world, {&machine.daemon}, &network}, &machine.daemon);
       const auto told = std::make_shared<std::optional<absl::Status>>();
       machine.drive.DieAfter(change);
       archivist.Restore(text, [told](absl::Status status) { *told = std::move(status); });

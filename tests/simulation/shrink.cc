@@ -162,7 +162,7 @@ Shrunk Shrink(const Run& run) {
         smaller = true;
       }
     }
-    for (const std::string& name : Simplifications()) {
+    for (const std::string& name : Simplifications(run.kind)) {
       Run candidate = best.run;
       if (candidate.without.insert(name).second && fails(candidate)) smaller = true;
     }
@@ -171,7 +171,8 @@ Shrunk Shrink(const Run& run) {
 }
 
 std::string Flags(const Run& run) {
-  std::string flags = absl::StrCat("--seed ", run.seed, " --operations ", run.operations);
+  std::string flags = absl::StrCat(run.kind == Run::Kind::kCluster ? "--cluster " : "", "--seed ", run.seed,
+                                   " --operations ", run.operations);
   if (!run.without.empty()) absl::StrAppend(&flags, " --without ", absl::StrJoin(run.without, ","));
   return flags;
 }
@@ -182,11 +183,18 @@ std::string Story(const Result& result) {
   std::vector<std::pair<std::string, std::string>> replacements;
   const check::History& history = result.history;
   for (const Event& event : result.events) lines.emplace_back(event.at, absl::StrCat("--- ", event.what));
-  for (const auto& [version, at] : history.installed)
-    lines.emplace_back(at, absl::StrCat("daemon: installed ", version));
+  std::map<check::Life, std::string> daemons;
+  for (const check::Start& start : history.starts) {
+    daemons[start.life] = start.daemon == 0 ? "daemon" : absl::StrCat("daemon ", start.daemon);
+  }
+  for (const auto& [version, lives] : history.installed) {
+    for (const auto& [life, at] : lives) {
+      lines.emplace_back(at, absl::StrCat(daemons[life], ": installed ", version));
+    }
+  }
   for (const check::MemoryCommit& commit : history.memory) {
-    lines.emplace_back(history.installed.at(commit.version),
-                       absl::StrCat("daemon: in memory", Show(commit.changes)));
+    lines.emplace_back(history.installed.at(commit.version).at(commit.life),
+                       absl::StrCat(daemons[commit.life], ": in memory", Show(commit.changes)));
   }
   for (size_t i = 0; i < history.transactions.size(); ++i) {
     const check::Transaction& t = history.transactions[i];

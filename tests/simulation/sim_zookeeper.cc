@@ -493,14 +493,15 @@ class SimSession final : public zookeeper::Session {
       case Op::Kind::kCheck:
         return Op::Check(std::move(path), op.version());
       case Op::Kind::kSet:
-        return op.version() == zookeeper::kAnyVersion ? Op::SetAgain(std::move(path), op.data())
+        return op.version() == zookeeper::kAnyVersion ? Op::SetAny(std::move(path), op.data())
                                                       : Op::Set(std::move(path), op.data(), op.version());
       case Op::Kind::kCreate:
         return Op::Create(std::move(path), op.data(), op.mode());
       case Op::Kind::kDelete:
         break;
     }
-    return Op::Delete(std::move(path), op.version());
+    return op.version() == zookeeper::kAnyVersion ? Op::DeleteAny(std::move(path))
+                                                  : Op::Delete(std::move(path), op.version());
   }
 
   const std::shared_ptr<SimEnsemble::Wire> wire_;

@@ -285,7 +285,7 @@ class SimEnsemble {
   std::vector<std::unique_ptr<Server>> servers_;
   std::map<uint64_t, std::shared_ptr<Connection>> connections_;
   std::vector<std::weak_ptr<Connection>> every_connection_;  // closed ones too, with what is still on its way
-  std::map<uint64_t, std::shared_ptr<Wire>> wires_;  // until their sessions end
+  std::map<uint64_t, std::shared_ptr<Wire>> wires_;          // until their sessions end
   std::set<std::pair<std::string, int>> client_parts_;
   uint64_t next_number_ = 1;  // of connections, wires and reigns
   int64_t next_session_ = 1;

@@ -7,34 +7,19 @@
 #include "absl/strings/str_cat.h"
 #include "backends/local/log_format.h"
 #include "tests/simulation/archivist.h"
+#include "tests/simulation/cluster.h"
 #include "tests/simulation/follower.h"
+#include "tests/simulation/local_daemon.h"
 #include "tests/simulation/log_files.h"
-#include "tests/simulation/network.h"
 #include "tests/simulation/sim_disk.h"
-#include "tests/simulation/watcher.h"
-#include "tests/simulation/world.h"
+#include "tests/simulation/stage.h"
 
 namespace stm::sim {
 namespace {
 
-// A run that goes nowhere for so long is stuck. Runs take some tens of thousands of steps.
-constexpr uint64_t kStepsMax = 1000000;
-constexpr absl::Duration kStuckAfter = absl::Seconds(30);
-constexpr int64_t kTtlMsMax = 100;
-
-struct Settings {
-  engine::Options engine;
+struct Settings : StageSettings {
   local::LocalOptions local;
-  Weather weather;
-  int64_t clients = 4;
-  int64_t names = 3;
-  int64_t value_bytes = 0;
-  uint64_t in_memory = 0;     // in 1000 names
-  uint64_t gives_up = 30;     // in 1000 waits for an outcome
-  uint64_t comes_back = 250;  // to that, in 1000 operations
-  int64_t watchers = 2;
   absl::Duration write_delay_max;
-  absl::Duration calm_max;    // between disasters; infinite: none
   uint64_t power_loss = 500;  // in 1000 ends
   uint64_t full_disk = 0;     // in 1000 disasters
   uint64_t sync_failure = 0;
@@ -45,15 +30,9 @@ struct Settings {
 
   std::string ToString() const {
     return absl::StrCat(
-        "clients=", clients, " names=", names, " memory=", in_memory, " segment=", local.segment_bytes,
-        " snapshot=", local.snapshot_bytes, " prefill=", local.prefill_bytes,
-        " ballast=", local.ballast_bytes, " history_ms=", absl::ToInt64Milliseconds(engine.history_age_max),
-        " history_bytes=", engine.history_bytes_max, " ids_bytes=", engine.id_table_bytes_max,
-        " batch=", engine.batch_transactions_max, " in_flight=", engine.batches_in_flight_max,
-        " lost=", weather.request_lost, "/", weather.answer_lost, " twice=", weather.request_twice,
-        " slow=", weather.slow,
-        " calm_ms=", calm_max == absl::InfiniteDuration() ? -1 : absl::ToInt64Milliseconds(calm_max),
-        " full=", full_disk, " sync_failure=", sync_failure, " keep_ms=",
+        StageSettings::ToString(), " segment=", local.segment_bytes, " snapshot=", local.snapshot_bytes,
+        " prefill=", local.prefill_bytes, " ballast=", local.ballast_bytes, " full=", full_disk,
+        " sync_failure=", sync_failure, " keep_ms=",
         local.log_keep_age == absl::InfiniteDuration() ? -1 : absl::ToInt64Milliseconds(local.log_keep_age),
         " followers=", followers, restores ? " restores" : "");
   }
@@ -61,31 +40,9 @@ struct Settings {
 
 Settings DrawSettings(Chance* chance, const Planted& planted) {
   Settings s;
-  s.clients = chance->Between(2, 10);
-  s.names = chance->Between(1, 6);
-  s.watchers = chance->Between(1, 5);
-  s.in_memory = chance->OneOf<uint64_t>({0, 100, 300});
-  s.gives_up = chance->OneOf<uint64_t>({30, 150});
-  s.comes_back = chance->OneOf<uint64_t>({250, 30});         // the later, the less is known of it
-  s.value_bytes = chance->OneOf<int64_t>({0, 0, 50, 9000});  // the last: lines of three sectors
+  s.DrawPeople(chance);
   s.write_delay_max = absl::Microseconds(chance->OneOf<int64_t>({100, 1000, 5000}));
-
-  s.engine.batch_transactions_max = chance->OneOf<int64_t>({1, 3, 256});
-  s.engine.batches_in_flight_max = chance->OneOf<int64_t>({1, 1, 2, 4});
-  s.engine.history_age_max = absl::Milliseconds(chance->OneOf<int64_t>({10, 50, 60000, 60000}));
-  s.engine.history_bytes_max = chance->OneOf<int64_t>({4 << 10, 64 << 10, 4 << 20});
-  s.engine.id_table_bytes_max = chance->OneOf<int64_t>({8 << 10, 64 << 10, 1 << 20, 1 << 20});
-  s.engine.id_age_max = absl::Milliseconds(chance->OneOf<int64_t>({200, 600000}));
-  s.engine.sleepers_woken_at_once = chance->OneOf<int64_t>({1, 2, 16});
-  s.engine.list_page_max = chance->OneOf<int64_t>({2, 1000});
-  s.engine.fresh_bytes_max = chance->OneOf<int64_t>({20, 64 << 10});
-  s.engine.reservation_from_run = static_cast<uint32_t>(chance->OneOf<int64_t>({1, 2, 3, 1000}));
-  s.engine.heavy_value_bytes = chance->OneOf<int64_t>({s.engine.heavy_value_bytes, 30});
-  s.engine.commit_queue_max =
-      chance->OneOf<int64_t>({s.engine.commit_queue_max, s.engine.commit_queue_max, 3});
-  s.engine.batch_bytes_max = chance->OneOf<int64_t>({s.engine.batch_bytes_max, 700});
-  s.engine.id_result_bytes_max = chance->OneOf<int64_t>({s.engine.id_result_bytes_max, 8});
-  s.engine.reservation_min = absl::Milliseconds(chance->OneOf<int64_t>({1, 20}));
+  s.DrawEngine(chance);
 
   s.local.segment_bytes = chance->OneOf<int64_t>({4 << 10, 32 << 10, 64 << 20});
   s.local.snapshot_bytes = chance->OneOf<int64_t>({0, 4 << 10, 32 << 10, 256 << 20});
@@ -103,12 +60,7 @@ Settings DrawSettings(Chance* chance, const Planted& planted) {
     s.engine.id_table_bytes_max = chance->OneOf<int64_t>({4 << 10, 8 << 10, 16 << 10});
   }
 
-  s.weather.request_lost = chance->OneOf<uint64_t>({0, 10, 60});
-  s.weather.answer_lost = chance->OneOf<uint64_t>({0, 20, 80});
-  s.weather.request_twice = chance->OneOf<uint64_t>({0, 30, 150});
-  s.weather.slow = chance->OneOf<uint64_t>({0, 20, 100});
-  s.calm_max = chance->In1000(150) ? absl::InfiniteDuration()
-                                   : absl::Milliseconds(chance->OneOf<int64_t>({20, 50, 150, 400}));
+  s.DrawWeather(chance);
   s.power_loss = chance->OneOf<uint64_t>({0, 500, 800, 1000});
   s.full_disk = chance->OneOf<uint64_t>({0, 0, 150});
   s.sync_failure = chance->OneOf<uint64_t>({0, 0, 100});
@@ -119,54 +71,28 @@ Settings DrawSettings(Chance* chance, const Planted& planted) {
   return s;
 }
 
-struct Simplification {
-  const char* name;
-  void (*apply)(Settings*);
-};
-constexpr Simplification kSimplifications[] = {
-    {"watchers", [](Settings* s) { s->watchers = 0; }},
-    {"memory", [](Settings* s) { s->in_memory = 0; }},
+constexpr Simplification<Settings> kSimplifications[] = {
     {"followers", [](Settings* s) { s->followers = 0; }},
     {"restores", [](Settings* s) { s->restores = false; }},
     {"log_drops", [](Settings* s) { s->local.log_keep_age = absl::InfiniteDuration(); }},
-    {"crashes", [](Settings* s) { s->calm_max = absl::InfiniteDuration(); }},
     {"power_losses", [](Settings* s) { s->power_loss = 0; }},
     {"kills", [](Settings* s) { s->power_loss = 1000; }},
     {"full_disk", [](Settings* s) { s->full_disk = 0; }},
     {"sync_failures", [](Settings* s) { s->sync_failure = 0; }},
     {"stops", [](Settings* s) { s->stop = 0; }},
     {"wall_jumps", [](Settings* s) { s->wall_jump = 0; }},
-    {"lost_messages", [](Settings* s) { s->weather.request_lost = s->weather.answer_lost = 0; }},
-    {"doubled_messages", [](Settings* s) { s->weather.request_twice = 0; }},
-    {"slow_messages", [](Settings* s) { s->weather.slow = 0; }},
     {"snapshots", [](Settings* s) { s->local.snapshot_bytes = 0; }},
     {"segments", [](Settings* s) { s->local.segment_bytes = 64 << 20; }},
     {"prefill", [](Settings* s) { s->local.prefill_bytes = 0; }},
     {"ballast", [](Settings* s) { s->local.ballast_bytes = 0; }},
-    {"history_trimming",
-     [](Settings* s) {
-       s->engine.history_age_max = absl::Minutes(1);
-       s->engine.history_bytes_max = 4 << 20;
-     }},
-    {"id_trimming",
-     [](Settings* s) {
-       s->engine.id_age_max = absl::Minutes(10);
-       s->engine.id_table_bytes_max = 1 << 20;
-     }},
-    {"reservations", [](Settings* s) { s->engine.reservation_from_run = 1000; }},
-    {"batches_in_flight", [](Settings* s) { s->engine.batches_in_flight_max = 1; }},
-    {"batches", [](Settings* s) { s->engine.batch_transactions_max = 1; }},
-    {"heavy_values", [](Settings* s) { s->engine.heavy_value_bytes = engine::Options().heavy_value_bytes; }},
-    {"wide_values", [](Settings* s) { s->value_bytes = 0; }},
-    {"third_client", [](Settings* s) { s->clients = std::min<int64_t>(s->clients, 2); }},
-    {"second_client", [](Settings* s) { s->clients = 1; }},
-    {"third_name", [](Settings* s) { s->names = std::min<int64_t>(s->names, 2); }},
-    {"second_name", [](Settings* s) { s->names = 1; }},
 };
 
 Settings SettingsOf(Chance* chance, const Run& run) {
   Settings settings = DrawSettings(chance, run.planted);
-  for (const Simplification& simplification : kSimplifications) {
+  for (const auto& simplification : kSimplifications) {
+    if (run.without.count(simplification.name) > 0) simplification.apply(&settings);
+  }
+  for (const auto& simplification : StageSimplifications()) {
     if (run.without.count(simplification.name) > 0) simplification.apply(&settings);
   }
   return settings;
@@ -176,58 +102,28 @@ bool Earlier(Instant a, Instant b) { return a < b; }
 
 absl::Time TimeOf(Instant at) { return absl::FromUnixSeconds(at.seconds) + absl::Nanoseconds(at.nanos); }
 
-class Simulation {
+class Simulation : public Stage {
  public:
   explicit Simulation(const Run& run)
-      : world_(run.seed),
+      : Stage(run.seed),
         settings_(SettingsOf(&world_.chance(), run)),
         operations_(run.operations),
         drive_(&world_.chance()),
-        daemon_(&world_, &drive_, settings_.engine, run.planted.engine, settings_.local, &result_.history),
-        network_(&world_, &daemon_) {
-    result_.seed = run.seed;
+        daemon_(&world_, &drive_, settings_.engine, run.planted.engine, settings_.local, &result_.history) {
     result_.settings = settings_.ToString();
     world_.SetWriteDelayMax(settings_.write_delay_max);
-    network_.SetWeather(settings_.weather);
     drive_.SetRemoved(
         [this](const std::string& name, const std::string& content) { Removed(name, content); });
-    Scene scene{&world_,
-                &daemon_,
-                &network_,
-                &result_.history,
-                &result_.failures,
-                settings_.names,
-                kTtlMsMax,
-                settings_.value_bytes,
-                settings_.in_memory,
-                settings_.gives_up,
-                settings_.comes_back};
-    for (int64_t i = 0; i < settings_.clients; ++i) {
-      const int64_t share = operations_ / settings_.clients + (i < operations_ % settings_.clients ? 1 : 0);
-      clients_.push_back(std::make_unique<Client>(i, scene, share, &result_.clients));
-    }
-    for (int64_t i = 0; i < settings_.watchers; ++i) {
-      engine::Selector selector;
-      if (i == 1) selector.prefixes = {"/set/", "/n/"};
-      if (i == 2) selector.names = {"/n/0", "/counter/0", "/queue"};
-      if (i == 3) selector = engine::Selector{{"/queue", "/.memory/queue"}, {"/account/"}};
-      if (i == 4) selector = engine::Selector{{"/.memory/n/0"}, {"/.memory/set/", "/set/"}};
-      watchers_.push_back(std::make_unique<Watcher>(1000 + i, scene, selector));
-    }
+    Cast(settings_, {&daemon_}, operations_);
     for (int64_t i = 0; i < settings_.followers; ++i) {
-      followers_.push_back(std::make_unique<Follower>(2000 + i, scene, &result_.followers));
+      followers_.push_back(std::make_unique<Follower>(2000 + i, scene_, &daemon_, &result_.followers));
     }
-    archivist_ = std::make_unique<Archivist>(scene);
+    archivist_ = std::make_unique<Archivist>(scene_, &daemon_);
   }
 
   Result Play() {
     Start();
-    for (const auto& watcher : watchers_) {
-      world_.After(absl::Microseconds(world_.chance().Between(0, 5000)), [&watcher] { watcher->Begin(); });
-    }
-    for (const auto& client : clients_) {
-      world_.After(absl::Microseconds(world_.chance().Between(0, 2000)), [&client] { client->Begin(); });
-    }
+    Enter();
     if (settings_.restores) archivist_->Begin();
     LiveAndJudge(absl::Seconds(4));
     if (ok() && settings_.restores) {
@@ -240,42 +136,15 @@ class Simulation {
   }
 
  private:
-  bool ok() const { return result_.passed(); }
-  void Fail(std::string what) { result_.failures.push_back(std::move(what)); }
-  void Tell(std::string what) { result_.events.push_back(Event{world_.nanos(), std::move(what)}); }
   void Start() {
     Tell("the daemon starts");
     daemon_.Start();
   }
 
-  // Steps until `done`, keeping a daemon up meanwhile.
-  template <typename Done>
-  bool RunUntil(Done done, std::string_view what) {
-    const uint64_t steps_max = world_.steps() + kStepsMax;
-    const absl::Duration until = world_.Now() + kStuckAfter;
-    while (!done()) {
-      if (!ok()) return false;
-      if (world_.steps() >= steps_max || world_.Now() >= until || !world_.Step()) {
-        std::string who;
-        for (const auto& client : clients_) {
-          if (!client->idle()) absl::StrAppend(&who, "; ", client->Describe());
-        }
-        if (daemon_.up()) {
-          const engine::Stats stats = daemon_.engine().GetStatus().stats;
-          absl::StrAppend(&who, "; queued ", stats.queued, ", in line ", stats.in_line, ", in flight ",
-                          stats.in_flight, ", installed ", daemon_.installed(),
-                          daemon_.ready() ? "" : ", not ready", drive_.full() ? ", disk full" : "");
-        }
-        Fail(absl::StrCat("stuck: ", std::string(what), " never happened", who));
-        return false;
-      }
-      Tend();
-    }
-    return true;
-  }
+  std::string DescribeDaemons() override { return drive_.full() ? "; disk full" : ""; }
 
   // What a supervisor does: a daemon that died is started again.
-  void Tend() {
+  void Tend() override {
     if (drive_.dead() || daemon_.failed() || (daemon_.start_failed() && drive_.sync_failed())) {
       Crash();
     } else if (daemon_.stopped()) {
@@ -299,7 +168,7 @@ class Simulation {
     const bool power = drive_.sync_failed() || world_.chance().In1000(settings_.power_loss);
     Tell(absl::StrCat(power ? "power loss " : "killed ", daemon_.Doing()));
     daemon_.Crash(power ? End::kPowerLoss : End::kKill);
-    for (const auto& watcher : watchers_) watcher->DaemonDied();
+    for (const auto& watcher : watchers_) watcher->DaemonDied(&daemon_);
     for (const auto& follower : followers_) follower->DaemonDied();
     world_.After(absl::Microseconds(world_.chance().Between(10, 10000)), [this] { Start(); });
   }
@@ -344,10 +213,6 @@ class Simulation {
         [this] { Disaster(); });
   }
 
-  bool AllIdle() const {
-    return std::all_of(clients_.begin(), clients_.end(), [](const auto& client) { return client->idle(); });
-  }
-
   void LiveAndJudge(absl::Duration storm_max) {
     Storm(storm_max);
     if (ok()) Calm();
@@ -380,7 +245,7 @@ class Simulation {
     // All TTLs run out, all watchers catch up, all sleepers wake.
     const absl::Duration settled = world_.Now() + absl::Milliseconds(kTtlMsMax) + absl::Seconds(1);
     if (!RunUntil([&] { return world_.Now() > settled; }, "calm")) return;
-    ReadAll("/.memory/", Ttls::kOver);
+    ReadAll(&daemon_, "/.memory/", Ttls::kOver);
     if (settings_.restores && archivist_->backups().empty()) {
       archivist_->Make();
       if (!RunUntil([&] { return !archivist_->backups().empty(); }, "a backup")) return;
@@ -399,48 +264,8 @@ class Simulation {
     RunUntil([&] { return world_.Now() > settled; }, "calm after the last start");
   }
 
-  // The state in memory, all of it under `prefix`, as a read that the checkers compare with the log.
-  enum class Ttls : uint8_t { kRunning, kOver };
-  void ReadAll(std::string_view prefix, Ttls ttls) {
-    check::Read all;
-    all.client = -1;
-    all.invoked = world_.nanos();
-    all.newest = true;
-    all.life = static_cast<check::Life>(daemon_.life());
-    all.prefix = std::string(prefix);
-    bool read = false;
-    std::function<void(std::string, check::Version)> page = [&](std::string after, check::Version snapshot) {
-      engine::ListRequest request;
-      request.prefix = all.prefix;
-      request.after_name = after;
-      if (snapshot != 0) request.at = engine::ReadPoint{engine::ReadPoint::At::kVersion, snapshot, {}};
-      daemon_.engine().List(std::move(request), [&](absl::StatusOr<engine::ListResult> result) {
-        if (!result.ok()) return Fail(absl::StrCat("the last listing: ", result.status().ToString()));
-        all.snapshot = result->snapshot;
-        for (const engine::EntryState& entry : result->entries) {
-          all.entries.push_back(check::Entry{entry.name, entry.value, entry.version});
-          if (ttls == Ttls::kRunning || entry.definition == nullptr) continue;
-          if (entry.definition->ttl > absl::ZeroDuration()) {
-            Fail(absl::StrCat(entry.name, " outlived its TTL"));
-          }
-        }
-        if (!result->more) {
-          read = true;
-          return;
-        }
-        world_.Post([&page, after = result->entries.back().name, snapshot = result->snapshot] {
-          page(after, snapshot);
-        });
-      });
-    };
-    world_.Post([&page] { page("", 0); });
-    if (!RunUntil([&] { return read; }, "the last listing")) return;
-    all.answered = world_.nanos();
-    result_.history.reads.push_back(std::move(all));
-  }
-
   void Judge() {
-    for (const char* prefix : {"/", "/.memory/"}) ReadAll(prefix, Ttls::kOver);
+    for (const char* prefix : {"/", "/.memory/"}) ReadAll(&daemon_, prefix, Ttls::kOver);
     if (!ok()) return;
 
     std::map<std::string, std::string> files = dropped_;
@@ -472,7 +297,7 @@ class Simulation {
     Tell(absl::StrCat("the store is lost; a backup of ", backup.version, " is restored"));
     daemon_.Crash(End::kKill);
     drive_.Wipe();
-    for (const auto& watcher : watchers_) watcher->DaemonDied();
+    for (const auto& watcher : watchers_) watcher->DaemonDied(&daemon_);
     for (const auto& follower : followers_) follower->StoreDies();
     Inherit(backup.version);
     for (const auto& watcher : watchers_) watcher->MeetOtherStore();
@@ -492,7 +317,7 @@ class Simulation {
     auto& starts = result_.history.starts;
     const auto life = static_cast<check::Life>(daemon_.life());
     starts = {check::Start{life, backup.version}};
-    ReadAll("/", Ttls::kRunning);
+    ReadAll(&daemon_, "/", Ttls::kRunning);
     for (const auto& client : clients_) client->MeetOtherStore(operations_ / 4 / settings_.clients + 1);
   }
 
@@ -576,33 +401,20 @@ class Simulation {
   }
 
   void Count() {
+    Stage::Count();
     result_.backups = static_cast<int64_t>(archivist_->backups().size());
-    result_.trace = world_.trace();
-    result_.steps = world_.steps();
-    result_.virtual_ms = world_.nanos() / 1000000 - 1000000;
+    result_.engine = daemon_.stats();
     result_.daemon = daemon_.totals();
     result_.losses = drive_.losses();
-    result_.log_commits = static_cast<int64_t>(result_.log.size());
     for (const auto& [name, content] : drive_.Contents()) {
       if (name.substr(0, 4) == "log-") ++result_.segments;
     }
-    for (const auto& watcher : watchers_) {
-      result_.watch_events += watcher->events();
-      result_.watches_resumed += watcher->resumed();
-      result_.watches_cut += watcher->cut();
-      result_.watch_gaps += watcher->gaps();
-    }
   }
 
-  Result result_;
-  World world_;
   const Settings settings_;
   const int64_t operations_;
   SimDrive drive_;
-  Daemon daemon_;
-  Network network_;
-  std::vector<std::unique_ptr<Client>> clients_;
-  std::vector<std::unique_ptr<Watcher>> watchers_;
+  LocalDaemon daemon_;
   std::vector<std::unique_ptr<Follower>> followers_;
   std::unique_ptr<Archivist> archivist_;
   check::Log inherited_;                        // of the store that was restored
@@ -615,15 +427,39 @@ class Simulation {
 
 }  // namespace
 
-Result Simulate(const Run& run) { return Simulation(run).Play(); }
+Result Simulate(const Run& run) {
+  return run.kind == Run::Kind::kCluster ? SimulateCluster(run) : Simulation(run).Play();
+}
 
-std::vector<std::string> Simplifications() {
+std::vector<std::string> Simplifications(Run::Kind kind) {
   std::vector<std::string> names;
-  for (const Simplification& simplification : kSimplifications) names.emplace_back(simplification.name);
+  if (kind == Run::Kind::kCluster) {
+    names = ClusterSimplifications();
+  } else {
+    for (const auto& simplification : kSimplifications) names.emplace_back(simplification.name);
+  }
+  for (const auto& simplification : StageSimplifications()) names.emplace_back(simplification.name);
   return names;
 }
 
+void ClusterTotals::Add(const ClusterTotals& other) {
+  for (const auto& [daemon, count] : other.commits) commits[daemon] += count;
+  kills += other.kills;
+  still += other.still;
+  writers_closed += other.writers_closed;
+  servers_left += other.servers_left;
+  behind += other.behind;
+  sweeps += other.sweeps;
+  swept += other.swept;
+  trimmed += other.trimmed;
+  segments += other.segments;
+  wipes += other.wipes;
+  restores += other.restores;
+  zookeeper.Add(other.zookeeper);
+}
+
 void Result::Add(const Result& other) {
+  kind = other.kind;
   steps += other.steps;
   virtual_ms += other.virtual_ms;
   segments += other.segments;
@@ -670,6 +506,12 @@ void Result::Add(const Result& other) {
   clients.memory_conflicts += other.clients.memory_conflicts;
   clients.memory_outlived += other.clients.memory_outlived;
   clients.memory_woken += other.clients.memory_woken;
+  clients.moves += other.clients.moves;
+  clients.elsewhere_committed += other.clients.elsewhere_committed;
+  clients.elsewhere_not_committed += other.clients.elsewhere_not_committed;
+  clients.elsewhere_refused += other.clients.elsewhere_refused;
+  clients.elsewhere_unknown += other.clients.elsewhere_unknown;
+  clients.elsewhere_under_way += other.clients.elsewhere_under_way;
   clients.other_stores += other.clients.other_stores;
   clients.asked_there += other.clients.asked_there;
   clients.slept += other.clients.slept;
@@ -685,14 +527,42 @@ void Result::Add(const Result& other) {
   daemon.sync_failures += other.daemon.sync_failures;
   daemon.torn_tails += other.daemon.torn_tails;
   daemon.snapshots += other.daemon.snapshots;
-  daemon.engine.no_space += other.daemon.engine.no_space;
-  daemon.engine.ids_too_old += other.daemon.engine.ids_too_old;
-  daemon.engine.reservations += other.daemon.engine.reservations;
-  daemon.engine.expired += other.daemon.engine.expired;
-  daemon.engine.batches += other.daemon.engine.batches;
+  AddStats(other.engine, &engine);
+  cluster.Add(other.cluster);
+}
+
+std::string Result::ClusterFigures() const {
+  std::string commits;
+  for (const auto& [daemon, count] : cluster.commits) {
+    absl::StrAppend(&commits, commits.empty() ? "" : ", ", count, " by daemon ", daemon);
+  }
+  std::string servers;
+  for (const auto& [name, count] : cluster.zookeeper.All()) absl::StrAppend(&servers, " ", name, "=", count);
+  return absl::StrCat(
+      clients.operations, " operations, ", log_commits, " commits in the log: ", commits, "; ",
+      clients.committed, " acknowledged, ", clients.conflicts, " conflicts, ", clients.rejected,
+      " rejected, ", clients.refused, " refused, ", engine.expired, " expired, ", engine.reservations,
+      " reservations, ", clients.snapshots_too_old, " snapshots too old\n  ", clients.moves,
+      " moves; resends ", clients.resends, ", ", clients.elsewhere_under_way,
+      " through another daemon while the first was up; answers there: ", clients.elsewhere_committed,
+      " committed, ", clients.elsewhere_not_committed, " not committed, ", clients.elsewhere_refused,
+      " refused, ", clients.elsewhere_unknown, " unknown; ", clients.outcomes_asked, " outcomes asked, ",
+      clients.given_up, " given up, ", clients.came_back, " came back, ", clients.unknown,
+      " too old\n  memory entries: ", clients.memory_reads, " reads, ", clients.memory_committed,
+      " committed, ", clients.memory_conflicts, " conflicts\n  ", cluster.kills, " daemons killed, ",
+      cluster.still, " stood still, ", cluster.writers_closed, " writers closed, ", engine.batches,
+      " batches, ", engine.batches_lost, " lost, ", engine.batches_failed, " failed; ", engine.loads,
+      " loads, ", engine.entries_loaded, " entries loaded, ", engine.entries_evicted, " evicted; ",
+      cluster.servers_left, " servers left for a hole, ", cluster.trimmed, " log entries trimmed, ",
+      cluster.sweeps, " sweeps of ", cluster.swept, " tombstones, ", cluster.segments, " new segments, ",
+      cluster.behind, " daemons behind the log, ", cluster.wipes, " stores wiped, ", cluster.restores,
+      " restored\n  ", watch_events, " watch events, ", watches_resumed, " resumed, ", watches_cut, " cut, ",
+      watch_gaps, " gaps; ", clients.instants, " reads at a moment, ", clients.slept, " sleeps, ",
+      clients.woken, " woken; ", steps, " steps, ", virtual_ms, " ms\n  zookeeper:", servers);
 }
 
 std::string Result::Figures() const {
+  if (kind == Run::Kind::kCluster) return ClusterFigures();
   std::string crashes;
   for (const auto& [doing, count] : daemon.crashes) {
     absl::StrAppend(&crashes, crashes.empty() ? "" : ", ", count, " ", doing);
@@ -700,7 +570,7 @@ std::string Result::Figures() const {
   return absl::StrCat(
       clients.operations, " operations, ", log_commits, " commits in the log, ", clients.committed,
       " acknowledged, ", clients.conflicts, " conflicts, ", clients.rejected, " rejected, ", clients.refused,
-      " refused, ", daemon.engine.expired, " expired, ", daemon.engine.reservations, " reservations, ",
+      " refused, ", engine.expired, " expired, ", engine.reservations, " reservations, ",
       clients.snapshots_too_old, " snapshots too old\n  resends ", clients.resends, ": ",
       clients.resends_committed, " committed, ", clients.resends_conflict, " conflict, ",
       clients.resends_rejected, " rejected, ", clients.resends_refused, " refused, ",
@@ -711,19 +581,18 @@ std::string Result::Figures() const {
       " of them with shared refs, ", clients.memory_conflicts, " conflicts, ", clients.memory_outlived,
       " of them with a start, ", clients.memory_woken, " woken\n  crashes: ", crashes, "\n  ", daemon.kills,
       " kills, ", daemon.power_losses, " power losses, ", daemon.sync_failures, " failed syncs, ",
-      daemon.stops, " stops, ", daemon.engine.no_space,
-      " batches without room; left of files: ", losses.prefixes, " torn, ", losses.mixtures, " mixed, ",
-      losses.zeros, " with zeros, ", losses.names, " names undone; ", daemon.torn_tails, " torn tails cut; ",
-      wall_jumps, " jumps of the clock\n  ", segments, " segments, ", segments_dropped, " dropped, ",
-      daemon.snapshots, " snapshots; ", followers.readings, " readings of the log, ", followers.commits,
-      " commits, ", followers.whole, " to the end, ", followers.refused, " refused, ", followers.fell_off,
-      " fallen off, ", followers.pages, " pages of histories\n  ", backups, " backups, ", restores.done,
-      " restored, tries: ", restores.crashed, " crashed, ", restores.refused, " refused, ",
-      restores.left_empty, " left it empty, ", restores.found_done, " found done by a start; ",
-      clients.other_stores, " clients met another store, ", clients.asked_there,
-      " old outcomes asked there\n  ", watch_events, " watch events, ", watches_resumed, " resumed, ",
-      watches_cut, " cut, ", watch_gaps, " gaps; ", clients.instants, " reads at a moment, ", clients.slept,
-      " sleeps, ", clients.woken, " woken; ", steps, " steps, ", virtual_ms, " ms");
+      daemon.stops, " stops, ", engine.no_space, " batches without room; left of files: ", losses.prefixes,
+      " torn, ", losses.mixtures, " mixed, ", losses.zeros, " with zeros, ", losses.names, " names undone; ",
+      daemon.torn_tails, " torn tails cut; ", wall_jumps, " jumps of the clock\n  ", segments, " segments, ",
+      segments_dropped, " dropped, ", daemon.snapshots, " snapshots; ", followers.readings,
+      " readings of the log, ", followers.commits, " commits, ", followers.whole, " to the end, ",
+      followers.refused, " refused, ", followers.fell_off, " fallen off, ", followers.pages,
+      " pages of histories\n  ", backups, " backups, ", restores.done, " restored, tries: ", restores.crashed,
+      " crashed, ", restores.refused, " refused, ", restores.left_empty, " left it empty, ",
+      restores.found_done, " found done by a start; ", clients.other_stores, " clients met another store, ",
+      clients.asked_there, " old outcomes asked there\n  ", watch_events, " watch events, ", watches_resumed,
+      " resumed, ", watches_cut, " cut, ", watch_gaps, " gaps; ", clients.instants, " reads at a moment, ",
+      clients.slept, " sleeps, ", clients.woken, " woken; ", steps, " steps, ", virtual_ms, " ms");
 }
 
 std::string Result::Faults() const {

@@ -72,9 +72,9 @@ TEST_CASE("simulation: nothing acknowledged is lost, nothing applied twice, all 
   CHECK(total.daemon.stops > 10);
   CHECK(total.daemon.torn_tails > 100);
   CHECK(total.daemon.snapshots > 100);
-  CHECK(total.daemon.engine.no_space > 10);
-  CHECK(total.daemon.engine.expired > 500);
-  CHECK(total.daemon.engine.reservations > 100);
+  CHECK(total.engine.no_space > 10);
+  CHECK(total.engine.expired > 500);
+  CHECK(total.engine.reservations > 100);
   CHECK(total.losses.prefixes > 100);
   CHECK(total.losses.mixtures > 100);
   CHECK(total.losses.zeros > 50);
@@ -82,13 +82,27 @@ TEST_CASE("simulation: nothing acknowledged is lost, nothing applied twice, all 
   CHECK(total.wall_jumps > 100);
   CHECK(total.watches_cut > 10);
   CHECK(total.watch_gaps > 100);
-  for (const char* doing :
-       {"in recovery", "in recovery, amid a change", "before a log write", "in a log write",
-        "between write and sync", "after a failed sync", "after sync, before install", "between commits",
-        "in a segment's end", "in a segment's creation", "before the directory's sync", "in a prefill",
-        "in an old segment's removal", "in a snapshot", "before a snapshot's rename",
-        "in an old snapshot's removal", "at the ballast", "in a stop", "stopped", "in a restore",
-        "in a restore's end"}) {
+  for (const char* doing : {"in recovery",
+                            "in recovery, amid a change",
+                            "before a log write",
+                            "in a log write",
+                            "between write and sync",
+                            "after a failed sync",
+                            "after sync, before install",
+                            "between commits",
+                            "in a segment's end",
+                            "in a segment's creation",
+                            "before the directory's sync",
+                            "in a prefill",
+                            "in an old segment's removal",
+                            "in a snapshot",
+                            "before a snapshot's rename",
+                            "in an old snapshot's removal",
+                            "at the ballast",
+                            "in a stop",
+                            "stopped",
+                            "in a restore",
+                            "in a restore's end"}) {
     INFO(doing);
     CHECK(total.daemon.crashes[doing] > 0);
   }
@@ -164,7 +178,7 @@ constexpr Caught kCaught[] = {
 };
 
 TEST_CASE("simulation: every planted bug is caught, and its seed passes without it") {
-  std::map<std::string, Planted> left = PlantedByName();
+  std::map<std::string, Planted> left = PlantedByName(Run::Kind::kAlone);
   for (const Caught& caught : kCaught) {
     const Result result = Simulate(caught.seed, left.at(caught.planted));
     left.erase(caught.planted);
@@ -178,7 +192,7 @@ TEST_CASE("simulation: every planted bug is caught, and its seed passes without 
 
 TEST_CASE("simulation: a run that fails is shrunk, and its story names what is wrong") {
   Run run;
-  run.planted = PlantedByName().at("skip_write_skew_check");
+  run.planted = PlantedByName(Run::Kind::kAlone).at("skip_write_skew_check");
   for (run.seed = 1; FaultKinds(Simulate(run)).count("stale-read") == 0;) REQUIRE(++run.seed < 100);
   const Shrunk shrunk = Shrink(run);
   REQUIRE(FaultKinds(shrunk.result).count("stale-read") == 1);

@@ -1,7 +1,11 @@
 #include "tests/simulation/watcher.h"
 
 #include <algorithm>
+#include <string>
 #include <utility>
+#include <vector>
+
+#include "engine/name.h"
 
 namespace stm::sim {
 namespace {
@@ -13,9 +17,17 @@ check::WatchStep::Change ToChange(const engine::InstalledCommit& commit, uint32_
   check::WatchStep::Change change;
   change.name = from.name;
   change.before = commit.before[i];
+  change.before_known = std::count(commit.before_unknown.begin(), commit.before_unknown.end(), i) == 0;
   change.after = from.value;
   change.expired = from.kind == engine::EntryChange::Kind::kExpire;
   return change;
+}
+
+bool WatchesMemory(const engine::Selector& selector) {
+  const auto any = [](const std::vector<std::string>& names) {
+    return std::any_of(names.begin(), names.end(), engine::IsMemory);
+  };
+  return any(selector.names) || any(selector.prefixes);
 }
 
 }  // namespace
@@ -66,6 +78,7 @@ class Watcher::Stream : public engine::WatchSink, public std::enable_shared_from
     });
   }
 
+  Daemon* daemon = nullptr;
   uint64_t life = 0;
   uint64_t store = 0;
   uint64_t handle = 0;
@@ -99,7 +112,11 @@ class Watcher::Stream : public engine::WatchSink, public std::enable_shared_from
 };
 
 Watcher::Watcher(int64_t number, Scene scene, engine::Selector selector)
-    : number_(number), scene_(scene), selector_(std::move(selector)) {
+    : number_(number),
+      scene_(scene),
+      selector_(std::move(selector)),
+      stays_(WatchesMemory(selector_)),
+      daemon_(scene_.daemons[static_cast<size_t>(number) % scene_.daemons.size()]) {
   AddWatch();
 }
 
@@ -121,6 +138,8 @@ void Watcher::Open() {
   Chance& chance = scene_.world->chance();
   const size_t window = steady_ ? 100000 : static_cast<size_t>(chance.Between(2, 40));
   auto stream = std::make_shared<Stream>(this, window);
+  if (scene_.daemons.size() > 1 && !stays_ && chance.In1000(400)) daemon_ = chance.OneOf(scene_.daemons);
+  stream->daemon = daemon_;
   stream_ = stream;
   engine::WatchRequest request;
   request.selector = selector_;
@@ -138,10 +157,11 @@ void Watcher::Open() {
   watch().steps.push_back(opened);
 
   scene_.network->Request(
+      daemon_,
       [this, stream, request] {
-        stream->life = scene_.daemon->life();
-        stream->store = scene_.daemon->store();
-        absl::StatusOr<uint64_t> handle = scene_.daemon->engine().Watch(request, stream);
+        stream->life = stream->daemon->life();
+        stream->store = stream->daemon->store();
+        absl::StatusOr<uint64_t> handle = stream->daemon->engine().Watch(request, stream);
         if (!handle.ok()) {
           stream->End([](Watcher*) {});
           return;
@@ -164,9 +184,10 @@ void Watcher::Open() {
 void Watcher::Reopen(absl::Duration after) {
   const uint64_t attempt = ++attempt_;
   // A broken connection is noticed by the daemon, sooner or later.
-  if (stream_ != nullptr && stream_->handle != 0 && stream_->life == scene_.daemon->life()) {
-    scene_.network->Request([this, handle = stream_->handle] { scene_.daemon->engine().Unwatch(handle); },
-                            Network::Copies::kOne);
+  if (stream_ != nullptr && stream_->handle != 0 && stream_->life == stream_->daemon->life()) {
+    scene_.network->Request(
+        stream_->daemon, [stream = stream_] { stream->daemon->engine().Unwatch(stream->handle); },
+        Network::Copies::kOne);
   }
   stream_ = nullptr;
   scene_.world->After(after, [this, attempt] {
@@ -174,7 +195,9 @@ void Watcher::Reopen(absl::Duration after) {
   });
 }
 
-void Watcher::DaemonDied() { Reopen(absl::Microseconds(scene_.world->chance().Between(100, 3000))); }
+void Watcher::DaemonDied(const Daemon* daemon) {
+  if (daemon == daemon_) Reopen(absl::Microseconds(scene_.world->chance().Between(100, 3000)));
+}
 
 void Watcher::BeSteady() {
   steady_ = true;
@@ -188,8 +211,8 @@ void Watcher::MeetOtherStore() {
 }
 
 void Watcher::ClaimComplete() {
-  watch().complete_to = scene_.daemon->installed();
-  watch().complete_life = static_cast<check::Life>(scene_.daemon->life());
+  watch().complete_to = daemon_->installed();
+  watch().complete_life = static_cast<check::Life>(daemon_->life());
 }
 
 void Watcher::Deliver(const std::shared_ptr<Stream>& stream, check::WatchStep step) {

@@ -20,8 +20,8 @@ class Watcher {
   ~Watcher();
 
   void Begin() { Open(); }
-  // The daemon died: the stream ends after what is under way.
-  void DaemonDied();
+  // It died: a stream from it ends after what is under way.
+  void DaemonDied(const Daemon* daemon);
   // Says that all selected commits up to the installed version must have come.
   void ClaimComplete();
   // Stops breaking connections and reading slowly.
@@ -45,6 +45,8 @@ class Watcher {
   const int64_t number_;
   const Scene scene_;
   const engine::Selector selector_;
+  const bool stays_;  // at one daemon: it watches a daemon's memory
+  Daemon* daemon_;    // that it talks to
   size_t watch_ = 0;  // in the history
   std::shared_ptr<Stream> stream_;
   uint64_t attempt_ = 0;

@@ -112,7 +112,7 @@ class Znodes::Outstanding {
     Record& record = At(op.path());
     if (!record.there) return Code::kNoNode;
     if (!May(parent)) return Code::kNoAuth;
-    if (record.version != op.version()) return Code::kBadVersion;
+    if (op.version() != zookeeper::kAnyVersion && record.version != op.version()) return Code::kBadVersion;
     if (record.children != 0) return Code::kNotEmpty;
     --parent.children;
     record.there = false;

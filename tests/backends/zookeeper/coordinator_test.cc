@@ -416,7 +416,7 @@ std::string CountTogether(uint64_t seed, Canaries canaries, sim::ZooTotals* zoo 
     sim::Chance& chance = sea.world.chance();
     cleaner.every = absl::Milliseconds(chance.OneOf<int64_t>({10, 100, 500}));
     cleaner.log_bytes_max = chance.OneOf<int64_t>({4 << 10, 16 << 10});
-    cleaner.log_entries_min = chance.OneOf<int64_t>({4, 16});
+    cleaner.log_batches_min = chance.OneOf<int64_t>({4, 16});
     cleaner.segment_entries_max = chance.OneOf<int64_t>({8, 40, 1 << 28});
     names = chance.OneOf<uint64_t>({6, 100});
     cleaner.writer_keep = absl::Milliseconds(chance.OneOf<int64_t>({50, 5000}));
@@ -580,10 +580,10 @@ struct Planted {
 };
 constexpr Planted kPlanted[] = {
     {"skip_chain_check", 1, false, [](Canaries* c) { c->skip_chain_check = true; }},
-    {"skip_epoch_check", 3, true, [](Canaries* c) { c->skip_epoch_check = true; }},
+    {"skip_epoch_check", 1, true, [](Canaries* c) { c->skip_epoch_check = true; }},
     {"lost_before_caught_up", 1, false, [](Canaries* c) { c->lost_before_caught_up = true; }},
     {"read_past_holes", 2, false, [](Canaries* c) { c->tail.read_past_holes = true; }},
-    {"barrier_by_head", 13, false, [](Canaries* c) { c->tail.barrier_by_head = true; }},
+    {"barrier_by_head", 124, false, [](Canaries* c) { c->tail.barrier_by_head = true; }},
 };
 
 std::string CountPlanted(const Planted& planted, uint64_t seed, bool is) {

@@ -147,7 +147,7 @@ TEST_CASE("cluster: three daemons are one store") {
   const bool all = Eventually([&] {
     shown = Stmctl(at[0], {"cluster"}).said;
     size_t level = 0;
-    for (size_t from = 0; (from = shown.find(":lag-batches 0", from)) != std::string::npos; ++from) ++level;
+    for (size_t from = 0; (from = shown.find(":lag 0", from)) != std::string::npos; ++from) ++level;
     return level == 3 && absl::StrContains(shown, at[0]) && absl::StrContains(shown, at[1]) &&
            absl::StrContains(shown, at[2]);
   });

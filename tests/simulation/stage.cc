@@ -1,0 +1,198 @@
+#include "tests/simulation/stage.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace stm::sim {
+
+void StageSettings::DrawPeople(Chance* chance) {
+  clients = chance->Between(2, 10);
+  names = chance->Between(1, 6);
+  watchers = chance->Between(1, 5);
+  in_memory = chance->OneOf<uint64_t>({0, 100, 300});
+  gives_up = chance->OneOf<uint64_t>({30, 150});
+  comes_back = chance->OneOf<uint64_t>({250, 30});         // the later, the less is known of it
+  value_bytes = chance->OneOf<int64_t>({0, 0, 50, 9000});  // the last: lines of three sectors
+}
+
+void StageSettings::DrawEngine(Chance* chance) {
+  engine.batch_transactions_max = chance->OneOf<int64_t>({1, 3, 256});
+  engine.batches_in_flight_max = chance->OneOf<int64_t>({1, 1, 2, 4});
+  engine.history_age_max = absl::Milliseconds(chance->OneOf<int64_t>({10, 50, 60000, 60000}));
+  engine.history_bytes_max = chance->OneOf<int64_t>({4 << 10, 64 << 10, 4 << 20});
+  engine.id_table_bytes_max = chance->OneOf<int64_t>({8 << 10, 64 << 10, 1 << 20, 1 << 20});
+  engine.id_age_max = absl::Milliseconds(chance->OneOf<int64_t>({200, 600000}));
+  engine.sleepers_woken_at_once = chance->OneOf<int64_t>({1, 2, 16});
+  engine.list_page_max = chance->OneOf<int64_t>({2, 1000});
+  engine.fresh_bytes_max = chance->OneOf<int64_t>({20, 64 << 10});
+  engine.reservation_from_run = static_cast<uint32_t>(chance->OneOf<int64_t>({1, 2, 3, 1000}));
+  engine.heavy_value_bytes = chance->OneOf<int64_t>({engine.heavy_value_bytes, 30});
+  engine.commit_queue_max = chance->OneOf<int64_t>({engine.commit_queue_max, engine.commit_queue_max, 3});
+  engine.batch_bytes_max = chance->OneOf<int64_t>({engine.batch_bytes_max, 700});
+  engine.id_result_bytes_max = chance->OneOf<int64_t>({engine.id_result_bytes_max, 8});
+  engine.reservation_min = absl::Milliseconds(chance->OneOf<int64_t>({1, 20}));
+}
+
+void StageSettings::DrawWeather(Chance* chance) {
+  weather.request_lost = chance->OneOf<uint64_t>({0, 10, 60});
+  weather.answer_lost = chance->OneOf<uint64_t>({0, 20, 80});
+  weather.request_twice = chance->OneOf<uint64_t>({0, 30, 150});
+  weather.slow = chance->OneOf<uint64_t>({0, 20, 100});
+  calm_max = chance->In1000(150) ? absl::InfiniteDuration()
+                                 : absl::Milliseconds(chance->OneOf<int64_t>({20, 50, 150, 400}));
+}
+
+std::string StageSettings::ToString() const {
+  return absl::StrCat("clients=", clients, " names=", names, " memory=", in_memory,
+                      " history_ms=", absl::ToInt64Milliseconds(engine.history_age_max),
+                      " history_bytes=", engine.history_bytes_max, " ids_bytes=", engine.id_table_bytes_max,
+                      " batch=", engine.batch_transactions_max, " in_flight=", engine.batches_in_flight_max,
+                      " lost=", weather.request_lost, "/", weather.answer_lost,
+                      " twice=", weather.request_twice, " slow=", weather.slow, " calm_ms=",
+                      calm_max == absl::InfiniteDuration() ? -1 : absl::ToInt64Milliseconds(calm_max));
+}
+
+const std::vector<Simplification<StageSettings>>& StageSimplifications() {
+  static const auto* const all = new std::vector<Simplification<StageSettings>>{
+      {"watchers", [](StageSettings* s) { s->watchers = 0; }},
+      {"memory", [](StageSettings* s) { s->in_memory = 0; }},
+      {"crashes", [](StageSettings* s) { s->calm_max = absl::InfiniteDuration(); }},
+      {"lost_messages", [](StageSettings* s) { s->weather.request_lost = s->weather.answer_lost = 0; }},
+      {"doubled_messages", [](StageSettings* s) { s->weather.request_twice = 0; }},
+      {"slow_messages", [](StageSettings* s) { s->weather.slow = 0; }},
+      {"history_trimming",
+       [](StageSettings* s) {
+         s->engine.history_age_max = absl::Minutes(1);
+         s->engine.history_bytes_max = 4 << 20;
+       }},
+      {"id_trimming",
+       [](StageSettings* s) {
+         s->engine.id_age_max = absl::Minutes(10);
+         s->engine.id_table_bytes_max = 1 << 20;
+       }},
+      {"reservations", [](StageSettings* s) { s->engine.reservation_from_run = 1000; }},
+      {"batches_in_flight", [](StageSettings* s) { s->engine.batches_in_flight_max = 1; }},
+      {"batches", [](StageSettings* s) { s->engine.batch_transactions_max = 1; }},
+      {"heavy_values",
+       [](StageSettings* s) { s->engine.heavy_value_bytes = engine::Options().heavy_value_bytes; }},
+      {"wide_values", [](StageSettings* s) { s->value_bytes = 0; }},
+      {"third_client", [](StageSettings* s) { s->clients = std::min<int64_t>(s->clients, 2); }},
+      {"second_client", [](StageSettings* s) { s->clients = 1; }},
+      {"third_name", [](StageSettings* s) { s->names = std::min<int64_t>(s->names, 2); }},
+      {"second_name", [](StageSettings* s) { s->names = 1; }},
+  };
+  return *all;
+}
+
+void Stage::Cast(const StageSettings& settings, std::vector<Daemon*> daemons, int64_t operations) {
+  network_.SetWeather(settings.weather);
+  scene_ = Scene{&world_,           std::move(daemons),   &network_,
+                 &result_.history,  &result_.failures,    settings.names,
+                 kTtlMsMax,         settings.value_bytes, settings.in_memory,
+                 settings.gives_up, settings.comes_back};
+  for (int64_t i = 0; i < settings.clients; ++i) {
+    const int64_t share = operations / settings.clients + (i < operations % settings.clients ? 1 : 0);
+    clients_.push_back(std::make_unique<Client>(i, scene_, share, &result_.clients));
+  }
+  for (int64_t i = 0; i < settings.watchers; ++i) {
+    engine::Selector selector;
+    if (i == 1) selector.prefixes = {"/set/", "/n/"};
+    if (i == 2) selector.names = {"/n/0", "/counter/0", "/queue"};
+    if (i == 3) selector = engine::Selector{{"/queue", "/.memory/queue"}, {"/account/"}};
+    if (i == 4) selector = engine::Selector{{"/.memory/n/0"}, {"/.memory/set/", "/set/"}};
+    watchers_.push_back(std::make_unique<Watcher>(1000 + i, scene_, selector));
+  }
+}
+
+void Stage::Enter() {
+  for (const auto& watcher : watchers_) {
+    world_.After(absl::Microseconds(world_.chance().Between(0, 5000)), [&watcher] { watcher->Begin(); });
+  }
+  for (const auto& client : clients_) {
+    world_.After(absl::Microseconds(world_.chance().Between(0, 2000)), [&client] { client->Begin(); });
+  }
+}
+
+bool Stage::AllIdle() const {
+  return std::all_of(clients_.begin(), clients_.end(), [](const auto& client) { return client->idle(); });
+}
+
+bool Stage::RunUntil(const std::function<bool()>& done, std::string_view what) {
+  const uint64_t steps_max = world_.steps() + steps_max_;
+  const absl::Duration until = world_.Now() + stuck_after_;
+  while (!done()) {
+    if (!ok()) return false;
+    if (world_.steps() >= steps_max || world_.Now() >= until || !world_.Step()) {
+      std::string who;
+      for (const auto& client : clients_) {
+        if (!client->idle()) absl::StrAppend(&who, "; ", client->Describe());
+      }
+      for (const Daemon* daemon : scene_.daemons) {
+        if (!daemon->up()) continue;
+        const engine::Stats stats = daemon->engine().GetStatus().stats;
+        absl::StrAppend(&who, "; queued ", stats.queued, ", in line ", stats.in_line, ", loading ",
+                        stats.loading, ", in flight ", stats.in_flight, ", installed ", daemon->installed(),
+                        daemon->ready() ? "" : ", not ready");
+      }
+      Fail(absl::StrCat("stuck: ", std::string(what), " never happened", who, DescribeDaemons()));
+      return false;
+    }
+    Tend();
+  }
+  return true;
+}
+
+void Stage::ReadAll(Daemon* daemon, std::string_view prefix, Ttls ttls) {
+  check::Read all;
+  all.client = -1;
+  all.invoked = world_.nanos();
+  all.newest = true;
+  all.life = static_cast<check::Life>(daemon->life());
+  all.prefix = std::string(prefix);
+  bool read = false;
+  std::function<void(std::string, check::Version)> page = [&](std::string after, check::Version snapshot) {
+    engine::ListRequest request;
+    request.prefix = all.prefix;
+    request.after_name = after;
+    if (snapshot != 0) request.at = engine::ReadPoint{engine::ReadPoint::At::kVersion, snapshot, {}};
+    daemon->engine().List(std::move(request), [&](absl::StatusOr<engine::ListResult> result) {
+      if (!result.ok()) return Fail(absl::StrCat("the last listing: ", result.status().ToString()));
+      all.snapshot = result->snapshot;
+      for (const engine::EntryState& entry : result->entries) {
+        all.entries.push_back(check::Entry{entry.name, entry.value, entry.version});
+        if (ttls == Ttls::kRunning || entry.definition == nullptr) continue;
+        if (entry.definition->ttl > absl::ZeroDuration()) {
+          Fail(absl::StrCat(entry.name, " outlived its TTL"));
+        }
+      }
+      if (!result->more) {
+        read = true;
+        return;
+      }
+      daemon->loop().Post([&page, after = result->entries.back().name, snapshot = result->snapshot] {
+        page(after, snapshot);
+      });
+    });
+  };
+  daemon->loop().Post([&page] { page("", 0); });
+  if (!RunUntil([&] { return read; }, "the last listing")) return;
+  all.answered = world_.nanos();
+  result_.history.reads.push_back(std::move(all));
+}
+
+void Stage::Count() {
+  result_.trace = world_.trace();
+  result_.steps = world_.steps();
+  result_.virtual_ms = world_.nanos() / 1000000 - 1000000;
+  result_.log_commits = static_cast<int64_t>(result_.log.size());
+  for (const auto& watcher : watchers_) {
+    result_.watch_events += watcher->events();
+    result_.watches_resumed += watcher->resumed();
+    result_.watches_cut += watcher->cut();
+    result_.watch_gaps += watcher->gaps();
+  }
+}
+
+}  // namespace stm::sim

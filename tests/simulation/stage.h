@@ -1,0 +1,92 @@
+// Stage is what simulations of any kind have: a world and a network, clients and watchers of some daemons,
+// and the history that the checkers judge. A kind of simulation derives from it, and tends the daemons. One
+// thread.
+#ifndef STM_TESTS_SIMULATION_STAGE_H_
+#define STM_TESTS_SIMULATION_STAGE_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/engine.h"
+#include "tests/simulation/client.h"
+#include "tests/simulation/daemon.h"
+#include "tests/simulation/network.h"
+#include "tests/simulation/simulation.h"
+#include "tests/simulation/watcher.h"
+#include "tests/simulation/world.h"
+
+namespace stm::sim {
+
+inline constexpr int64_t kTtlMsMax = 100;
+
+struct StageSettings {
+  engine::Options engine;
+  Weather weather;
+  int64_t clients = 4;
+  int64_t names = 3;
+  int64_t value_bytes = 0;
+  uint64_t in_memory = 0;     // in 1000 names
+  uint64_t gives_up = 30;     // in 1000 waits for an outcome
+  uint64_t comes_back = 250;  // to that, in 1000 operations
+  int64_t watchers = 2;
+  absl::Duration calm_max;  // between disasters; infinite: none
+
+  void DrawPeople(Chance* chance);
+  void DrawEngine(Chance* chance);
+  void DrawWeather(Chance* chance);
+  std::string ToString() const;
+};
+
+// What was drawn is overridden by name.
+template <typename Settings>
+struct Simplification {
+  const char* name;
+  void (*apply)(Settings*);
+};
+const std::vector<Simplification<StageSettings>>& StageSimplifications();
+
+class Stage {
+ protected:
+  explicit Stage(uint64_t seed) : world_(seed), network_(&world_) { result_.seed = seed; }
+  virtual ~Stage() = default;
+
+  // What a supervisor does after every step.
+  virtual void Tend() = 0;
+  virtual std::string DescribeDaemons() = 0;
+
+  // Makes clients that share `operations` out, and watchers.
+  void Cast(const StageSettings& settings, std::vector<Daemon*> daemons, int64_t operations);
+  // They come one after another.
+  void Enter();
+
+  bool ok() const { return result_.passed(); }
+  void Fail(std::string what) { result_.failures.push_back(std::move(what)); }
+  void Tell(std::string what) { result_.events.push_back(Event{world_.nanos(), std::move(what)}); }
+  bool AllIdle() const;
+  // Steps until `done`, tending daemons meanwhile. False: something failed; a run that goes nowhere is stuck.
+  bool RunUntil(const std::function<bool()>& done, std::string_view what);
+
+  // The state in the daemon's memory or its store, all of it under `prefix`, as a read that the checkers
+  // compare with the log.
+  enum class Ttls : uint8_t { kRunning, kOver };
+  void ReadAll(Daemon* daemon, std::string_view prefix, Ttls ttls);
+
+  void Count();
+
+  Result result_;
+  World world_;
+  Network network_;
+  Scene scene_;
+  uint64_t steps_max_ = 1000000;  // runs take some tens of thousands
+  absl::Duration stuck_after_ = absl::Seconds(30);
+  std::vector<std::unique_ptr<Client>> clients_;
+  std::vector<std::unique_ptr<Watcher>> watchers_;
+};
+
+}  // namespace stm::sim
+
+#endif  // STM_TESTS_SIMULATION_STAGE_H_
