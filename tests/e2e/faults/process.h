@@ -1,5 +1,5 @@
-// Stmd is a daemon as its operator meets it: a command line, an exit code, and lines on standard error. It is killed
-// with its owner, and when the thread that started it ends. One thread.
+// Stmd is a daemon as its operator meets it: a command line, an exit code, and lines on standard error. It is
+// killed with its owner, and when the thread that started it ends. One thread.
 #ifndef STM_TESTS_E2E_FAULTS_PROCESS_H_
 #define STM_TESTS_E2E_FAULTS_PROCESS_H_
 
@@ -37,7 +37,8 @@ class Directory {
 class Process {
  public:
   // The name is looked for in PATH. `environment` is added to this process's.
-  Process(const std::vector<std::string>& command, const std::map<std::string, std::string>& environment = {});
+  Process(const std::vector<std::string>& command,
+          const std::map<std::string, std::string>& environment = {});
   Process(const Process&) = delete;
   Process& operator=(const Process&) = delete;
   ~Process();
@@ -47,6 +48,7 @@ class Process {
   // False: it ended before, or did not within kPatience.
   bool AwaitSaid(const std::string& text);
   void Signal(int signal);
+  bool Runs() { return !Ended(); }
   // Its exit code, 128 + the signal that ended it, or nullopt: it did not end within kPatience.
   std::optional<int> AwaitExit();
 

@@ -10,18 +10,25 @@
 
 namespace stm::e2e {
 
-Load::Load(Options options)
-    : options_(std::move(options)),
-      first_(-1, options_.address, options_.seed, &answers_, options_.call_timeout) {}
+Load::Load(Options options) : options_(std::move(options)), first_(CallerOf(-1, options_.seed)) {}
 
 Load::~Load() { Stop(); }
 
+Caller::Options Load::CallerOf(int64_t number, uint64_t seed) {
+  Caller::Options options;
+  options.number = number;
+  options.addresses = {options_.address};
+  options.seed = seed;
+  options.answers = &answers_;
+  options.call_timeout = options_.call_timeout;
+  return options;
+}
+
 bool Load::Start() {
   if (!first_.Prepare()) return false;
-  watcher_ = std::make_unique<Watcher>(1000, options_.address);
+  watcher_ = std::make_unique<Watcher>(Watcher::Options{1000, {options_.address}});
   for (int i = 0; i < options_.writers; ++i) {
-    writers_.push_back(std::make_unique<Writer>(i, options_.address, options_.seed + 1 + static_cast<uint64_t>(i),
-                                                &answers_, options_.call_timeout));
+    writers_.push_back(std::make_unique<Writer>(CallerOf(i, options_.seed + 1 + static_cast<uint64_t>(i))));
     threads_.emplace_back([this, writer = writers_.back().get()] {
       if (writer->Run(stop_)) return;
       gave_up_ = true;
@@ -52,7 +59,8 @@ std::optional<Outcome> Load::Judge() {
   Writer::Figures sum;
   for (const auto& writer : writers_) {
     check::History& part = writer->history();
-    history.transactions.insert(history.transactions.end(), part.transactions.begin(), part.transactions.end());
+    history.transactions.insert(history.transactions.end(), part.transactions.begin(),
+                                part.transactions.end());
     history.reads.insert(history.reads.end(), part.reads.begin(), part.reads.end());
     const Writer::Figures& figures = writer->figures();
     sum.committed += figures.committed;
@@ -76,9 +84,9 @@ std::optional<Outcome> Load::Judge() {
   outcome.violations = check::Check(history, *log);
   outcome.figures = absl::StrCat(
       options_.writers, " writers: ", log->size(), " commits in the log, ", sum.committed, " acknowledged, ",
-      sum.conflicts, " conflicts, ", sum.refused, " refused, ", sum.resends, " resends (", sum.resends_committed,
-      " had committed, ", sum.resends_not_committed, " had not), watch resumed ", watcher_->resumed(),
-      " times; lost ", outcome.lost_adds, ", applied twice ", outcome.extra_adds);
+      sum.conflicts, " conflicts, ", sum.refused, " refused, ", sum.resends, " resends (",
+      sum.resends_committed, " had committed, ", sum.resends_not_committed, " had not), watch resumed ",
+      watcher_->resumed(), " times; lost ", outcome.lost_adds, ", applied twice ", outcome.extra_adds);
   if (const char* file = getenv("KILL_HISTORY")) std::ofstream(file) << check::ToEdnText(history, *log);
   return outcome;
 }

@@ -1,5 +1,5 @@
-// Load is many writers and one watcher on one daemon, and the judgement of what they were told. One thread starts,
-// stops and judges; in between the daemon may be killed, stopped, starved or cut off.
+// Load is many writers and one watcher on one daemon, and the judgement of what they were told. One thread
+// starts, stops and judges; in between the daemon may be killed, stopped, starved or cut off.
 #ifndef STM_TESTS_E2E_KILL_LOAD_H_
 #define STM_TESTS_E2E_KILL_LOAD_H_
 
@@ -20,7 +20,7 @@ namespace stm::e2e {
 struct Outcome {
   std::vector<check::Violation> violations;
   int64_t committed = 0;
-  int64_t refused = 0;     // answers that say "not committed, and not for a conflict"
+  int64_t refused = 0;  // answers that say "not committed, and not for a conflict"
   int64_t resends = 0;
   int64_t lost_adds = 0;   // acknowledged, not in the counters
   int64_t extra_adds = 0;  // in the counters, never acknowledged
@@ -45,11 +45,13 @@ class Load {
   Answers& answers() { return answers_; }
   // Returns when every writer has learned all outcomes. False: one gave up.
   bool Stop();
-  // After Stop: reads the state and the log, and compares. nullopt: they could not be read, or the watcher did
-  // not see all.
+  // After Stop: reads the state and the log, and compares. nullopt: they could not be read, or the watcher
+  // did not see all.
   std::optional<Outcome> Judge();
 
  private:
+  Caller::Options CallerOf(int64_t number, uint64_t seed);
+
   const Options options_;
   Answers answers_;
   Writer first_;

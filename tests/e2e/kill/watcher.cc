@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "engine/values/wire.h"
-#include "tests/e2e/kill/writer.h"
+#include "tests/e2e/kill/caller.h"
 
 namespace stm::e2e {
 namespace {
@@ -13,9 +13,10 @@ using Kind = check::WatchStep::Kind;
 
 }  // namespace
 
-Watcher::Watcher(int64_t number, const std::string& address)
-    : channel_(Dial(address)), stub_(v1::WatchService::NewStub(channel_)) {
-  watch_.client = number;
+Watcher::Watcher(const Options& options) : options_(options) {
+  for (const std::string& address : options.addresses) channels_.push_back(Dial(address));
+  watch_.client = options.number;
+  watch_.prefixes = options.prefixes;
   thread_ = std::thread([this] { Follow(); });
 }
 
@@ -37,10 +38,11 @@ bool Watcher::SawUpTo(check::Version version) {
 }
 
 void Watcher::Follow() {
-  for (;;) {
-    // Until the daemon is back, or Stop: nobody else ends this.
-    channel_->WaitForConnected(std::chrono::system_clock::now() + std::chrono::seconds(1));
-    FollowOne();
+  for (size_t daemon = 0;; daemon = (daemon + 1) % channels_.size()) {
+    // Until a daemon is back, or Stop: nobody else ends this.
+    const std::chrono::milliseconds patience(channels_.size() == 1 ? 1000 : 100);
+    channels_[daemon]->WaitForConnected(std::chrono::system_clock::now() + patience);
+    FollowOne(channels_[daemon]);
     absl::MutexLock hold(&mutex_);
     if (stopping_) return;
   }
@@ -54,9 +56,14 @@ check::WatchStep Watcher::Mark(Kind kind, check::Version version) {
   return step;
 }
 
-void Watcher::FollowOne() {
+void Watcher::FollowOne(const std::shared_ptr<grpc::Channel>& channel) {
+  const std::unique_ptr<v1::WatchService::Stub> stub = v1::WatchService::NewStub(channel);
   grpc::ClientContext context;
+  if (options_.stream_max.count() != 0) {
+    context.set_deadline(std::chrono::system_clock::now() + options_.stream_max);
+  }
   v1::WatchRequest request;
+  for (const std::string& prefix : options_.prefixes) request.mutable_selector()->add_prefixes(prefix);
   request.mutable_progress_every()->set_nanos(100'000'000);
   {
     absl::MutexLock hold(&mutex_);
@@ -73,7 +80,7 @@ void Watcher::FollowOne() {
     ++resumed_;
   }
   watch_.steps.push_back(opened);
-  auto stream = stub_->Watch(&context, request);
+  auto stream = stub->Watch(&context, request);
   v1::WatchResponse response;
   bool more = false;
   while (stream->Read(&response)) {

@@ -1,14 +1,16 @@
-// Watcher follows all commits of a daemon that is killed again and again, and resumes after the last it saw.
+// Watcher follows commits of daemons that are killed again and again, and resumes after the last it saw.
 // One thread reads; Stop from another.
 #ifndef STM_TESTS_E2E_KILL_WATCHER_H_
 #define STM_TESTS_E2E_KILL_WATCHER_H_
 
 #include <grpcpp/grpcpp.h>
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
@@ -19,7 +21,14 @@ namespace stm::e2e {
 
 class Watcher {
  public:
-  Watcher(int64_t number, const std::string& address);
+  struct Options {
+    int64_t number = 0;
+    std::vector<std::string> addresses;  // of daemons of one store: each stream is another's
+    std::vector<std::string> prefixes;   // none: all there is
+    // A stream ends then, and the next one resumes. 0: it ends when its daemon does.
+    std::chrono::milliseconds stream_max{0};
+  };
+  explicit Watcher(const Options& options);
   ~Watcher();
 
   // Waits until it has seen all up to `version`, or a minute passed.
@@ -32,11 +41,11 @@ class Watcher {
  private:
   void Follow();
   // Until the stream ends.
-  void FollowOne();
+  void FollowOne(const std::shared_ptr<grpc::Channel>& channel);
   check::WatchStep Mark(check::WatchStep::Kind kind, check::Version version);
 
-  std::shared_ptr<grpc::Channel> channel_;
-  std::unique_ptr<v1::WatchService::Stub> stub_;
+  const Options options_;
+  std::vector<std::shared_ptr<grpc::Channel>> channels_;
   check::Watch watch_;
   int64_t resumed_ = 0;
   absl::Mutex mutex_;
