@@ -28,10 +28,12 @@ constexpr int kPortMin = 12000;
 constexpr int kPortMax = 32000;
 constexpr timeval kAnswerTimeMax = {1, 0};
 
-sockaddr_in Loopback(int port) {
+constexpr char kLoopback[] = "127.0.0.1";
+
+sockaddr_in At(const std::string& host, int port) {
   sockaddr_in address = {};
   address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  inet_pton(AF_INET, host.c_str(), &address.sin_addr);
   address.sin_port = htons(static_cast<uint16_t>(port));
   return address;
 }
@@ -39,7 +41,7 @@ sockaddr_in Loopback(int port) {
 // A socket bound to the port; -1: it is taken.
 int Bind(int type, int port) {
   const int bound = socket(AF_INET, type | SOCK_CLOEXEC, 0);
-  const sockaddr_in address = Loopback(port);
+  const sockaddr_in address = At(kLoopback, port);
   if (bound >= 0 && bind(bound, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
     close(bound);
     return -1;
@@ -82,7 +84,8 @@ void Copy(const std::string& from, const std::string& to) {
 }  // namespace
 
 std::string Ask(const std::string& address, const std::string& word) {
-  const sockaddr_in server = Loopback(std::stoi(address.substr(address.rfind(':') + 1)));
+  const size_t colon = address.rfind(':');
+  const sockaddr_in server = At(address.substr(0, colon), std::stoi(address.substr(colon + 1)));
   std::string answer;
   const int connection = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   setsockopt(connection, SOL_SOCKET, SO_RCVTIMEO, &kAnswerTimeMax, sizeof(kAnswerTimeMax));
@@ -103,6 +106,7 @@ std::string WhyNoServers() {
 
 Ensemble::Ensemble(const EnsembleOptions& options) {
   assert(options.servers == 1 || options.servers == 3);
+  assert(options.hosts.empty() || static_cast<int>(options.hosts.size()) == options.servers);
   const int first = ClaimPorts(options.servers * kPortsPerServer, &claims_);
   std::vector<std::string> prepare = {e2e::Runfile("deploy/zookeeper"), "prepare", options.heap,
                                       directory_.path()};
@@ -122,9 +126,20 @@ Ensemble::Ensemble(const EnsembleOptions& options) {
     file << "preAllocSize=256\n";
     // A client may ask for a session that ends while a test looks on, or for one that never does.
     file << "minSessionTimeout=200\nmaxSessionTimeout=600000\n";
-    for (const std::string& setting : options.settings) file << setting << "\n";
     at(server).client_port = first + (server - 1) * kPortsPerServer;
-    at(server).command = java;
+    const Host host = options.hosts.empty() ? Host() : options.hosts[server - 1];
+    at(server).address = host.address;
+    if (!options.hosts.empty()) {
+      file << "clientPortAddress=" << host.address << "\n";
+      for (int i = 0; i < options.servers && options.servers > 1; ++i) {
+        const int port = first + i * kPortsPerServer;
+        file << "server." << i + 1 << "=" << options.hosts[i].address << ":" << port + 1 << ":" << port + 2
+             << "\n";
+      }
+    }
+    for (const std::string& setting : options.settings) file << setting << "\n";
+    at(server).command = host.before;
+    at(server).command.insert(at(server).command.end(), java.begin(), java.end());
     at(server).command.push_back(configuration);
   }
   StartAll();
@@ -150,7 +165,9 @@ std::string Ensemble::connect() const {
   return absl::StrJoin(addresses, ",");
 }
 
-std::string Ensemble::connect(int server) const { return absl::StrCat("127.0.0.1:", at(server).client_port); }
+std::string Ensemble::connect(int server) const {
+  return absl::StrCat(at(server).address, ":", at(server).client_port);
+}
 
 std::string Ensemble::ModeOf(int server) const {
   static const std::string kMode = "Mode: ";

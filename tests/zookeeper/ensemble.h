@@ -14,14 +14,21 @@
 
 namespace stm::zookeeper {
 
-// What the server at 127.0.0.1:port answers to a four-letter word, "srvr" or "ruok". "": nothing.
+// What the server at host:port, by its number, answers to a four-letter word, "srvr" or "ruok". "": nothing.
 std::string Ask(const std::string& address, const std::string& word);
 
 // Why this machine can have no servers: no Java, or no jars. "": it can.
 std::string WhyNoServers();
 
+// Where a server runs.
+struct Host {
+  std::string address = "127.0.0.1";
+  std::vector<std::string> before;  // its command, e.g. nsenter and its arguments
+};
+
 struct EnsembleOptions {
-  int servers = 1;  // or 3
+  int servers = 1;          // or 3
+  std::vector<Host> hosts;  // one a server; empty: all on loopback
   std::string heap = "64m";
   // More lines of zoo.cfg, e.g. "tickTime=500"; they count over those that are there.
   std::vector<std::string> settings;
@@ -67,6 +74,7 @@ class Ensemble {
 
  private:
   struct Server {
+    std::string address;
     int client_port;
     std::vector<std::string> command;
     std::unique_ptr<e2e::Process> process;  // null: it does not run
