@@ -337,7 +337,7 @@ TEST_CASE(
                 why.c_str());
     return;
   }
-  constexpr int kRounds = 20;
+  constexpr int kRounds = 10;
   Site site;
   if (!site.Start()) FAIL(site.ensemble().said() << site.said());
   const std::string& lonely = site.addresses()[0];
