@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdio>
 #include <thread>
 #include <utility>
 
@@ -21,7 +22,8 @@ constexpr int64_t kSettledNs = 2'000'000'000;
 
 }  // namespace
 
-Weather::Weather(Site* site, uint64_t seed) : site_(site), random_(seed), calm_since_(Clock()) {}
+Weather::Weather(Site* site, uint64_t seed)
+    : site_(site), random_(seed), began_(Clock()), calm_since_(began_) {}
 
 int64_t Weather::Between(int64_t low, int64_t high) {
   return low + static_cast<int64_t>(random_() % static_cast<uint64_t>(high - low + 1));
@@ -57,6 +59,9 @@ void Weather::Episode() {
   std::stable_sort(faults.begin(), faults.end(), [](const Fault& a, const Fault& b) { return a.ms < b.ms; });
   for (const Fault& fault : faults) {
     ++faults_[fault.kind];
+    std::printf("weather: at %.1f s for %.1f s: %s\n", static_cast<double>(Clock() - began_) / 1e9,
+                static_cast<double>(fault.ms) / 1e3, fault.kind.c_str());
+    std::fflush(stdout);
     fault.begin();
   }
   for (size_t i = kills_before; i < kills_.size(); ++i) kills_[i].alone = alone;

@@ -20,8 +20,8 @@ class Weather {
  public:
   Weather(Site* site, uint64_t seed);
 
-  // One or two things happen, last a while, and are over: all that was killed is started again, all that
-  // stood still goes on, all that was cut is joined.
+  // One or two things happen, are told on standard output, last a while, and are over: all that was killed is
+  // started again, all that stood still goes on, all that was cut is joined.
   void Episode();
   // A while without.
   void Calm();
@@ -56,7 +56,8 @@ class Weather {
   std::mt19937_64 random_;
   std::map<std::string, int64_t> faults_;
   std::vector<Kill> kills_;
-  check::Time calm_since_ = 0;
+  const check::Time began_;
+  check::Time calm_since_;
 };
 
 }  // namespace stm::e2e
