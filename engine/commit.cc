@@ -241,13 +241,14 @@ void Engine::State::CloseBatch() {
   // Callers who were just answered are about to come again: with them all in one batch nobody would have anything to do
   // while the disk syncs it. Half at most, so that one half is prepared while the other is made durable.
   const int64_t around = static_cast<int64_t>(queue_.size()) + last_batch_;
-  const int64_t members_max = std::min(options_.batch_transactions_max, std::max(kHalvedFrom, around + 1) / 2);
+  const int64_t members_max = apart_ > 0 ? 1 : std::min(options_.batch_transactions_max, std::max(kHalvedFrom, around + 1) / 2);
   while (!queue_.empty() && static_cast<int64_t>(batch.members.size()) < members_max &&
          batch.bytes < options_.batch_bytes_max) {
     std::unique_ptr<Pending> pending = std::move(queue_.front());
     queue_.pop_front();
     Validate(std::move(pending), batch);
   }
+  apart_ = std::max<int64_t>(apart_ - 1, 0);
   if (batch.members.empty()) {
     assert(batch.dependents.empty());
     return;
@@ -587,11 +588,15 @@ void Engine::State::Appended(uint64_t number, AppendResult result) {
     const bool lost = result.outcome == AppendResult::Outcome::kLost;
     const bool no_space = result.outcome == AppendResult::Outcome::kNoSpace;
     ++(lost ? stats_.batches_lost : no_space ? stats_.no_space : stats_.batches_failed);
+    // What was too large together may go apart: only one that is too large alone is told so.
+    const bool apart = result.outcome == AppendResult::Outcome::kFailed && absl::IsResourceExhausted(result.status) &&
+                       batches.front().members.size() > 1;
+    if (apart) apart_ = static_cast<int64_t>(batches.front().members.size());
     std::vector<std::unique_ptr<Pending>> again;
     for (size_t i = 0; i < batches.size(); ++i) {
       const bool closed = batches[i].writer != writers_->self();
       for (Member& member : batches[i].members) {
-        if (!lost && i == 0) {
+        if (!lost && !apart && i == 0) {
           Refuse(std::move(member.pending), {result.status});
         } else if (lost && closed && !member.pending->transaction->id.has_value()) {
           // The sink may hold it, and nothing tells it from another's.

@@ -267,6 +267,7 @@ class Engine::State {
   int64_t parked_ = 0;
   uint64_t next_batch_ = 1;
   int64_t last_batch_ = 0;  // transactions in the batch that was installed last
+  int64_t apart_ = 0;  // batches that take one transaction each: together they were too large
   uint64_t next_sequence_ = 1;
   std::vector<Answer> answers_;
   bool empty_commit_queued_ = false;

@@ -36,6 +36,7 @@ struct ZooKeeperSettings {
   std::string acl = "open";
   std::string advertise;  // "": the first that it listens on
   bool create = false;
+  int64_t log_bytes = 256 << 20;
   zookeeper::SessionOptions session;  // of all of these; its credentials are shown nowhere
 };
 

@@ -109,6 +109,7 @@ Backing Daemon::Parts::BackByZooKeeper(std::function<void(absl::Status)> fatal) 
   zookeeper::Options options;
   options.session = node.config.zookeeper.session;
   options.program = kVersion;
+  options.cleaner.log_bytes_max = node.config.zookeeper.log_bytes;
   options.writer_observed = [this](uint64_t writer) { node.writer.store(writer); };
   options.fatal = std::move(fatal);
   sessions = std::make_unique<zookeeper::CSessions>(loop.get());

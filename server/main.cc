@@ -1,4 +1,5 @@
 // stmd: reads its configuration, serves until it is told to stop, and drains.
+#include <linux/close_range.h>
 #include <signal.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
@@ -68,6 +69,17 @@ void EndWithStandardInput() {
   }).detach();
 }
 
+// This process once more, with nothing of it left: what it had read of the log is of no use any more. Under
+// the same number, so that no supervisor has to do anything.
+[[noreturn]] void BeginAnew(const std::string& why, char** arguments) {
+  spdlog::warn("begins_anew why=\"{}\"", why);
+  spdlog::shutdown();
+  close_range(3, ~0U, CLOSE_RANGE_CLOEXEC);
+  execv("/proc/self/exe", arguments);
+  std::perror("stmd: /proc/self/exe");
+  std::_Exit(1);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -105,10 +117,12 @@ int main(int argc, char** argv) {
   RaiseDescriptorLimit();
   for (const std::string& warning : loaded->warnings) spdlog::warn("config_warning text=\"{}\"", warning);
   const stm::server::Config config = loaded->config;
-  const auto fatal = [over_zookeeper = stm::server::OverZooKeeper(config)](absl::Status status) {
+  const auto fatal = [over_zookeeper = stm::server::OverZooKeeper(config),
+                      arguments = argv](absl::Status status) {
     // The log's state is unknown, or it is another log. Nothing more may be answered: not even destructors
     // run.
     const std::string message(status.message());
+    if (over_zookeeper && absl::IsOutOfRange(status)) BeginAnew(message, arguments);
     if (over_zookeeper) {
       // It says what to do.
       spdlog::critical("store_failed code={} status=\"{}\"", absl::StatusCodeToString(status.code()),
@@ -137,6 +151,7 @@ int main(int argc, char** argv) {
   absl::StatusOr<std::unique_ptr<stm::server::Daemon>> daemon =
       stm::server::Daemon::Start(config, std::move(loaded->settings), fatal);
   if (!daemon.ok()) {
+    if (absl::IsOutOfRange(daemon.status())) fatal(daemon.status());
     spdlog::critical("start_failed status=\"{}\"", std::string(daemon.status().message()));
     return 1;
   }

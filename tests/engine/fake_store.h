@@ -56,6 +56,7 @@ struct FakeStore {
   std::vector<FakeDaemon*> daemons;
   // How the next things go.
   bool unreachable = false;
+  size_t batch_commits_max = 1000;  // that fit into it
   bool tells_before = false;
   absl::Duration load_takes = absl::Milliseconds(3);
   absl::Duration append_takes = absl::Milliseconds(2);
@@ -140,6 +141,10 @@ class FakeDaemon : public Coordinator, public Writers, public EntryStore {
     if (store_->unreachable) {
       waiting.clear();
       return batch.done({AppendResult::Outcome::kFailed, absl::UnavailableError("fake: append: unreachable")});
+    }
+    if (batch.records.size() > store_->batch_commits_max) {
+      waiting.clear();
+      return batch.done({AppendResult::Outcome::kFailed, absl::ResourceExhaustedError("fake: append: too large")});
     }
     const bool lost = Overtaken(batch);
     Feed();

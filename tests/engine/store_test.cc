@@ -476,6 +476,28 @@ TEST_CASE("store: a failed append refuses its own batch, and those behind it get
   CHECK(p.b.Value("/b") == "2");
 }
 
+TEST_CASE("store: what is too large together goes apart, and only what is too large alone is refused") {
+  Pair p;
+  p.a.Must(Tx().Set("/a", 1).Set("/b", 1).Set("/c", 1));
+  p.store.batch_commits_max = 1;
+  p.a.fake.hold = true;
+  auto before = p.a.Send(Tx().Set("/c", 2));
+  p.loop.Turn();
+  std::vector<std::shared_ptr<Outcome>> together;
+  for (int i = 0; i < 6; ++i) together.push_back(p.a.Send(Tx().Apply("/a", "(add 1)")));
+  p.a.fake.hold = false;
+  p.a.fake.Decide();
+  p.loop.Advance(kSettle);
+  CHECK(before->as<Committed>() != nullptr);
+  for (const auto& outcome : together) CHECK(outcome->as<Committed>() != nullptr);
+  CHECK(p.a.stats().batches_failed >= 1);
+  CHECK(p.b.Value("/a") == "7");
+  p.store.batch_commits_max = 0;
+  auto alone = p.a.Do(Tx().Set("/b", 2));
+  REQUIRE(alone->as<absl::Status>() != nullptr);
+  CHECK(absl::IsResourceExhausted(*alone->as<absl::Status>()));
+}
+
 // ---- Writers
 
 TEST_CASE("store: what was sent under a writer that another daemon closed is never executed") {

@@ -15,7 +15,6 @@ inline std::map<std::string, Planted> PlantedByName(Run::Kind kind) {
   if (kind == Run::Kind::kCluster) {
     all["skip_chain_check"].zookeeper.skip_chain_check = true;
     all["keep_writers_open"].zookeeper.keep_writers_open = true;
-    all["lost_before_caught_up"].zookeeper.lost_before_caught_up = true;
     all["skip_epoch_check"].zookeeper.skip_epoch_check = true;
     all["share_places"].zookeeper.share_places = true;
     all["read_past_holes"].zookeeper.tail.read_past_holes = true;

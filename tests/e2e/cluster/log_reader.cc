@@ -22,7 +22,6 @@ using zookeeper::Code;
 constexpr std::chrono::milliseconds kLookAgain(5);
 constexpr absl::Duration kSessionTimeout = absl::Seconds(10);
 // Begins an entry of the log that is no batch.
-constexpr char kEpochMove[] = "{:epoch ";
 
 }  // namespace
 
@@ -73,7 +72,7 @@ void LogReader::FollowOn(Client* client) {
     const bool synced = !last || client->Sync(zookeeper::kStorePath) == Code::kOk;
     if (begun_ || TakeEpoch(client)) {
       for (;;) {
-        Client::Read entry = client->Get(zookeeper::LogEntryPath(segment_, next_));
+        Client::Read entry = client->Get(zookeeper::LogEntryPath(next_));
         if (entry.code == Code::kOk) {
           status_ = Take(entry.data, entry.stat.czxid);
           if (!status_.ok()) return;
@@ -95,16 +94,23 @@ bool LogReader::TakeEpoch(Client* client) {
   const absl::StatusOr<zookeeper::Epoch> epoch = zookeeper::ParseEpoch(read.data);
   if (!epoch.ok()) return false;
   base_ = epoch->base;
-  segment_ = epoch->segment;
+  next_ = zookeeper::FirstOf(epoch->segment);
   return begun_ = true;
 }
 
 absl::Status LogReader::Take(const std::string& data, int64_t zxid) {
-  if (absl::StartsWith(data, kEpochMove)) return absl::OkStatus();
+  if (zookeeper::IsEpochMove(data)) {
+    const absl::StatusOr<zookeeper::EpochMove> move = zookeeper::ParseEpochMove(data);
+    if (!move.ok()) return move.status();
+    const int64_t segment = move->epoch.segment;
+    // The caller goes on behind this entry.
+    if (segment > zookeeper::SegmentOf(next_)) next_ = zookeeper::FirstOf(segment) - 1;
+    return absl::OkStatus();
+  }
   const absl::StatusOr<zookeeper::BatchText> batch = zookeeper::ParseBatch(data);
   if (!batch.ok()) {
-    return absl::Status(batch.status().code(), absl::StrCat(zookeeper::LogEntryPath(segment_, next_), ": ",
-                                                            batch.status().message()));
+    return absl::Status(batch.status().code(),
+                        absl::StrCat(zookeeper::LogEntryPath(next_), ": ", batch.status().message()));
   }
   for (const auto& from : batch->commits) {
     check::LogCommit& commit = log_.emplace_back();

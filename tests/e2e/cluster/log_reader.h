@@ -37,7 +37,6 @@ class LogReader {
   bool ended_ = false;
   bool begun_ = false;
   int64_t base_ = 0;
-  int64_t segment_ = 0;
   int64_t next_ = 0;
   absl::Status status_;
   check::Log log_;
