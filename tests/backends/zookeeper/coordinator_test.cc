@@ -541,6 +541,7 @@ TEST_CASE(
     INFO("seed " << seed);
     CHECK(CountTogether(seed, {}, &totals) == "");
   }
+  if (seeds != nullptr) return;
   // What the weather must have brought.
   CHECK(totals.answers_lost > 10);
   CHECK(totals.late_commits > 10);
@@ -564,6 +565,7 @@ TEST_CASE(
     INFO("seed " << seed);
     CHECK(CountTogether(seed, {}, nullptr, &cleaning) == "");
   }
+  if (seeds != nullptr) return;
   CHECK(cleaning.behind > 0);
   CHECK(cleaning.sweeps > 100);
   CHECK(cleaning.swept > 20);
