@@ -608,10 +608,8 @@ TEST_CASE("zookeeper coordinator: planted bugs are caught") {
 bool CountPastMinusOne(bool newer_servers, Canaries canaries) {
   Sea sea(7, 3, newer_servers);
   Counting::Totals totals;
-  {
-    Counting before(&sea, "before", {}, {}, 1, 5, &totals);
-    REQUIRE(sea.Run([&] { return before.done(); }));
-  }
+  Counting before(&sea, "before", {}, {}, 1, 5, &totals);
+  REQUIRE(sea.Run([&] { return before.done(); }));
   Ship last(&sea, "last");
   Replica replica;
   bool done = false;
