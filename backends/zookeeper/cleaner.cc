@@ -26,15 +26,8 @@ constexpr absl::Duration kLookForWriters = absl::Seconds(30);
 Cleaner::Cleaner(engine::Loop* loop, LogTail* tail, CleanerOptions options, Host* host)
     : loop_(loop), tail_(tail), options_(options), host_(host) {}
 
-void Cleaner::After(absl::Duration time, absl::AnyInvocable<void()> task) {
-  loop_->At(loop_->Now() + time,
-            [alive = std::weak_ptr<const bool>(alive_), task = std::move(task)]() mutable {
-              if (!alive.expired()) task();
-            });
-}
-
 void Cleaner::Begin() {
-  After(options_.every, [this] { Tick(); });
+  tasks_.After(options_.every, [this] { Tick(); });
 }
 
 void Cleaner::Applied(int64_t position, size_t bytes, bool batch) {
@@ -64,7 +57,7 @@ int64_t Cleaner::LogBytes() const {
 // ---- What there is to do
 
 void Cleaner::Tick() {
-  After(options_.every, [this] { Tick(); });
+  tasks_.After(options_.every, [this] { Tick(); });
   if (busy_ || !host_->Cleans()) return;
   const Epoch& epoch = tail_->epoch();
   if (tail_->trimmed() < epoch.swept) return Trim();
@@ -218,7 +211,7 @@ void Cleaner::TrimSegment(int64_t number) {
   AskSegment(number, [this, number](SegmentText text, Stat stat) {
     const std::string path = LogPath(number);
     tail_->Trimmed(FirstOf(number) + text.trimmed);
-    const int64_t made = stat.cversion - text.trimmed;
+    const int64_t made = ChildrenMade(stat);
     const int64_t to =
         std::min({tail_->epoch().swept - FirstOf(number), made, text.trimmed + kTrimmedAtOnce});
     const int64_t count = to - text.trimmed;

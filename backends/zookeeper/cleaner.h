@@ -19,6 +19,7 @@
 #include "absl/time/time.h"
 #include "backends/zookeeper/epoch.h"
 #include "backends/zookeeper/log_tail.h"
+#include "backends/zookeeper/own_tasks.h"
 #include "backends/zookeeper/session.h"
 #include "engine/loop.h"
 
@@ -48,6 +49,7 @@ class Cleaner {
     virtual int64_t Read() = 0;
     virtual void Multi(std::vector<Op> ops, absl::AnyInvocable<void(MultiResult)> done) = 0;
     virtual bool Alive(uint64_t writer) = 0;
+    // `done`: nothing of `writer` can commit any more, by a quorum's word.
     virtual void CloseWriter(uint64_t writer, absl::AnyInvocable<void()> done) = 0;
   };
 
@@ -83,7 +85,6 @@ class Cleaner {
   void NewSegment();
   void LookForWriters();
   void Idle() { busy_ = false; }
-  void After(absl::Duration time, absl::AnyInvocable<void()> task);
 
   engine::Loop* const loop_;
   LogTail* const tail_;
@@ -105,7 +106,7 @@ class Cleaner {
   int64_t swept_ = 0;
   int64_t trimmed_ = 0;
   int64_t segments_ = 0;
-  const std::shared_ptr<const bool> alive_ = std::make_shared<const bool>(true);
+  OwnTasks tasks_{loop_};
 };
 
 }  // namespace stm::zookeeper

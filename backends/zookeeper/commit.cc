@@ -7,6 +7,7 @@
 #include <cassert>
 #include <utility>
 
+#include "absl/hash/hash.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "backends/zookeeper/coordinator.h"
@@ -222,9 +223,7 @@ void ZooKeeperCoordinator::Send(const SubmittedPtr& submitted) {
     submitted->state = Submitted::State::kRefused;
     submitted->failed = ops.status();
     settling_ = true;
-    return loop_->Post([this, alive = std::weak_ptr<const bool>(alive_)] {
-      if (!alive.expired()) Settle();
-    });
+    return tasks_.Post([this] { Settle(); });
   }
   for (const Op& op : *ops) submitted->expects.push_back(Expects(op));
   if (canaries_.skip_chain_check) ops->erase(ops->begin() + kChainOp);
@@ -327,8 +326,9 @@ void ZooKeeperCoordinator::OnMove(int64_t position, const EpochMove& move, size_
   cleaner_.Applied(position, bytes, false);
   nodes_.Sweep(move.swept);
   TakeOffListings(move.swept);
-  id_floor_ = std::max(id_floor_, std::min(move.below, installed_));
-  sink_->RaiseIdFloor(std::min(move.below, installed_));
+  const engine::Version floor = std::min(move.below, installed_);
+  id_floor_ = std::max(id_floor_, floor);
+  sink_->RaiseIdFloor(floor);
 }
 
 // A batch that was not sent yet was decided on what it rests on as it was: sent now, it would find the new
@@ -392,7 +392,7 @@ void ZooKeeperCoordinator::Resolve() {
       return CatchUp();
     }
     // The outcome is unknown, or it must not rest there.
-    After(kAgain, [this] { Resolve(); });
+    tasks_.After(kAgain, [this] { Resolve(); });
   });
 }
 
@@ -401,13 +401,13 @@ void ZooKeeperCoordinator::CatchUp() {
   if (canaries_.lost_before_caught_up) return TellLost();
   tail_.Barrier([this](absl::Status status) {
     if (!stopped_.ok()) return;
-    if (!status.ok()) return After(kAgain, [this] { CatchUp(); });
+    if (!status.ok()) return tasks_.After(kAgain, [this] { CatchUp(); });
     if (!closed_) return TellLost();
     // What was sent under the old writer is answered from the log by whoever asks; nothing of it runs under
     // the new one.
     NewWriter([this](absl::Status status) {
       if (status.ok()) return TellLost();
-      After(kAgain, [this] { CatchUp(); });
+      tasks_.After(kAgain, [this] { CatchUp(); });
     });
   });
 }

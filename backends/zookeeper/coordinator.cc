@@ -62,13 +62,6 @@ ZooKeeperCoordinator::ZooKeeperCoordinator(engine::Loop* loop, Sessions* session
 
 ZooKeeperCoordinator::~ZooKeeperCoordinator() = default;
 
-void ZooKeeperCoordinator::After(absl::Duration time, absl::AnyInvocable<void()> task) {
-  loop_->At(loop_->Now() + time,
-            [alive = std::weak_ptr<const bool>(alive_), task = std::move(task)]() mutable {
-              if (!alive.expired()) task();
-            });
-}
-
 // ---- A start
 
 void ZooKeeperCoordinator::Recover(engine::Sink* sink, absl::AnyInvocable<void(absl::Status)> recovered) {
@@ -200,7 +193,7 @@ void ZooKeeperCoordinator::NewWriter(absl::AnyInvocable<void(absl::Status)> done
       }
       // Unknown: it may be there, and is nobody's.
       if (result.code != Code::kOk) {
-        return After(kAgain, [this, done = std::move(done)]() mutable { NewWriter(std::move(done)); });
+        return tasks_.After(kAgain, [this, done = std::move(done)]() mutable { NewWriter(std::move(done)); });
       }
       const uint64_t before = std::exchange(writer_, writer);
       chain_ = 0;
@@ -297,7 +290,7 @@ void ZooKeeperCoordinator::LookForDaemons() {
       daemons_.clear();
       for (Daemon& daemon : cluster->daemons) daemons_[daemon.writer] = std::move(daemon);
     }
-    After(kLookForDaemons, [this] {
+    tasks_.After(kLookForDaemons, [this] {
       ShowDaemon();
       LookForDaemons();
     });
@@ -314,18 +307,20 @@ void ZooKeeperCoordinator::Close(uint64_t writer, absl::AnyInvocable<void(absl::
   }
   auto caught_up = [this, done = std::move(done)]() mutable { tail_.Barrier(std::move(done)); };
   if (canaries_.keep_writers_open) return caught_up();
-  CloseNode(writer, std::move(caught_up));
+  CloseWriter(writer, std::move(caught_up));
 }
 
-void ZooKeeperCoordinator::CloseNode(uint64_t writer, absl::AnyInvocable<void()> done) {
+void ZooKeeperCoordinator::CloseWriter(uint64_t writer, absl::AnyInvocable<void()> done) {
   if (!stopped_.ok()) return;
   WhenConnected([this, writer, done = std::move(done)]() mutable {
-    session_->Multi({Op::DeleteAny(WriterPath(writer))}, [this, writer, done = std::move(done)](
-                                                             MultiResult result) mutable {
-      // That it is not there is a quorum's word too.
-      if (result.code == Code::kOk || result.code == Code::kNoNode) return done();
-      After(kAgain, [this, writer, done = std::move(done)]() mutable { CloseNode(writer, std::move(done)); });
-    });
+    session_->Multi({Op::DeleteAny(WriterPath(writer))},
+                    [this, writer, done = std::move(done)](MultiResult result) mutable {
+                      // That it is not there is a quorum's word too.
+                      if (result.code == Code::kOk || result.code == Code::kNoNode) return done();
+                      tasks_.After(kAgain, [this, writer, done = std::move(done)]() mutable {
+                        CloseWriter(writer, std::move(done));
+                      });
+                    });
   });
 }
 
@@ -368,10 +363,6 @@ int64_t ZooKeeperCoordinator::Read() {
 void ZooKeeperCoordinator::Multi(std::vector<Op> ops, absl::AnyInvocable<void(MultiResult)> done) {
   if (connected_) return session_->Multi(std::move(ops), std::move(done));
   loop_->Post([done = std::move(done)]() mutable { done(MultiResult()); });
-}
-
-void ZooKeeperCoordinator::CloseWriter(uint64_t writer, absl::AnyInvocable<void()> done) {
-  CloseNode(writer, std::move(done));
 }
 
 }  // namespace stm::zookeeper

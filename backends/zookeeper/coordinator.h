@@ -24,6 +24,7 @@
 #include "backends/zookeeper/cleaner.h"
 #include "backends/zookeeper/log_tail.h"
 #include "backends/zookeeper/nodes.h"
+#include "backends/zookeeper/own_tasks.h"
 #include "backends/zookeeper/session.h"
 #include "engine/coordinator.h"
 #include "engine/loop.h"
@@ -202,10 +203,7 @@ class ZooKeeperCoordinator final : public engine::Coordinator,
   void AddToListings(const engine::Batch& commits);
   void TakeOffListings(const std::vector<std::string>& names);
 
-  // Nothing of `writer` can commit any more, by a quorum's word.
-  void CloseNode(uint64_t writer, absl::AnyInvocable<void()> done);
   void WhenConnected(absl::AnyInvocable<void()> task);
-  void After(absl::Duration time, absl::AnyInvocable<void()> task);
 
   engine::Loop* const loop_;
   Sessions* const sessions_;
@@ -240,7 +238,7 @@ class ZooKeeperCoordinator final : public engine::Coordinator,
   std::string shown_;  // what this daemon's node says
   bool showing_ = false;
   bool leaving_ = false;
-  const std::shared_ptr<const bool> alive_ = std::make_shared<const bool>(true);
+  OwnTasks tasks_{loop_};
 };
 
 }  // namespace stm::zookeeper

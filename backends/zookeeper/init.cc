@@ -26,8 +26,7 @@ Init::Init(engine::Loop* loop, Sessions* sessions, SessionOptions options, absl:
       done_(std::move(done)),
       sessions_(sessions),
       options_(std::move(options)) {
-  loop_->At(loop_->Now() + patience, [this, patience, alive = std::weak_ptr<const bool>(alive_)] {
-    if (alive.expired()) return;
+  tasks_.After(patience, [this, patience] {
     Done(absl::UnavailableError(absl::StrCat("no answer from ZooKeeper at ", options_.connect.servers, " in ",
                                              absl::FormatDuration(patience))));
   });

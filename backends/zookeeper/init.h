@@ -7,6 +7,7 @@
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
+#include "backends/zookeeper/own_tasks.h"
 #include "backends/zookeeper/session.h"
 #include "engine/loop.h"
 
@@ -33,7 +34,7 @@ class Init {
   std::unique_ptr<Session> session_;
   Sessions* const sessions_;
   SessionOptions options_;
-  const std::shared_ptr<const bool> alive_ = std::make_shared<const bool>(true);
+  OwnTasks tasks_{loop_};
 };
 
 }  // namespace stm::zookeeper

@@ -64,7 +64,7 @@ std::shared_ptr<ZooKeeperCoordinator::Loading> ZooKeeperCoordinator::NewLoading(
 
 // A load takes as long as it takes; but without a connection nobody knows how long.
 void ZooKeeperCoordinator::AwaitConnection(std::weak_ptr<Loading> loading) {
-  After(options_.tail.barrier_patience, [this, weak = std::move(loading)] {
+  tasks_.After(options_.tail.barrier_patience, [this, weak = std::move(loading)] {
     const std::shared_ptr<Loading> loading = weak.lock();
     if (loading == nullptr || loading->ended) return;
     if (!tail_.connected()) return FailLoading(loading.get(), Disconnected());
@@ -118,7 +118,7 @@ void ZooKeeperCoordinator::AskNodes(std::shared_ptr<Loading> loading) {
                   "something that is no stmd of this store: restore a backup"));
         }
         tail_.LeaveServer();
-        return After(kAgain, [this, loading] { AskNodes(loading); });
+        return tasks_.After(kAgain, [this, loading] { AskNodes(loading); });
       }
       Learn(loading.get(), asks, std::move(answers));
       loading->asked += count;

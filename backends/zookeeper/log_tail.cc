@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "backends/zookeeper/batch_text.h"
@@ -21,6 +20,12 @@ absl::Status Restored(absl::string_view why) {
       "): stop them all, and put the newest data back, or begin anew below another chroot by stmctl init"));
 }
 
+// `epoch`: of its node.
+bool IsSwept(const Answer& epoch, int64_t position) {
+  const absl::StatusOr<Epoch> read = ParseEpoch(epoch.data);
+  return read.ok() && position < read->swept;
+}
+
 }  // namespace
 
 LogTail::LogTail(engine::Loop* loop, Sessions* sessions, SessionOptions session, TailOptions options,
@@ -30,13 +35,6 @@ LogTail::LogTail(engine::Loop* loop, Sessions* sessions, SessionOptions session,
       canaries_(canaries),
       listener_(listener),
       reader_(loop, sessions, std::move(session), this) {}
-
-void LogTail::After(absl::Duration time, absl::AnyInvocable<void()> task) {
-  loop_->At(loop_->Now() + time,
-            [alive = std::weak_ptr<const bool>(alive_), task = std::move(task)]() mutable {
-              if (!alive.expired()) task();
-            });
-}
 
 // ---- Whose log it is, and from where
 
@@ -95,9 +93,7 @@ void LogTail::DoubtHead(int64_t head, int64_t next, absl::AnyInvocable<void()> t
   reader_.Send(std::move(asks),
                [this, head, next, then = std::move(then)](std::vector<Answer> answers) mutable {
                  if (stopped_) return then();
-                 const absl::StatusOr<Epoch> epoch = ParseEpoch(answers[1].data);
-                 const bool trimmed = epoch.ok() && epoch->swept >= next;
-                 if (answers[0].code == Code::kNoNode && !trimmed) {
+                 if (answers[0].code == Code::kNoNode && !IsSwept(answers[1], next - 1)) {
                    Stop(Restored(absl::StrCat("its log ends at ", head, ", and was read to ", next)));
                  } else if (answers[2].code == Code::kNoNode) {
                    LeaveServer();
@@ -222,8 +218,7 @@ bool LogTail::TakeSegment(int64_t number, const Answer& answer, Segment* segment
     Stop(absl::Status(text.status().code(), absl::StrCat(LogPath(number), ": ", text.status().message())));
     return false;
   }
-  // Changes are as many as were created and deleted, children are those that were not deleted.
-  const int64_t made = (static_cast<int64_t>(answer.stat.cversion) + answer.stat.num_children) / 2;
+  const int64_t made = ChildrenMade(answer.stat);
   if (answer.stat.num_children != made - text->trimmed && !canaries_.read_past_holes) {
     // What else it lost with an entry nobody knows.
     LeaveServer();
@@ -257,7 +252,7 @@ void LogTail::LookForHead() {
     Segment segment;
     if (stopped_ || number != SegmentOf(next_)) return;
     if (IsGone(number, answers[0])) return StopBehind(next_);
-    if (!TakeSegment(number, answers[0], &segment)) return After(kLagging, [this] { LookForHead(); });
+    if (!TakeSegment(number, answers[0], &segment)) return tasks_.After(kLagging, [this] { LookForHead(); });
     RaiseHead(segment.head);
     Pump();
   });
@@ -313,7 +308,6 @@ void LogTail::Missing(int64_t position) {
                            {Ask::Kind::kExists, LogEntryPath(position), Watch::kNo, 0}};
   reader_.Send(std::move(asks), [this, position, number](std::vector<Answer> answers) {
     if (stopped_ || position < next_) return;
-    const absl::StatusOr<Epoch> epoch = ParseEpoch(answers[1].data);
     Segment segment;
     if (IsGone(number, answers[2])) return StopBehind(position);
     if (!TakeSegment(number, answers[2], &segment)) return Fetch(position);
@@ -323,7 +317,7 @@ void LogTail::Missing(int64_t position) {
       LeaveServer();
       return Fetch(position);
     }
-    if (position < segment.first || (epoch.ok() && position < epoch->swept)) return StopBehind(position);
+    if (position < segment.first || IsSwept(answers[1], position)) return StopBehind(position);
     Stop(Restored(absl::StrCat("its log ends at ", segment.head, ", and was longer than ", position)));
   });
 }
@@ -420,7 +414,7 @@ void LogTail::Barrier(absl::AnyInvocable<void(absl::Status)> done) {
   }
   if (waiters_ == nullptr) {
     waiters_ = std::make_shared<Waiters>();
-    After(options_.barrier_patience, [this, waiters = waiters_] {
+    tasks_.After(options_.barrier_patience, [this, waiters = waiters_] {
       if (waiters_ == waiters) waiters_ = nullptr;
       TellWaiters(waiters.get(),
                   absl::UnavailableError(absl::StrCat("no quorum of ZooKeeper's servers has answered for ",
@@ -531,7 +525,7 @@ void LogTail::Read(std::vector<Ask> asks, absl::AnyInvocable<void(std::vector<An
     if (proven && proves && answers[0].code != Code::kOk) proven = segment.first > applied;
     if (!proven) {
       // This server does not have yet what is applied here, or has lost something.
-      return After(kLagging, [this, asks = std::move(asks), done = std::move(done)]() mutable {
+      return tasks_.After(kLagging, [this, asks = std::move(asks), done = std::move(done)]() mutable {
         Read(std::move(asks), std::move(done));
       });
     }

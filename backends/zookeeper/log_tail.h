@@ -16,6 +16,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "backends/zookeeper/epoch.h"
+#include "backends/zookeeper/own_tasks.h"
 #include "backends/zookeeper/session.h"
 #include "backends/zookeeper/session_reader.h"
 #include "engine/loop.h"
@@ -135,7 +136,6 @@ class LogTail final : private SessionReader::Listener {
   void AskBarrierAgain(Waiters* waiters);
   void Stop(absl::Status status);
   void WhenApplied(int64_t next, absl::AnyInvocable<void()> done);
-  void After(absl::Duration time, absl::AnyInvocable<void()> task);
 
   engine::Loop* const loop_;
   const TailOptions options_;
@@ -166,7 +166,7 @@ class LogTail final : private SessionReader::Listener {
   absl::Duration confirmed_at_ = -absl::InfiniteDuration();
   std::multimap<int64_t, absl::AnyInvocable<void()>> when_applied_;
   int64_t holes_ = 0;
-  const std::shared_ptr<const bool> alive_ = std::make_shared<const bool>(true);
+  OwnTasks tasks_{loop_};
 };
 
 }  // namespace stm::zookeeper

@@ -53,6 +53,12 @@ struct Stat {
   int32_t data_length = 0;
 };
 
+// How many children the node has ever had: changes are as many as were created and deleted, and children are
+// those that were not deleted.
+inline int64_t ChildrenMade(const Stat& stat) {
+  return (static_cast<int64_t>(stat.cversion) + stat.num_children) / 2;
+}
+
 // ZooKeeper's wildcard.
 inline constexpr int32_t kAnyVersion = -1;
 

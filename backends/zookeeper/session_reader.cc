@@ -38,12 +38,11 @@ void SessionReader::Close() {
 
 void SessionReader::Patience() {
   const absl::Duration patience = kPatienceTimeouts * options_.timeout;
-  loop_->At(loop_->Now() + patience,
-            [this, patience, opened = opened_, alive = std::weak_ptr<const bool>(alive_)] {
-              if (alive.expired() || opened != opened_ || over_) return;
-              if (!connected_ && loop_->Now() - disconnected_since_ >= patience) return Open();
-              Patience();
-            });
+  tasks_.After(patience, [this, patience, opened = opened_] {
+    if (opened != opened_ || over_) return;
+    if (!connected_ && loop_->Now() - disconnected_since_ >= patience) return Open();
+    Patience();
+  });
 }
 
 void SessionReader::OnEvent(uint64_t opened, const Event& event) {

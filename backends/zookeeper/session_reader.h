@@ -12,6 +12,7 @@
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "backends/zookeeper/own_tasks.h"
 #include "backends/zookeeper/session.h"
 #include "engine/loop.h"
 
@@ -88,7 +89,7 @@ class SessionReader {
   absl::Duration disconnected_since_;
   std::deque<std::unique_ptr<Query>> under_way_;
   std::deque<std::unique_ptr<Query>> waiting_;
-  const std::shared_ptr<const bool> alive_ = std::make_shared<const bool>(true);
+  OwnTasks tasks_{loop_};
 };
 
 }  // namespace stm::zookeeper
