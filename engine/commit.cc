@@ -311,6 +311,7 @@ void Engine::State::Validate(std::unique_ptr<Pending> pending, Appending& batch)
   if (std::holds_alternative<WriteSet::Heavy>(writes)) return Park(std::move(pending));
   if (auto* set = std::get_if<WriteSet>(&writes)) return Accept(std::move(pending), std::move(*set), batch);
   if (depends != 0) return wait(std::move(pending));
+  if (store_ != nullptr && !pending->caught_up && !canaries_.refuse_behind) return CatchUp(std::move(pending));
   if (auto* rejected = std::get_if<Rejected>(&writes)) {
     ++stats_.rejections;
     return Refuse(std::move(pending), {std::move(*rejected)});
@@ -402,6 +403,28 @@ void Engine::State::Park(std::unique_ptr<Pending> pending) {
       FlushAnswers();
       EndDrain();
     });
+  });
+}
+
+// Of several daemons this one may be behind: what it would refuse may be right by what others have already answered. The
+// transaction waits until all that was committed before now is installed, outside any order, and queues again.
+void Engine::State::CatchUp(std::unique_ptr<Pending> pending) {
+  ++parked_;
+  auto caught_up = [this, pending = std::move(pending)](absl::Status status) mutable {
+    --parked_;
+    pending->caught_up = true;
+    if (status.ok()) {
+      queue_.push_back(std::move(pending));
+      CloseBatches();
+    } else {
+      Refuse(std::move(pending), {std::move(status)});
+    }
+    FlushAnswers();
+    EndDrain();
+  };
+  coordinator_->Barrier([this, caught_up = std::move(caught_up)](absl::StatusOr<Version> version) mutable {
+    if (!version.ok()) return caught_up(version.status());
+    WhenInstalled(*version, absl::InfiniteDuration(), std::move(caught_up));
   });
 }
 

@@ -69,6 +69,7 @@ struct Canaries {
   // What is told, and when.
   bool answer_before_append = false;     // acknowledges what is not durable
   bool conflict_before_install = false;  // a conflict with what may never be
+  bool refuse_behind = false;            // beside a store: a refusal by what was so before others' commits
   bool serve_trimmed_history = false;    // a read below the history mark shows what is left of its snapshot
   bool read_newest = false;              // a later read of a snapshot shows what is newest: two moments in one body
   // The id table.

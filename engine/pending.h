@@ -39,6 +39,7 @@ struct Pending {
   bool waited_in_line = false;
   bool admitted = false;  // it is in the queue, or was: when its entries were loaded it goes there
   bool pinned = false;    // its entries were loaded, or a batch has it: they stay until it is decided
+  bool caught_up = false;  // it was about to be refused, and waited for all that others had committed until then
   bool decided = false;   // while a batch had it: the order told its commit before the batch was lost
 
   // Can it conflict at all? If not, any number of its like may pass in one batch.

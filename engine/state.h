@@ -148,6 +148,7 @@ class Engine::State {
   WriteSet::Bounds WriteBounds(int64_t heavy_bytes) const;
   WriteSet::Result EvaluateWrites(Pending& pending, absl::Duration now, uint64_t* depends) const;
   void Park(std::unique_ptr<Pending> pending);
+  void CatchUp(std::unique_ptr<Pending> pending);
   void CheckReads(const Transaction& transaction, bool installed_only, std::vector<ConflictCause>* causes, bool* certain,
                   uint64_t* depends);
   bool MemoryLost(std::string_view name, Version snapshot);

@@ -56,6 +56,7 @@ struct FakeStore {
   std::vector<FakeDaemon*> daemons;
   // How the next things go.
   bool unreachable = false;
+  bool no_barrier = false;  // nor is what was committed last known
   size_t batch_commits_max = 1000;  // that fit into it
   bool tells_before = false;
   absl::Duration load_takes = absl::Milliseconds(3);
@@ -84,6 +85,7 @@ class FakeDaemon : public Coordinator, public Writers, public EntryStore {
   }
   void Barrier(absl::AnyInvocable<void(absl::StatusOr<Version>)> done) override {
     loop_->At(loop_->Now() + store_->feed_takes, [this, done = std::move(done)]() mutable {
+      if (store_->no_barrier) return done(absl::UnavailableError("fake: barrier: unreachable"));
       Feed();
       done(fed_);
     });
@@ -270,9 +272,10 @@ class FakeDaemon : public Coordinator, public Writers, public EntryStore {
 
 // A daemon's engine beside the store.
 struct Daemon : Caller {
-  Daemon(FakeStore* store, ManualLoop* loop, uint64_t writer, Options options = {}, Version recovered_commits = 0)
+  Daemon(FakeStore* store, ManualLoop* loop, uint64_t writer, Options options = {}, Version recovered_commits = 0,
+         Canaries canaries = {})
       : Caller(loop, &engine, absl::Milliseconds(40)), fake(store, loop, writer),
-        engine(loop, loop, &fake, &fake, options, {}, &fake) {
+        engine(loop, loop, &fake, &fake, options, canaries, &fake) {
     fake.recovered_commits = recovered_commits;
     engine.Start([](absl::Status) {});
     loop->Turn();

@@ -21,7 +21,8 @@ Options SmallCache(int64_t bytes = 1) {
 
 // Two daemons of one store.
 struct Pair {
-  explicit Pair(Options options = {}) : a(&store, &loop, 1, options), b(&store, &loop, 2, options) {}
+  explicit Pair(Options options = {}, Canaries canaries = {})
+      : a(&store, &loop, 1, options), b(&store, &loop, 2, options, 0, canaries) {}
   ManualLoop loop;
   FakeStore store;
   Daemon a, b;
@@ -406,6 +407,65 @@ TEST_CASE("store: a create that another daemon was first with had an effect, or 
   REQUIRE(create->as<Committed>() != nullptr);
   CHECK(ToEdn(*create->as<Committed>()->results[0]) == "2");
   CHECK(p.a.Value("/c") == "2");
+}
+
+// One daemon commits what another, which knew the entry as absent, has not heard of.
+struct Behind : Pair {
+  explicit Behind(Canaries canaries = {}) : Pair({}, canaries) {
+    CHECK(b.Value("/new") == "absent");
+    store.feed_takes = absl::Seconds(1);
+    auto create = a.Send(Tx().Create("/new", 1));
+    loop.Advance(kSettle);
+    REQUIRE(create->as<Committed>() != nullptr);
+  }
+};
+
+TEST_CASE("store: a daemon that is behind refuses nothing by what was so before") {
+  Behind p;
+  auto add = p.b.Send(Tx().Apply("/new", "(add 1)"));
+  auto append = p.b.Send(Tx().Apply("/new", "(append \"x\")"));
+  p.loop.Advance(absl::Seconds(3));
+  CHECK(add->as<Committed>() != nullptr);
+  // Wrong by the newest, too.
+  REQUIRE(append->as<Rejected>() != nullptr);
+  CHECK(append->as<Rejected>()->rejection.cause != RejectCause::kAbsent);
+  p.store.feed_takes = absl::Milliseconds(1);
+  CHECK(p.b.Value("/new") == "2");
+}
+
+TEST_CASE("store: canary: a refusal that waits for nobody is seen") {
+  Canaries canaries;
+  canaries.refuse_behind = true;
+  Behind p(canaries);
+  auto add = p.b.Send(Tx().Apply("/new", "(add 1)"));
+  p.loop.Advance(absl::Seconds(3));
+  REQUIRE(add->as<Rejected>() != nullptr);
+  CHECK(add->as<Rejected>()->rejection.cause == RejectCause::kAbsent);
+}
+
+TEST_CASE("store: who waits to be refused is told when the daemon drains, and the drain waits for it") {
+  Behind p;
+  auto add = p.b.Send(Tx().Apply("/new", "(append \"x\")"));
+  p.loop.Advance(kSettle);
+  CHECK(p.b.stats().parked == 1);
+  CHECK_FALSE(add->done());
+  bool drained = false;
+  p.b.engine.Drain([&drained] { drained = true; });
+  p.loop.Advance(kSettle);
+  CHECK_FALSE(drained);
+  p.loop.Advance(absl::Seconds(3));
+  CHECK(drained);
+  CHECK(add->as<Rejected>() != nullptr);
+}
+
+TEST_CASE("store: who waits to be refused is told when the store can't be reached") {
+  Behind p;
+  auto add = p.b.Send(Tx().Apply("/new", "(add 1)"));
+  p.loop.Advance(kSettle);
+  p.store.no_barrier = true;
+  p.loop.Advance(absl::Seconds(3));
+  REQUIRE(add->as<absl::Status>() != nullptr);
+  CHECK(absl::IsUnavailable(*add->as<absl::Status>()));
 }
 
 TEST_CASE("store: a listing is checked against the others' creates and deletes") {

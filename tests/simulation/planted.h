@@ -20,6 +20,7 @@ inline std::map<std::string, Planted> PlantedByName(Run::Kind kind) {
     all["read_past_holes"].zookeeper.tail.read_past_holes = true;
     all["barrier_by_head"].zookeeper.tail.barrier_by_head = true;
     // What the engine owes its store, or the others.
+    all["refuse_behind"].engine.refuse_behind = true;
     all["skip_read_check"].engine.skip_read_check = true;
     all["skip_list_check"].engine.skip_list_check = true;
     all["ignore_ensures"].engine.ignore_ensures = true;
