@@ -8,6 +8,7 @@
 #include <new>
 #include <string>
 
+#include "absl/base/config.h"
 #include "engine/values/edn.h"
 
 namespace {
@@ -16,7 +17,7 @@ std::atomic<int64_t> allocations{0};
 
 // Counts, so that a test can claim that Check does not allocate. Sanitizers keep their own operator new; the
 // count stays 0 under them.
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#if !defined(ABSL_HAVE_ADDRESS_SANITIZER) && !defined(ABSL_HAVE_THREAD_SANITIZER)
 void* operator new(std::size_t bytes) {
   allocations.fetch_add(1, std::memory_order_relaxed);
   if (void* memory = std::malloc(bytes)) return memory;
@@ -263,7 +264,7 @@ TEST_CASE("validator: a check that is satisfied does not allocate") {
       " :d [:min 1.5M]}]]");
   Value value = V("{:n 3 :s \"abc\" :v [1 2 3] :m {:a \"x\"} :t #a/b 1 :e #{1 2} :d 2.5M}");
   REQUIRE_FALSE(validator->Check(value).has_value());  // RE2 fills its cache
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#if !defined(ABSL_HAVE_ADDRESS_SANITIZER) && !defined(ABSL_HAVE_THREAD_SANITIZER)
   REQUIRE(allocations.load() > 0);
 #endif
   int64_t before = allocations.load();

@@ -600,7 +600,7 @@ std::string CountPlanted(const Planted& planted, uint64_t seed, bool is) {
   return CountTogether(seed, canaries, nullptr, planted.cleaning ? &cleaning : nullptr);
 }
 
-TEST_CASE("zookeeper coordinator: planted bugs are caught") {
+TEST_CASE("zookeeper coordinator: planted bugs are caught", "[planted]") {
   for (const Planted& planted : kPlanted) {
     INFO(planted.name);
     CHECK(CountPlanted(planted, planted.seed, true) != "");
@@ -666,7 +666,7 @@ TEST_CASE("zookeeper coordinator: what a stranger wrote is not written over, and
   CHECK(results[2].outcome == Outcome::kCommitted);
 }
 
-TEST_CASE("zookeeper coordinator: a planted rest at -1 is caught") {
+TEST_CASE("zookeeper coordinator: a planted rest at -1 is caught", "[planted]") {
   Canaries canaries;
   canaries.rest_at_minus_one = true;
   CHECK_FALSE(CountPastMinusOne(false, canaries));
