@@ -198,7 +198,7 @@ class Intents {
   virtual void Pending(absl::AnyInvocable<void(absl::StatusOr<std::vector<Intent>>)> done) = 0;
 };
 
-// LogReader serves commits from as far back as the log is kept. Blocking, off the Loop, any thread.
+// LogReader serves commits from as far back as the log is kept. Blocking, off the Loop, any thread; but for CatchUp.
 class LogCursor {
  public:
   virtual ~LogCursor() = default;
@@ -215,6 +215,9 @@ class LogCursor {
 class LogReader {
  public:
   virtual ~LogReader() = default;
+  // On the Loop, and so is `done`, which may come at once: what is read from then on has all that was installed when this
+  // was called. UNAVAILABLE: it has not yet, and why.
+  virtual void CatchUp(absl::AnyInvocable<void(absl::Status)> done) = 0;
   // The oldest version kept; 0: the log is empty.
   virtual Version FirstVersion() = 0;
   // A cursor on the first commit at or after `from` (0: the oldest kept). OUT_OF_RANGE: `from` is no longer kept.

@@ -72,7 +72,8 @@ class LocalCoordinator : public engine::Coordinator,
   bool Alive(uint64_t writer) override { return writer == self(); }
   absl::Duration ConfirmedAt() override { return loop_->Now(); }
 
-  // LogReader.
+  // LogReader. What is installed was durable before.
+  void CatchUp(absl::AnyInvocable<void(absl::Status)> done) override { done(absl::OkStatus()); }
   engine::Version FirstVersion() override { return reader_.FirstVersion(); }
   absl::StatusOr<std::unique_ptr<engine::LogCursor>> Open(engine::Version from) override {
     return reader_.Open(from);

@@ -33,8 +33,11 @@ absl::StatusOr<std::unique_ptr<File>> OpenSegment(Disk* disk, const Segment& seg
 }
 
 // Was it dropped between a look at the extent and the opening? Then the extent says so now: look again.
+// None are there for a moment while another log takes this one's place.
 bool DroppedSince(const LogExtent& extent, const Segment& segment, const absl::Status& opened) {
-  return absl::IsOutOfRange(opened) && extent.Get().segments.front().first > segment.first;
+  if (!absl::IsOutOfRange(opened)) return false;
+  const std::vector<Segment> segments = extent.Get().segments;
+  return segments.empty() || segments.front().first > segment.first;
 }
 
 class Cursor : public LogCursor {

@@ -24,17 +24,18 @@ namespace stm::local {
 // Values known from one segment are kept for `before` in the next one up to this many bytes.
 inline constexpr size_t kCursorValuesBytesMax = 64 << 20;
 
-class SegmentReader : public engine::LogReader {
+class SegmentReader {
  public:
   // Both outlive the reader and its cursors. `shorten`: a canary.
   SegmentReader(Disk* disk, const LogExtent* extent, bool shorten = false)
       : disk_(disk), extent_(extent), shorten_(shorten) {}
 
-  engine::Version FirstVersion() override;
-  absl::StatusOr<std::unique_ptr<engine::LogCursor>> Open(engine::Version from) override;
+  // As engine::LogReader's, which are its coordinator's.
+  engine::Version FirstVersion();
+  absl::StatusOr<std::unique_ptr<engine::LogCursor>> Open(engine::Version from);
   // Each commit is shown with the change of `name` alone.
   absl::StatusOr<std::vector<engine::LogCursor::Item>> History(const std::string& name,
-                                                               engine::Version before, size_t limit) override;
+                                                               engine::Version before, size_t limit);
 
  private:
   // The commits of one segment that changed `name`, oldest first; the first one's `before` may be unknown.

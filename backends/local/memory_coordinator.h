@@ -48,6 +48,8 @@ class MemoryCoordinator : public engine::Coordinator,
   bool Alive(uint64_t writer) override { return writer == self(); }
   absl::Duration ConfirmedAt() override { return loop_->Now(); }
 
+  // LogReader.
+  void CatchUp(absl::AnyInvocable<void(absl::Status)> done) override { done(absl::OkStatus()); }
   engine::Version FirstVersion() override;
   absl::StatusOr<std::unique_ptr<engine::LogCursor>> Open(engine::Version from) override;
   // Each commit is shown with the change of `name` alone.

@@ -104,7 +104,7 @@ absl::Status Recovery::Open() {
     if (std::optional<Version> first = ParseLogName(name)) {
       firsts.push_back(*first);
     } else if (std::optional<Version> version = ParseSnapshotName(name)) {
-      snapshots.push_back(*version);
+      if (reads_ == Reads::kAll) snapshots.push_back(*version);
     } else if (EndsWith(name, kTemporarySuffix)) {
       // A snapshot or a seal that a crash left unfinished.
       absl::Status removed = disk_->Remove(name);
@@ -138,7 +138,8 @@ absl::Status Recovery::Open() {
   absl::Status headers = ReadHeaders(firsts);
   if (!headers.ok()) return headers;
   if (recovered_.segments.empty() && snapshot_) {
-    // A restore was cut short after its commit point (ReadHeaders lets nothing else pass): the image is all there is.
+    // A restore was cut short after its commit point (ReadHeaders lets nothing else pass): the image is all
+    // there is.
     absl::StatusOr<std::unique_ptr<SnapshotReader>> image =
         SnapshotReader::Open(disk_, SnapshotName(snapshot_->version));
     if (!image.ok()) return image.status();
@@ -154,6 +155,11 @@ absl::Status Recovery::Open() {
     return absl::OkStatus();
   }
 
+  if (reads_ == Reads::kNewestFile) {
+    segment_ = recovered_.segments.size() - 1;
+    phase_ = Phase::kLog;
+    return OpenSegment();
+  }
   const Version from = snapshot_ ? snapshot_->version : 0;
   if (snapshot_ && snapshot_->store != recovered_.store) {
     return absl::DataLossError(absl::StrCat(disk_->Path(SnapshotName(from)), ":1: is of store ",
@@ -225,8 +231,8 @@ absl::Status Recovery::ReadHeaders(const std::vector<Version>& firsts) {
   return absl::OkStatus();
 }
 
-// Anything but the lines of starts and stops counts as one, and but blanks that were written ahead: where there was no
-// room for all of them they were not synced, and a power loss left zeros in their place.
+// Anything but the lines of starts and stops counts as one, and but blanks that were written ahead: where
+// there was no room for all of them they were not synced, and a power loss left zeros in their place.
 absl::StatusOr<bool> Recovery::HasCommits(const std::string& name) {
   return AnyLine(name, [](std::string_view line) {
     if (IsBlank(line) || line.find_first_not_of('\0') == std::string_view::npos) return false;
@@ -235,7 +241,8 @@ absl::StatusOr<bool> Recovery::HasCommits(const std::string& name) {
   });
 }
 
-absl::StatusOr<bool> Recovery::AnyLine(const std::string& name, absl::FunctionRef<bool(std::string_view)> is) {
+absl::StatusOr<bool> Recovery::AnyLine(const std::string& name,
+                                       absl::FunctionRef<bool(std::string_view)> is) {
   absl::StatusOr<std::unique_ptr<File>> file = disk_->Open(name);
   if (!file.ok()) return file.status();
   LineReader lines(file->get());

@@ -37,10 +37,11 @@ struct Recovered {
   engine::Version last = 0;       // the newest commit
   engine::Version used = 0;       // no version at or below may be given again
   std::vector<Segment> segments;  // the last one is appended to
-  // Files without a commit, of the store that a restore replaced: to be removed once there is a segment of this one.
+  // Files without a commit, of the store that a restore replaced: to be removed once there is a segment of
+  // this one.
   std::vector<std::string> replaced;
-  uint64_t tail_size = 0;         // bytes of the last file; those behind its segment's end are cut
-  bool tail_terminated = true;    // false: the last line lacks its newline
+  uint64_t tail_size = 0;       // bytes of the last file; those behind its segment's end are cut
+  bool tail_terminated = true;  // false: the last line lacks its newline
   int64_t torn_line =
       0;  // 0: nothing was torn. Else the line of the last file that is cut, with all behind it
   std::vector<engine::Version> snapshots;  // whole ones, ascending
@@ -63,8 +64,14 @@ struct RecoveryChunk {
 
 class Recovery {
  public:
+  enum class Reads : uint8_t {
+    kAll,         // what the store comes to
+    kNewestFile,  // only where the log goes on: the headers of all files, the commits of the newest; no
+                  // snapshot
+  };
   // The disk is locked. Both outlive the Recovery.
-  Recovery(Disk* disk, const LocalOptions* options) : disk_(disk), options_(options) {}
+  Recovery(Disk* disk, const LocalOptions* options, Reads reads = Reads::kAll)
+      : disk_(disk), options_(options), reads_(reads) {}
 
   // The next chunk. DATA_LOSS, UNIMPLEMENTED: file, line, what, and what to do.
   absl::StatusOr<RecoveryChunk> Next();
@@ -89,6 +96,7 @@ class Recovery {
 
   Disk* const disk_;
   const LocalOptions* const options_;
+  const Reads reads_;
   Phase phase_ = Phase::kOpen;
   Recovered recovered_;
   std::optional<SnapshotSummary> snapshot_;
