@@ -34,7 +34,8 @@ inline absl::Duration DeadlineOf(const grpc::CallbackServerContext& context, eng
   return loop->Now() + absl::Seconds(left.tv_sec) + absl::Nanoseconds(left.tv_nsec);
 }
 
-// FAILED_PRECONDITION, UNSUPPORTED: what reads the log has none here. `instead`: what works.
+// FAILED_PRECONDITION, UNSUPPORTED: what needs a log of the daemon's own has none here. `instead`: what
+// works.
 inline absl::Status NeedsLog(absl::string_view rpc, absl::string_view instead) {
   v1::ErrorDetail detail;
   detail.set_reason(v1::ERROR_REASON_UNSUPPORTED);

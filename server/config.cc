@@ -76,9 +76,12 @@ const Setting kSettings[] = {
     {"zookeeper-session-timeout", Kind::kDuration, STMD_FIELD(zookeeper.session.timeout), 1000, 600000,
      "after which ZooKeeper takes a daemon that it does not hear for gone; its servers have bounds too", ""},
     {"zookeeper-log-bytes", Kind::kBytes, STMD_FIELD(zookeeper.log_bytes), 64 << 10, int64_t{64} << 30,
-     "of its log in ZooKeeper past which the oldest entries go; up to twice as much for daemons that are "
-     "behind",
+     "of its log in ZooKeeper past which the oldest entries go; up to twice as much for daemons and archives "
+     "that are behind",
      ""},
+    {"archive-dir", Kind::kText, STMD_FIELD(zookeeper.archive_dir), 1, kMany,
+     "directory where this daemon keeps all commits over ZooKeeper as a log that people can read, for ReadLog "
+     "and GetHistory; one daemon's is enough"},
     {"ephemeral", Kind::kFlag, STMD_FIELD(ephemeral), 0, 0,
      "keep all in memory, on a free port printed as one EDN line; ends with its standard input"},
     {"log-level", Kind::kText, STMD_FIELD(log_level), 1, kMany, "trace, debug, info, warn, error or off"},
@@ -455,6 +458,7 @@ absl::Status CheckCoordinator(const std::set<std::string>& given, Loaded* loaded
                        : told.credentials_file != unset.credentials_file ? "zookeeper-credentials-file"
                        : told.acl != unset.acl                           ? "zookeeper-acl"
                        : told.log_bytes != unset.log_bytes               ? "zookeeper-log-bytes"
+                       : told.archive_dir != unset.archive_dir           ? "archive-dir"
                        : told.session.timeout != unset.session.timeout   ? "zookeeper-session-timeout"
                                                                          : nullptr;
     if (idle != nullptr) {

@@ -37,6 +37,7 @@ struct ZooKeeperSettings {
   std::string advertise;  // "": the first that it listens on
   bool create = false;
   int64_t log_bytes = 256 << 20;
+  std::string archive_dir;            // "": this daemon keeps no archive
   zookeeper::SessionOptions session;  // of all of these; its credentials are shown nowhere
 };
 

@@ -110,11 +110,15 @@ Backing Daemon::Parts::BackByZooKeeper(std::function<void(absl::Status)> fatal) 
   options.session = node.config.zookeeper.session;
   options.program = kVersion;
   options.cleaner.log_bytes_max = node.config.zookeeper.log_bytes;
+  options.archive.disk = disk.get();
+  options.archive.executor = loop.get();
+  options.archive.segment_bytes = node.config.local.segment_bytes;
   options.writer_observed = [this](uint64_t writer) { node.writer.store(writer); };
   options.fatal = std::move(fatal);
   sessions = std::make_unique<zookeeper::CSessions>(loop.get());
   zookeeper =
       std::make_unique<zookeeper::ZooKeeperCoordinator>(loop.get(), sessions.get(), std::move(options));
+  node.log = zookeeper->log();
   node.cluster = zookeeper.get();
   return {zookeeper.get(), zookeeper.get(), zookeeper.get()};
 }
@@ -146,8 +150,10 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config config, std::vector
   node.config = std::move(config);
   node.settings = std::move(settings);
 
-  if (!node.config.ephemeral && !OverZooKeeper(node.config)) {
-    absl::StatusOr<std::unique_ptr<local::PosixDisk>> disk = local::PosixDisk::Make(node.config.data_dir);
+  const std::string& directory =
+      OverZooKeeper(node.config) ? node.config.zookeeper.archive_dir : node.config.data_dir;
+  if (!node.config.ephemeral && !directory.empty()) {
+    absl::StatusOr<std::unique_ptr<local::PosixDisk>> disk = local::PosixDisk::Make(directory);
     if (!disk.ok()) return disk.status();
     parts.disk = *std::move(disk);
   }
@@ -301,6 +307,11 @@ absl::Status Daemon::Stop(absl::Duration grace) {
   if (parts.local != nullptr) {
     status = Await(parts.loop.get(),
                    [&](absl::AnyInvocable<void(absl::Status)> done) { parts.local->Stop(std::move(done)); });
+  }
+  if (parts.zookeeper != nullptr) {
+    status = Await(parts.loop.get(), [&](absl::AnyInvocable<void(absl::Status)> done) {
+      parts.zookeeper->StopArchive(std::move(done));
+    });
   }
   if (parts.http != nullptr) parts.http->Stop();
   parts.LeaveZooKeeper();

@@ -28,9 +28,6 @@ class LogStream final : public WriteStream<LogStream, v1::ReadLogResponse> {
   void Start(const v1::ReadLogRequest& request, absl::Duration deadline) {
     Begin();
     absl::Status status = Read(request);
-    if (status.ok() && node()->log == nullptr) {
-      status = NeedsLog("ReadLog", "watch with after_version, which reaches back history_age_ms_max");
-    }
     if (!status.ok()) return End(status);
     // An empty Get waits for what the client has seen, and checks its store.
     engine::GetRequest seen;
@@ -43,8 +40,10 @@ class LogStream final : public WriteStream<LogStream, v1::ReadLogResponse> {
                     if (!result.ok()) return self->End(result.status());
                     self->newest_ = result->installed;
                     self->store_ = self->node()->identity().store;
-                    engine::Executor* executor = self->node()->executor;
-                    executor->Run(engine::Work::kHeavy, [self = std::move(self)] { self->Open(); });
+                    self->node()->log->CatchUp([self](absl::Status status) {
+                      if (!status.ok()) return self->EndOffLoop(std::move(status));
+                      self->node()->executor->Run(engine::Work::kHeavy, [self] { self->Open(); });
+                    });
                   });
     });
   }
@@ -149,9 +148,13 @@ class LogStream final : public WriteStream<LogStream, v1::ReadLogResponse> {
       if (self->Over()) return;
       self->node()->engine->AwaitInstalled(self->newest_, [self](engine::Version installed) {
         if (self->Over()) return;
-        // What the log does not hold, as commits of memory entries alone, is waited past.
-        self->newest_ = std::max(self->newest_, installed);
-        self->Fill();
+        self->node()->log->CatchUp([self, installed](absl::Status status) {
+          if (self->Over()) return;
+          if (!status.ok()) return self->EndOffLoop(std::move(status));
+          // What the log does not hold, as commits of memory entries alone, is waited past.
+          self->newest_ = std::max(self->newest_, installed);
+          self->Fill();
+        });
       });
     });
   }
@@ -167,8 +170,13 @@ class LogStream final : public WriteStream<LogStream, v1::ReadLogResponse> {
     } else {
       return false;
     }
-    node()->executor->Run(engine::Work::kAnswer, [self = Self(), status] { self->End(status); });
+    EndOffLoop(std::move(status));
     return true;
+  }
+
+  void EndOffLoop(absl::Status status) {
+    node()->executor->Run(engine::Work::kAnswer,
+                          [self = Self(), status = std::move(status)] { self->End(status); });
   }
 
   std::optional<engine::Selector> selector_;

@@ -59,7 +59,7 @@ void Fill(const Histogram& histogram, ClientMetric* metric) {
 }  // namespace
 
 std::string Metrics::Print(const engine::Status& engine, engine::Version log_mark,
-                           std::optional<int64_t> holes) const {
+                           const std::optional<OverZooKeeperStats>& over) const {
   std::vector<MetricFamily> families;
   MetricFamily calls =
       Family("stmd_rpc_total", "Calls answered, by method and status code.", MetricType::Counter);
@@ -154,9 +154,22 @@ std::string Metrics::Print(const engine::Status& engine, engine::Version log_mar
       Gauge("stmd_id_floor", "Ids with a version seen below it may be unknown.", engine.id_floor));
   families.push_back(Gauge("stmd_log_mark", "The oldest version that the log keeps.", log_mark));
   families.push_back(Gauge("stmd_ready", "1: recovered and serving.", engine.ready ? 1 : 0));
-  if (holes) {
+  if (over) {
     families.push_back(Counter("stmd_zookeeper_holes_total",
-                               "ZooKeeper's servers that were left because they had lost a batch.", *holes));
+                               "ZooKeeper's servers that were left because they had lost a batch.",
+                               over->holes));
+  }
+  if (over && over->archive) {
+    const zookeeper::ArchiveStats& archive = *over->archive;
+    families.push_back(
+        Counter("stmd_archive_commits_total", "Commits written to the archive.", archive.commits));
+    families.push_back(Counter("stmd_archive_bytes_total", "Bytes written to the archive.", archive.bytes));
+    families.push_back(
+        Counter("stmd_archive_failures_total", "Writes to the archive that failed.", archive.failures));
+    families.push_back(Counter("stmd_archive_gaps_total",
+                               "Times that commits were trimmed in ZooKeeper before the archive had them.",
+                               archive.gaps));
+    families.push_back(Gauge("stmd_archive_version", "The newest version in the archive.", archive.version));
   }
   MetricFamily build = Family("stmd_build_info", "The program's version.", MetricType::Gauge);
   build.metric.emplace_back().label = {{"version", kVersion}};

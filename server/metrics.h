@@ -12,6 +12,7 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "backends/zookeeper/archive.h"
 #include "engine/engine.h"
 
 namespace stm::server {
@@ -64,6 +65,11 @@ class Histogram {
   std::atomic<uint64_t> total_us_{0};
 };
 
+struct OverZooKeeperStats {
+  int64_t holes = 0;  // servers that were left for a batch that they had lost
+  std::optional<zookeeper::ArchiveStats> archive;
+};
+
 class Metrics {
  public:
   void Called(Method method, absl::StatusCode code, absl::Duration time) {
@@ -82,9 +88,9 @@ class Metrics {
   void CutPipeline() { pipelines_cut_.fetch_add(1, std::memory_order_relaxed); }
 
   // Prometheus' text form, of these and of the engine's own.
-  // `holes`: servers of ZooKeeper that were left for a batch that they had lost; nullopt: there are none.
+  // `over`: of a daemon over ZooKeeper; nullopt: it is none.
   std::string Print(const engine::Status& engine, engine::Version log_mark,
-                    std::optional<int64_t> holes) const;
+                    const std::optional<OverZooKeeperStats>& over) const;
 
  private:
   // On cache lines of its own: two threads that count different methods do not wait for each other.

@@ -27,8 +27,8 @@ struct Node {
   engine::Loop* loop = nullptr;
   engine::Executor* executor = nullptr;
   engine::Engine* engine = nullptr;
-  // Of a daemon that keeps its log; else null, and `cluster` is not.
   engine::LogReader* log = nullptr;
+  // Of a daemon that keeps its log; else null, and `cluster` is not.
   engine::Archive* archive = nullptr;
   zookeeper::ZooKeeperCoordinator* cluster = nullptr;  // on the Loop
   Connections* connections = nullptr;                  // the listener's
@@ -55,8 +55,8 @@ struct Node {
     if (!waits_for.empty()) status.not_ready_because = absl::StrCat("waiting for ", waits_for);
     return status;
   }
-  // Off the Loop: it takes a look at the log. 0: there is none here.
-  engine::Version LogMark() const { return log == nullptr ? 0 : log->FirstVersion(); }
+  // Off the Loop: it takes a look at the log. 0: there is nothing in it, or nobody knows now.
+  engine::Version LogMark() const { return log->FirstVersion(); }
 
   Identity identity() const {
     return Identity{store.load(std::memory_order_relaxed), writer.load(std::memory_order_relaxed)};

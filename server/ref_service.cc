@@ -128,9 +128,6 @@ class RefService final : public v1::RefService::CallbackService {
     } else if (request->limit() > kHistoryPageMax) {
       status = engine::LimitReached("history_page_max", kHistoryPageMax, "limit", request->limit(),
                                     "ask for pages by before_version");
-    } else if (node_->log == nullptr) {
-      status =
-          NeedsLog("GetHistory", "watch the name with after_version, which reaches back history_age_ms_max");
     }
     if (!status.ok()) {
       call.Finish(status);
@@ -143,15 +140,18 @@ class RefService final : public v1::RefService::CallbackService {
     std::unique_ptr<HistoryCall> work(new HistoryCall{std::move(call), request, response});
     node_->loop->Post([work = std::move(work), seen = std::move(seen)]() mutable {
       engine::Engine* engine = work->call.node()->engine;
-      engine->Get(std::move(seen),
-                  [work = std::move(work)](absl::StatusOr<engine::GetResult> result) mutable {
-                    if (!result.ok()) return work->call.Finish(result.status());
-                    Node* node = work->call.node();
-                    const engine::Version installed = result->installed;
-                    node->executor->Run(engine::Work::kHeavy, [work = std::move(work), installed] {
-                      work->call.Finish(FillHistory(work.get(), installed));
-                    });
-                  });
+      engine->Get(
+          std::move(seen), [work = std::move(work)](absl::StatusOr<engine::GetResult> result) mutable {
+            if (!result.ok()) return work->call.Finish(result.status());
+            Node* node = work->call.node();
+            const engine::Version installed = result->installed;
+            node->log->CatchUp([work = std::move(work), node, installed](absl::Status status) mutable {
+              if (!status.ok()) return work->call.Finish(status);
+              node->executor->Run(engine::Work::kHeavy, [work = std::move(work), installed] {
+                work->call.Finish(FillHistory(work.get(), installed));
+              });
+            });
+          });
     });
     return reactor;
   }

@@ -44,7 +44,8 @@ class Cleaner {
     virtual ~Host() = default;
     // It is connected and started, and no other daemon does it; if two think so, one of them fails.
     virtual bool Cleans() = 0;
-    // Of all daemons that run, as far as is known: the lowest floor of ids, and the first position not read.
+    // Of all daemons that run, as far as is known: the lowest floor of ids, and the first position that one
+    // still has to read, or its archive needs.
     virtual engine::Version IdFloor() = 0;
     virtual int64_t Read() = 0;
     virtual void Multi(std::vector<Op> ops, absl::AnyInvocable<void(MultiResult)> done) = 0;

@@ -10,6 +10,7 @@
 #include "absl/hash/hash.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "backends/zookeeper/archiver.h"
 #include "backends/zookeeper/coordinator.h"
 #include "backends/zookeeper/layout.h"
 
@@ -193,6 +194,7 @@ absl::StatusOr<std::vector<Op>> ZooKeeperCoordinator::MultiOf(Submitted* submitt
   std::string entry =
       PrintBatch(writer_, submitted->number, submitted->batch, changes.entries, changes.directories);
   submitted->bytes = entry.size();
+  if (archiver_ != nullptr) submitted->text = entry;
   ops.push_back(Op::Create(absl::StrCat(LogPath(tail_.epoch().segment), "/e-"), std::move(entry),
                            Op::Mode::kSequential));
   const size_t bytes = MultiBytes(ops, options_.session.connect.chroot.size());
@@ -277,12 +279,14 @@ absl::Status ZooKeeperCoordinator::OnBatch(int64_t position, int64_t zxid, const
       return absl::InternalError("this daemon's batches committed in another order than they were sent");
     }
     cleaner_.Applied(position, submitted_.front()->bytes, true);
+    Archived(position, position + 1, zxid, std::move(submitted_.front()->text));
     Committed(submitted_.front(), zxid);
     return absl::OkStatus();
   }
   cleaner_.Applied(position, data.size(), true);
   absl::StatusOr<BatchText> batch = ParseBatch(data);
   if (!batch.ok()) return batch.status();
+  if (archiver_ != nullptr) Archived(position, position + 1, zxid, data);
   // This daemon's own, whose answer was lost or is on its way.
   if (batch->writer == writer_ && !submitted_.empty() &&
       submitted_.front()->state != Submitted::State::kWaiting &&
@@ -322,8 +326,9 @@ absl::Status ZooKeeperCoordinator::InstallOthers(BatchText batch, int64_t zxid) 
   return absl::OkStatus();
 }
 
-void ZooKeeperCoordinator::OnMove(int64_t position, const EpochMove& move, size_t bytes) {
+void ZooKeeperCoordinator::OnMove(int64_t position, int64_t zxid, const EpochMove& move, size_t bytes) {
   cleaner_.Applied(position, bytes, false);
+  Archived(position, NextOf(position, move.epoch), zxid, "");
   nodes_.Sweep(move.swept);
   TakeOffListings(move.swept);
   const engine::Version floor = std::min(move.below, installed_);

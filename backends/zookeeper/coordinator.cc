@@ -6,6 +6,8 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "backends/zookeeper/archiver.h"
+#include "backends/zookeeper/kept_log.h"
 #include "backends/zookeeper/layout.h"
 #include "engine/values/edn.h"
 
@@ -22,7 +24,9 @@ std::string PrintDaemon(const Daemon& daemon) {
   absl::StrAppend(&text, " :program ");
   AppendEdnString(daemon.program, &text);
   absl::StrAppend(&text, " :format ", daemon.format, " :applied ", daemon.applied, " :installed ",
-                  daemon.installed, " :id-floor ", daemon.id_floor, "}");
+                  daemon.installed, " :id-floor ", daemon.id_floor);
+  if (daemon.archive_needs) absl::StrAppend(&text, " :archive-needs ", *daemon.archive_needs);
+  text.push_back('}');
   return text;
 }
 
@@ -46,6 +50,9 @@ Daemon ParseDaemon(uint64_t writer, const std::string& data) {
   number("applied", &daemon.applied);
   number("installed", &daemon.installed);
   number("id-floor", &daemon.id_floor);
+  int64_t archive_needs = -1;
+  number("archive-needs", &archive_needs);
+  if (archive_needs >= 0) daemon.archive_needs = archive_needs;
   return daemon;
 }
 
@@ -58,7 +65,13 @@ ZooKeeperCoordinator::ZooKeeperCoordinator(engine::Loop* loop, Sessions* session
       options_(std::move(options)),
       canaries_(canaries),
       tail_(loop, sessions, options_.session, options_.tail, canaries.tail, this),
-      cleaner_(loop, &tail_, options_.cleaner, this) {}
+      cleaner_(loop, &tail_, options_.cleaner, this) {
+  if (options_.archive.disk != nullptr) {
+    archiver_ = std::make_unique<Archiver>(loop, &tail_, options_.archive);
+  } else {
+    kept_log_ = std::make_unique<KeptLog>(loop, &tail_);
+  }
+}
 
 ZooKeeperCoordinator::~ZooKeeperCoordinator() = default;
 
@@ -67,15 +80,53 @@ ZooKeeperCoordinator::~ZooKeeperCoordinator() = default;
 void ZooKeeperCoordinator::Recover(engine::Sink* sink, absl::AnyInvocable<void(absl::Status)> recovered) {
   sink_ = sink;
   recovered_ = std::move(recovered);
+  if (archiver_ == nullptr) return StartTail();
+  archiver_->Open([this](absl::Status status) {
+    if (!recovered_) return;
+    if (!status.ok()) return std::exchange(recovered_, nullptr)(std::move(status));
+    StartTail();
+  });
+}
+
+void ZooKeeperCoordinator::StartTail() {
   tail_.Start([this](absl::Status status) {
     if (!status.ok()) return std::exchange(recovered_, nullptr)(std::move(status));
-    OpenSession();
-    NewWriter([this](absl::Status status) {
-      LookForDaemons();
-      cleaner_.Begin();
-      if (recovered_) std::exchange(recovered_, nullptr)(std::move(status));
+    if (archiver_ == nullptr) return TakeWriter();
+    archiver_->Find([this](absl::Status status) {
+      if (!recovered_) return;
+      if (!status.ok()) return std::exchange(recovered_, nullptr)(std::move(status));
+      TakeWriter();
     });
   });
+}
+
+void ZooKeeperCoordinator::TakeWriter() {
+  OpenSession();
+  NewWriter([this](absl::Status status) {
+    if (archiver_ != nullptr) archiver_->Begin(writer_);
+    LookForDaemons();
+    cleaner_.Begin();
+    if (recovered_) std::exchange(recovered_, nullptr)(std::move(status));
+  });
+}
+
+void ZooKeeperCoordinator::Archived(int64_t position, int64_t next, int64_t zxid, std::string text) {
+  if (archiver_ != nullptr) archiver_->Applied({position, next, zxid, std::move(text)});
+}
+
+void ZooKeeperCoordinator::StopArchive(absl::AnyInvocable<void(absl::Status)> done) {
+  if (archiver_ == nullptr) return done(absl::OkStatus());
+  archiver_->Stop([done = std::move(done)]() mutable { done(absl::OkStatus()); });
+}
+
+engine::LogReader* ZooKeeperCoordinator::log() {
+  if (archiver_ != nullptr) return archiver_.get();
+  return kept_log_.get();
+}
+
+std::optional<ArchiveStats> ZooKeeperCoordinator::archive_stats() const {
+  if (archiver_ == nullptr) return std::nullopt;
+  return archiver_->stats();
 }
 
 void ZooKeeperCoordinator::OnBegin(engine::Version version) {
@@ -92,6 +143,7 @@ std::string ZooKeeperCoordinator::waits_for() const {
     return absl::StrCat("the log in ZooKeeper, of which ", tail_.next(), " batches of ", tail_.head(),
                         " are read");
   }
+  if (archiver_ != nullptr && session_ == nullptr) return "the end of the archive in ZooKeeper's log";
   return "ZooKeeper to take this daemon's writer";
 }
 
@@ -105,6 +157,7 @@ void ZooKeeperCoordinator::Leave() {
 
 void ZooKeeperCoordinator::OnStopped(const absl::Status& status) {
   stopped_ = status;
+  if (archiver_ != nullptr) archiver_->TailStopped(status);
   if (recovered_) {
     std::exchange(recovered_, nullptr)(status);
   } else if (options_.fatal && !leaving_ && writer_ != 0) {
@@ -215,6 +268,7 @@ void ZooKeeperCoordinator::ShowDaemon() {
   self.applied = tail_.next();
   self.installed = installed_;
   self.id_floor = id_floor_;
+  if (archiver_ != nullptr) self.archive_needs = archiver_->needs();
   std::string text = PrintDaemon(self);
   if (text == shown_) return;
   showing_ = true;
@@ -354,8 +408,12 @@ engine::Version ZooKeeperCoordinator::IdFloor() {
 
 int64_t ZooKeeperCoordinator::Read() {
   int64_t lowest = tail_.next();
+  const bool archives = !canaries_.trim_unarchived;
+  if (archives && archiver_ != nullptr) lowest = std::min(lowest, archiver_->needs());
   for (const auto& [writer, daemon] : daemons_) {
-    if (writer != writer_) lowest = std::min(lowest, daemon.applied);
+    if (writer == writer_) continue;
+    lowest = std::min(lowest, daemon.applied);
+    if (archives && daemon.archive_needs) lowest = std::min(lowest, *daemon.archive_needs);
   }
   return lowest;
 }

@@ -20,6 +20,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "backends/zookeeper/archive.h"
 #include "backends/zookeeper/batch_text.h"
 #include "backends/zookeeper/cleaner.h"
 #include "backends/zookeeper/log_tail.h"
@@ -31,10 +32,14 @@
 
 namespace stm::zookeeper {
 
+class Archiver;
+class KeptLog;
+
 struct Options {
   SessionOptions session;
   TailOptions tail;
   CleanerOptions cleaner;
+  ArchiveOptions archive;
   std::string program;  // this daemon's version, for others to see
   // Told each writer that this daemon takes. On the Loop.
   std::function<void(uint64_t)> writer_observed;
@@ -53,6 +58,7 @@ struct Canaries {
   bool lost_before_caught_up = false;
   bool share_places = false;       // commits of one batch have one version
   bool rest_at_minus_one = false;  // a node's version becomes what no node has
+  bool trim_unarchived = false;    // the log goes though an archive still needs it
 };
 
 // A daemon that runs, as it last said itself, which is about once a second.
@@ -60,8 +66,9 @@ struct Daemon {
   uint64_t writer = 0;
   std::string address;  // "": it does not serve yet
   std::string program;
-  int64_t format = 0;   // the newest of a store that it reads
-  int64_t applied = 0;  // the log's entries below this position
+  int64_t format = 0;                    // the newest of a store that it reads
+  int64_t applied = 0;                   // the log's entries below this position
+  std::optional<int64_t> archive_needs;  // its archive, if it has one: those at and above
   engine::Version installed = 0;
   engine::Version id_floor = 0;
 };
@@ -106,6 +113,13 @@ class ZooKeeperCoordinator final : public engine::Coordinator,
             absl::AnyInvocable<void(absl::StatusOr<std::vector<std::string>>)> done) override;
   void Forget(const std::string& name) override;
 
+  // The archive, or what ZooKeeper's log still has.
+  engine::LogReader* log();
+  // Ends the archive, if there is one; before Leave.
+  void StopArchive(absl::AnyInvocable<void(absl::Status)> done);
+  // nullopt: there is none.
+  std::optional<ArchiveStats> archive_stats() const;
+
   // Where this daemon serves, for others to see.
   void Advertise(std::string address);
   // UNAVAILABLE: there is no connection.
@@ -138,6 +152,7 @@ class ZooKeeperCoordinator final : public engine::Coordinator,
     NodeChanges changes;
     bool loading = false;
     size_t bytes = 0;             // of its log entry
+    std::string text;             // the entry, for the archive
     std::vector<size_t> guesses;  // ops that check what servers make of kSetTwice
     std::vector<size_t> expects;  // of each op sent: a hash of the node and the version that it expects
     std::optional<size_t> failed_op;
@@ -151,7 +166,7 @@ class ZooKeeperCoordinator final : public engine::Coordinator,
   // LogTail::Listener
   void OnBegin(engine::Version version) override;
   absl::Status OnBatch(int64_t position, int64_t zxid, const std::string& data) override;
-  void OnMove(int64_t position, const EpochMove& move, size_t bytes) override;
+  void OnMove(int64_t position, int64_t zxid, const EpochMove& move, size_t bytes) override;
   void OnStopped(const absl::Status& status) override;
 
   // Cleaner::Host
@@ -166,6 +181,10 @@ class ZooKeeperCoordinator final : public engine::Coordinator,
   static absl::Status MayNotWrite();
   absl::Status Disconnected() const;
 
+  void Archived(int64_t position, int64_t next, int64_t zxid, std::string text);
+
+  void StartTail();
+  void TakeWriter();
   void OpenSession();
   void OnEvent(uint64_t opened, const Event& event);
   void NewWriter(absl::AnyInvocable<void(absl::Status)> done);
@@ -211,7 +230,9 @@ class ZooKeeperCoordinator final : public engine::Coordinator,
   const Canaries canaries_;
   LogTail tail_;
   Cleaner cleaner_;
-  engine::Version id_floor_ = 0;  // of this daemon
+  std::unique_ptr<KeptLog> kept_log_;   // null: there is an archive
+  std::unique_ptr<Archiver> archiver_;  // null: there is none
+  engine::Version id_floor_ = 0;        // of this daemon
   engine::Sink* sink_ = nullptr;
   absl::AnyInvocable<void(absl::Status)> recovered_;
   absl::Status stopped_;

@@ -363,7 +363,7 @@ absl::Status LogTail::Apply(int64_t position, const Fetched& fetched) {
   if (move->epoch.version > newest_.version) newest_ = move->epoch;
   moved_to_ = move->epoch.segment;
   if (move->epoch.version > epoch_.version) epoch_ = move->epoch;
-  if (begun_) listener_->OnMove(position, *move, fetched.data.size());
+  if (begun_) listener_->OnMove(position, fetched.zxid, *move, fetched.data.size());
   return absl::OkStatus();
 }
 

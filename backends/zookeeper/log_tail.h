@@ -50,7 +50,7 @@ class LogTail final : private SessionReader::Listener {
     // stops.
     virtual absl::Status OnBatch(int64_t position, int64_t zxid, const std::string& data) = 0;
     // The next entry: the epoch moves on, in which commits are sent from now on.
-    virtual void OnMove(int64_t position, const EpochMove& move, size_t bytes) = 0;
+    virtual void OnMove(int64_t position, int64_t zxid, const EpochMove& move, size_t bytes) = 0;
     // For good: DATA_LOSS and the like, and the remedy. OUT_OF_RANGE: what this daemon has not read is
     // trimmed: it begins anew.
     virtual void OnStopped(const absl::Status& status) = 0;
@@ -77,6 +77,8 @@ class LogTail final : private SessionReader::Listener {
   void Leave(absl::Status why);
 
   bool connected() const { return reader_.connected(); }
+  // Is it known whose log it is, and is a server asked at once?
+  bool readable() const { return identified_ && !stopped_ && connected(); }
   // As of what is applied: what is known of nodes is of this epoch.
   const Epoch& epoch() const { return epoch_; }
   int64_t next() const { return next_; }                         // the entry to be applied next

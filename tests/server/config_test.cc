@@ -177,6 +177,8 @@ TEST_CASE("config: over ZooKeeper nothing is kept in a directory, and a packet b
   CHECK_THAT(Failure({"--coordinator=zk://a/app"}), Contains("coordinator") && Contains("port"));
   CHECK_THAT(Failure({"--coordinator=etcd://a"}), Contains("zk://"));
   CHECK_THAT(Failure({"--ephemeral", "--create"}), Contains("create") && Contains("zk://"));
+  CHECK(LoadConfig(Over({"--archive-dir=/x"}), {})->config.zookeeper.archive_dir == "/x");
+  CHECK_THAT(Failure({"--data-dir=/x", "--archive-dir=/y"}), Contains("archive-dir") && Contains("zk://"));
   CHECK_THAT(Failure(Over({"--zookeeper-acl=me"})), Contains("open or creator"));
   CHECK_THAT(Failure(Over({"--zookeeper-acl=creator"})), Contains("--zookeeper-credentials-file"));
 }

@@ -11,12 +11,10 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "backends/zookeeper/init.h"
 #include "backends/zookeeper/layout.h"
 #include "tests/backends/coordinator_contract.h"
 #include "tests/backends/replica.h"
-#include "tests/simulation/daemon_loop.h"
-#include "tests/simulation/sim_zookeeper.h"
+#include "tests/backends/zookeeper/sea.h"
 
 namespace stm::zookeeper {
 namespace {
@@ -25,100 +23,22 @@ using contract::Set;
 using engine::Version;
 using Outcome = engine::AppendResult::Outcome;
 
-constexpr absl::Duration kLong = absl::Seconds(600);  // of simulated time
-
-// A world with an ensemble and a store in it.
-struct Sea {
-  explicit Sea(uint64_t seed, int servers = 3, bool skips_version_minus_one = false)
-      : world(seed), ensemble(&world, Options(servers, skips_version_minus_one)) {
-    bool done = false;
-    absl::Status status;
-    sim::DaemonLoop loop(&world);
-    sim::SimSessions sessions(&ensemble, &loop, "init");
-    const Init init(&loop, &sessions, To(), absl::Seconds(60), [&](absl::Status s) {
-      status = std::move(s);
-      done = true;
-    });
-    REQUIRE(Run([&] { return done; }));
-    INFO(status);
-    REQUIRE(status.ok());
-  }
-
-  static sim::ZooOptions Options(int servers, bool skips_version_minus_one) {
-    sim::ZooOptions options;
-    options.skips_version_minus_one = skips_version_minus_one;
-    options.failures_take_zxids = 1000;  // as those of real servers do: a quorum answers
-    options.servers = servers;
-    return options;
-  }
-
-  SessionOptions To() {
-    SessionOptions options;
-    options.connect = ParseConnectString(absl::StrCat(ensemble.connect(), "/app")).value();
-    options.timeout = absl::Seconds(1);
-    return options;
-  }
-
-  bool Run(const std::function<bool()>& done) {
-    const absl::Duration deadline = world.Now() + kLong;
-    while (!done()) {
-      if (world.Now() > deadline || !world.Step()) return false;
-    }
-    return true;
-  }
-
-  sim::World world;
-  sim::SimEnsemble ensemble;
-};
-
-// One daemon's coordinator, as often as it is started.
-struct Ship {
-  Ship(Sea* sea, std::string name, Canaries canaries = {}, CleanerOptions cleaner = {},
-       int64_t recovered_entries_max = 10000)
-      : sea(sea),
-        name(std::move(name)),
-        canaries(canaries),
-        cleaner(cleaner),
-        recovered_entries_max(recovered_entries_max) {
-    Make();
-  }
-  ~Ship() { Sink(); }
-
-  void Make() {
-    loop = std::make_unique<sim::DaemonLoop>(&sea->world);
-    sessions = std::make_unique<sim::SimSessions>(&sea->ensemble, loop.get(), name);
-    zookeeper::Options options;
-    options.session = sea->To();
-    options.program = name;
-    options.cleaner = cleaner;
-    options.tail.recovered_entries_max = recovered_entries_max;
-    coordinator = std::make_unique<ZooKeeperCoordinator>(loop.get(), sessions.get(), options, canaries);
-  }
-  // kill -9
-  void Sink() {
-    loop->Die();
-    sea->ensemble.KillClient(name);
-    coordinator.reset();
-    sessions.reset();
-  }
-
-  Sea* const sea;
-  const std::string name;
-  const Canaries canaries;
-  const CleanerOptions cleaner;
-  const int64_t recovered_entries_max;
-  std::unique_ptr<sim::DaemonLoop> loop;
-  std::unique_ptr<sim::SimSessions> sessions;
-  std::unique_ptr<ZooKeeperCoordinator> coordinator;
-};
-
 class OnSimEnsemble : public CoordinatorUnderTest {
  public:
-  explicit OnSimEnsemble(int servers) : sea_(1, servers), ship_(&sea_, "one") {}
+  OnSimEnsemble(int servers, bool archives)
+      : sea_(1, servers),
+        drive_(&sea_.world.chance()),
+        ship_(&sea_, "one", {}, {}, 10000, archives ? &drive_ : nullptr) {}
   engine::Coordinator& coordinator() override { return *ship_.coordinator; }
   engine::Writers& writers() override { return *ship_.coordinator; }
-  engine::LogReader* reader() override { return nullptr; }
-  bool TurnUntil(const std::function<bool()>& done) override { return sea_.Run(done); }
+  // What ZooKeeper keeps is read by threads that wait: a simulation has one.
+  engine::LogReader* reader() override { return ship_.drive == nullptr ? nullptr : ship_.coordinator->log(); }
+  bool TurnUntil(const std::function<bool()>& done) override {
+    if (!sea_.Run(done) || ship_.drive == nullptr) return done();
+    bool caught_up = false;
+    ship_.coordinator->log()->CatchUp([&](absl::Status status) { caught_up = status.ok(); });
+    return sea_.Run([&] { return caught_up; });
+  }
   bool Reopen() override {
     ship_.Sink();
     ship_.Make();
@@ -127,12 +47,15 @@ class OnSimEnsemble : public CoordinatorUnderTest {
 
  private:
   Sea sea_;
+  sim::SimDrive drive_;
   Ship ship_;
 };
 
-TEST_CASE("zookeeper coordinator: the coordinators' contract on one server and on three") {
+TEST_CASE(
+    "zookeeper coordinator: the coordinators' contract on one server and on three, with an archive too") {
   const int servers = GENERATE(1, 3);
-  TestCoordinator([servers] { return std::make_unique<OnSimEnsemble>(servers); });
+  const bool archives = GENERATE(false, true);
+  TestCoordinator([=] { return std::make_unique<OnSimEnsemble>(servers, archives); });
 }
 
 TEST_CASE("zookeeper layout: every name has a path that ZooKeeper takes, and comes back from it") {
@@ -243,12 +166,14 @@ class Counting {
     int64_t failed = 0;
     int64_t behind = 0;  // starts anew, since the log was trimmed
     int64_t sweeps = 0, swept = 0, trimmed = 0, segments = 0;
+    int64_t gaps = 0, archive_failures = 0, archive_restarts = 0;
   };
 
   Counting(Sea* sea, const std::string& name, Canaries canaries, CleanerOptions cleaner, uint64_t names,
-           int64_t count, Totals* totals, int64_t recovered_entries_max = 10000)
+           int64_t count, Totals* totals, int64_t recovered_entries_max = 10000,
+           sim::SimDrive* drive = nullptr)
       : sea_(sea),
-        ship_(sea, name, canaries, cleaner, recovered_entries_max),
+        ship_(sea, name, canaries, cleaner, recovered_entries_max, drive),
         names_(names),
         left_(count),
         totals_(totals) {
@@ -260,6 +185,7 @@ class Counting {
     CountCleaning();
     ++life_;
     ship_.Sink();
+    if (ship_.drive != nullptr && sea_->world.chance().In1000(500)) ship_.drive->PowerLoss();
     under_way_ = 0;
     running_ = false;
     ship_.Make();
@@ -271,6 +197,11 @@ class Counting {
     totals_->swept += cleaner.swept();
     totals_->trimmed += cleaner.trimmed();
     totals_->segments += cleaner.segments();
+    if (const std::optional<ArchiveStats> archive = ship_.coordinator->archive_stats()) {
+      totals_->gaps += archive->gaps;
+      totals_->archive_failures += archive->failures;
+      ++totals_->archive_restarts;
+    }
   }
   bool running() const { return running_; }
   bool done() const { return left_ <= 0 && under_way_ == 0; }
@@ -405,9 +336,30 @@ class Counting {
 };
 
 // What is wrong; "": nothing.
+std::string ReadArchive(Sea* sea, ZooKeeperCoordinator* coordinator, std::vector<Uuid>* ids) {
+  bool caught_up = false;
+  std::function<void()> ask = [&] {
+    coordinator->log()->CatchUp([&](absl::Status status) {
+      caught_up = status.ok();
+      if (!caught_up) sea->world.At(sea->world.Now() + absl::Milliseconds(100), ask);
+    });
+  };
+  ask();
+  if (!sea->Run([&] { return caught_up; })) return "the archive does not catch up";
+  auto cursor = coordinator->log()->Open(0);
+  if (!cursor.ok()) return cursor.status().ToString();
+  for (;;) {
+    auto items = (*cursor)->Next(1 << 20);
+    if (!items.ok()) return items.status().ToString();
+    if (items->empty()) return "";
+    for (const auto& item : *items) ids->push_back(*item.commit->transaction_id);
+  }
+}
+
 std::string CountTogether(uint64_t seed, Canaries canaries, sim::ZooTotals* zoo = nullptr,
-                          Counting::Totals* cleaning = nullptr) {
+                          Counting::Totals* cleaning = nullptr, bool archives = false) {
   Sea sea(seed);
+  sim::SimDrive drive(&sea.world.chance());
   Counting::Totals totals;
   std::vector<std::unique_ptr<Counting>> daemons;
   CleanerOptions cleaner;
@@ -422,7 +374,8 @@ std::string CountTogether(uint64_t seed, Canaries canaries, sim::ZooTotals* zoo 
     cleaner.writer_keep = absl::Milliseconds(chance.OneOf<int64_t>({50, 5000}));
   }
   for (const char* name : {"one", "two", "three"}) {
-    daemons.push_back(std::make_unique<Counting>(&sea, name, canaries, cleaner, names, 150, &totals));
+    daemons.push_back(std::make_unique<Counting>(&sea, name, canaries, cleaner, names, 150, &totals, 10000,
+                                                 archives && daemons.empty() ? &drive : nullptr));
   }
   sim::ZooWeather weather = sim::ZooWeather::Draw(&sea.world.chance());
   weather.hole = sea.world.chance().Below(300);
@@ -431,6 +384,11 @@ std::string CountTogether(uint64_t seed, Canaries canaries, sim::ZooTotals* zoo 
   std::function<void()> restarts = [&] {
     if (over) return;
     if (sea.world.chance().In1000(200)) daemons[sea.world.chance().Below(3)]->Restart();
+    if (archives && sea.world.chance().In1000(100)) {
+      sea.world.chance().In1000(500) ? drive.FailNextSync() : drive.SetFull(sea.world.chance().Below(2000));
+    } else if (drive.full()) {
+      drive.SetRoomy();
+    }
     sea.world.At(sea.world.Now() + absl::Milliseconds(200), restarts);
   };
   sea.world.At(sea.world.Now() + absl::Milliseconds(300), restarts);
@@ -464,6 +422,7 @@ std::string CountTogether(uint64_t seed, Canaries canaries, sim::ZooTotals* zoo 
     return calm && !stopped();
   });
   over = true;
+  drive.SetRoomy();
   if (zoo != nullptr) zoo->Add(sea.ensemble.totals());
   if (cleaning != nullptr) {
     for (const auto& daemon : daemons) daemon->CountCleaning();
@@ -472,6 +431,9 @@ std::string CountTogether(uint64_t seed, Canaries canaries, sim::ZooTotals* zoo 
     cleaning->swept += totals.swept;
     cleaning->trimmed += totals.trimmed;
     cleaning->segments += totals.segments;
+    cleaning->gaps += totals.gaps;
+    cleaning->archive_failures += totals.archive_failures;
+    cleaning->archive_restarts += totals.archive_restarts;
   }
   for (const auto& daemon : daemons) {
     if (daemon->stopped()) return absl::StrCat("stopped: ", daemon->why().ToString());
@@ -492,6 +454,12 @@ std::string CountTogether(uint64_t seed, Canaries canaries, sim::ZooTotals* zoo 
   };
   for (size_t i = 0; i < daemons.size(); ++i) catch_up(i);
   if (!sea.Run([&] { return caught_up == 3; })) return "no barrier";
+  std::vector<Uuid> archived;
+  if (archives) {
+    const std::string wrong = ReadArchive(&sea, &daemons[0]->coordinator(), &archived);
+    if (wrong != "") return wrong;
+  }
+  std::vector<Uuid> in_order;
   std::map<Uuid, int> in_log;
   std::map<std::string, int64_t> counts;
   for (const sim::Transaction& transaction : sea.ensemble.log()) {
@@ -502,6 +470,7 @@ std::string CountTogether(uint64_t seed, Canaries canaries, sim::ZooTotals* zoo 
       if (!batch.ok()) return batch.status().ToString();
       for (const auto& commit : batch->commits) {
         ++in_log[*commit->transaction_id];
+        in_order.push_back(*commit->transaction_id);
         for (const auto& one : commit->changes) {
           if (!one.value) {
             if (counts[one.name] == 0) return absl::StrCat(one.name, ": deleted, and was not there");
@@ -529,6 +498,14 @@ std::string CountTogether(uint64_t seed, Canaries canaries, sim::ZooTotals* zoo 
     }
   }
   if (in_log.size() < 200) return absl::StrCat("only ", in_log.size(), " commits");
+  // The archive has all since its last gap, each once and in order.
+  if (archives) {
+    const size_t missing = in_order.size() - std::min(archived.size(), in_order.size());
+    if (missing > 0 && totals.gaps == 0) return absl::StrCat("the archive lacks ", missing, " commits");
+    if (archived != std::vector<Uuid>(in_order.begin() + static_cast<int64_t>(missing), in_order.end())) {
+      return "the archive does not say what the log says";
+    }
+  }
   return "";
 }
 
@@ -576,6 +553,22 @@ TEST_CASE(
   CHECK(cleaning.swept > 20);
   CHECK(cleaning.trimmed > 1000);
   CHECK(cleaning.segments > 20);
+}
+
+TEST_CASE(
+    "zookeeper archive: in any weather, over restarts, lost power, full disks and failed syncs, it says what "
+    "the "
+    "log says") {
+  const uint64_t count = SeedCount();
+  Counting::Totals archiving;
+  for (uint64_t seed = 1; seed <= count; ++seed) {
+    INFO("seed " << seed);
+    CHECK(CountTogether(seed, {}, nullptr, &archiving, true) == "");
+  }
+  if (count < kSeeds) return;
+  CHECK(archiving.archive_restarts > 50);
+  CHECK(archiving.archive_failures > 20);
+  CHECK(archiving.trimmed > 1000);
 }
 
 // A planted bug, and a seed that shows it.

@@ -10,6 +10,7 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <variant>
 #include <vector>
 
 #include "absl/strings/match.h"
@@ -23,6 +24,11 @@ namespace stm::e2e {
 namespace {
 
 using Catch::Matchers::Contains;
+
+struct Made {
+  int64_t number = 0;
+};
+STM_RECORD(Made, "test.Made", number);
 
 // A session that ends, and that is asked for anew, while a test looks on.
 constexpr char kSessionTimeout[] = "--zookeeper-session-timeout=2s";
@@ -155,14 +161,18 @@ TEST_CASE("cluster: three daemons are one store") {
   CHECK(all);
   CHECK_THAT(Stmctl(at[0], {"status"}).said, Contains(":coordinator \"zookeeper\""));
 
-  // What reads a log says that there is none, and what to do.
-  for (const std::vector<std::string>& command :
-       std::vector<std::vector<std::string>>{{"log", "tail"}, {"history", "/r0"}, {"backup", "-"}}) {
-    const Ran refused = Stmctl(at[0], command);
-    INFO(refused.said);
-    CHECK(refused.code == 5);
-    CHECK_THAT(refused.said, Contains("keeps no log"));
+  // What reads the log reads what ZooKeeper keeps of it, over any of them: the second program's records too.
+  for (const std::string& address : at) {
+    CHECK(Said(address, {users, "replay"}) == listed);
+    const std::string history = Stmctl(address, {"history", "/seen"}).said;
+    for (int i = 1; i < 8; ++i)
+      CHECK_THAT(history, Contains(absl::StrCat(":before ", i - 1, ", :after ", i)));
   }
+  // What needs a log of the daemon's own says so, and what to do.
+  const Ran refused = Stmctl(at[0], {"backup", "-"});
+  INFO(refused.said);
+  CHECK(refused.code == 5);
+  CHECK_THAT(refused.said, Contains("keeps no log"));
 
   // kill -9 under load: clients go on through another, and each of their increments is there once.
   constexpr int kWriters = 4, kEach = 50;
@@ -209,6 +219,91 @@ TEST_CASE("cluster: three daemons are one store") {
     return !absl::StrContains(left, at[0]) && !absl::StrContains(left, at[1]) &&
            absl::StrContains(left, at[2]);
   }));
+}
+
+// The numbers of all that the log tells over `address`, in its order.
+std::vector<int64_t> ReadMade(const std::string& address) {
+  ConnectOptions options;
+  options.address = address;
+  options.unavailable_timeout = kPatience;
+  std::vector<int64_t> numbers;
+  const absl::StatusOr<Client> client = Connect(options);
+  INFO(client.status());
+  REQUIRE(client.ok());
+  int64_t last = 0;
+  for (const RecordOf<std::variant<Made>>& record : client->Records<Made>()) {
+    CHECK(record.version > last);
+    last = record.version;
+    numbers.push_back(std::get<Made>(record.value).number);
+  }
+  return numbers;
+}
+
+TEST_CASE("cluster: an archive has every commit of all daemons once, in order, also of while it was killed") {
+  if (!HasZooKeeper()) return;
+  Cluster cluster;
+  const Directory directory;
+  const std::string archive = directory / "archive";
+  const std::vector<std::string> archives = {"--create", "--archive-dir=" + archive};
+  cluster.daemons.push_back(cluster.Start("/app", archives));
+  for (int i = 1; i < 3; ++i) cluster.daemons.push_back(cluster.Start("/app", {"--create"}));
+  std::vector<std::string> at;
+  std::vector<Client> clients;
+  for (const auto& daemon : cluster.daemons) {
+    at.push_back(daemon->AwaitAddress());
+    INFO(daemon->said());
+    REQUIRE(at.back() != "");
+    ConnectOptions options;
+    options.address = at.back();
+    options.unavailable_timeout = kPatience;
+    clients.push_back(Connect(options).value());
+  }
+  // Each transaction, of one counter, through another daemon: the log's order is theirs.
+  std::vector<int64_t> made;
+  const auto make = [&](int count, size_t first) {
+    for (int i = 0; i < count; ++i) {
+      const Client& client = clients[first + static_cast<size_t>(i) % (clients.size() - first)];
+      const Ref<int64_t> all = client.Ref<int64_t>("/made", 0);
+      const absl::Status status = client.Transact([&](Tx& tx) {
+        const int64_t number = tx.Get(all) + 1;
+        tx.Set(all, number);
+        tx.Record(Made{number});
+      });
+      INFO(status);
+      REQUIRE(status.ok());
+      made.push_back(static_cast<int64_t>(made.size()) + 1);
+    }
+  };
+  make(60, 0);
+  CHECK(ReadMade(at[0]) == made);
+  // One that follows is told what comes, whoever commits it.
+  Process follower({Runfile("client/cli/stmctl"), "log", "records", "--follow"}, {{"STM_ADDRESS", at[0]}});
+  REQUIRE(follower.AwaitSaid(":number 60}"));
+  make(30, 0);
+  CHECK(follower.AwaitSaid(":number 90}"));
+  CHECK_THAT(Stmctl(at[0], {"history", "/made", "--limit", "1"}).said, Contains(":before 89, :after 90"));
+
+  cluster.daemons[0]->Signal(SIGKILL);
+  CHECK(cluster.daemons[0]->AwaitExit() == 128 + SIGKILL);
+  make(60, 1);
+  const std::unique_ptr<Stmd> again = cluster.Start("/app", archives);
+  at[0] = again->AwaitAddress();
+  INFO(again->said());
+  REQUIRE(at[0] != "");
+  CHECK(ReadMade(at[0]) == made);
+  make(10, 1);
+  CHECK(ReadMade(at[0]) == made);
+
+  // A person's tools read it, and it is nobody else's.
+  CHECK(Stmctl("", {"log", "verify", archive}).code == 0);
+  const std::unique_ptr<Stmd> second = cluster.Start("/app", archives);
+  CHECK(second->AwaitExit() == 1);
+  CHECK_THAT(second->said(), Contains("archive") && Contains("name another directory"));
+  again->Signal(SIGTERM);
+  CHECK(again->AwaitExit() == 0);
+  const std::unique_ptr<Stmd> other = cluster.Start("/other", archives);
+  CHECK(other->AwaitExit() == 1);
+  CHECK_THAT(other->said(), Contains("archive-dir") && Contains("holds the log of store"));
 }
 
 TEST_CASE("cluster: whose credentials ZooKeeper does not take is told so, and how to give others") {
