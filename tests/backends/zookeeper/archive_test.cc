@@ -6,14 +6,19 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/synchronization/notification.h"
 #include "backends/local/log_writer.h"
 #include "backends/local/recovery.h"
 #include "backends/local/seal.h"
 #include "backends/zookeeper/archiver.h"
+#include "backends/zookeeper/kept_log.h"
 #include "tests/backends/coordinator_contract.h"
 #include "tests/backends/replica.h"
 #include "tests/backends/zookeeper/sea.h"
@@ -114,7 +119,10 @@ TEST_CASE("archive: every commit is written once and in order, whoever made it, 
   sim::SimDrive drive(&sea.world.chance());
   Writer one(&sea, "one"), two(&sea, "two", &drive);
   int64_t number = 0;
-  while (number < 60) (++number % 3 == 0 ? two : one).Commit(number);
+  while (number < 60) {
+    ++number;
+    (number % 3 == 0 ? two : one).Commit(number);
+  }
   CHECK(two.Read() == FromTo(1, 60));
   CHECK(two.stats().commits == 60);
   const Version first = two.ship.coordinator->log()->FirstVersion();
@@ -324,6 +332,150 @@ TEST_CASE("archive: a planted trim of what it needs costs a gap") {
   Canaries canaries;
   canaries.trim_unarchived = true;
   CHECK(GapsAfter(Small().log_bytes_max * 3 / 2, canaries) == 1);
+}
+
+// ---- Without an archive
+
+// A daemon's Loop that other threads post to: its tasks run in the test's own, between the world's steps.
+class Relay final : public engine::Loop {
+ public:
+  explicit Relay(engine::Loop* loop) : loop_(loop) {}
+  absl::Duration Now() override { return loop_->Now(); }
+  Instant WallNow() override { return loop_->WallNow(); }
+  void Post(engine::Task task) override {
+    absl::MutexLock lock(&mutex_);
+    tasks_.push_back(std::move(task));
+  }
+  void At(absl::Duration when, engine::Task task) override { loop_->At(when, std::move(task)); }
+  uint64_t Random() override { return loop_->Random(); }
+
+  void Turn() {
+    std::vector<engine::Task> tasks;
+    {
+      absl::MutexLock lock(&mutex_);
+      tasks.swap(tasks_);
+    }
+    for (engine::Task& task : tasks) task();
+  }
+
+ private:
+  engine::Loop* const loop_;
+  absl::Mutex mutex_;
+  std::vector<engine::Task> tasks_ ABSL_GUARDED_BY(mutex_);
+};
+
+// A log that is followed, and read by another thread.
+class Reading final : private LogTail::Listener {
+ public:
+  explicit Reading(Sea* sea)
+      : sea_(sea),
+        loop_(&sea->world),
+        relay_(&loop_),
+        sessions_(&sea->ensemble, &loop_, "reading"),
+        tail_(&loop_, &sessions_, sea->To(), {}, {}, this),
+        log_(&relay_, &tail_) {
+    bool started = false;
+    tail_.Start([&](absl::Status status) { started = status.ok(); });
+    REQUIRE(sea->Run([&] { return started; }));
+  }
+
+  KeptLog& log() { return log_; }
+  // What `read` says, which waits for what happens on the Loop.
+  template <typename Read>
+  auto Off(Read read) {
+    std::optional<decltype(read())> result;
+    absl::Notification read_;
+    std::thread thread([&] {
+      result.emplace(read());
+      read_.Notify();
+    });
+    while (!read_.HasBeenNotified()) {
+      relay_.Turn();
+      (void)sea_->world.Step();
+    }
+    thread.join();
+    return *std::move(result);
+  }
+  void CatchUp() {
+    bool caught_up = false;
+    tail_.Barrier([&](absl::Status status) { caught_up = status.ok(); });
+    REQUIRE(sea_->Run([&] { return caught_up; }));
+  }
+
+ private:
+  void OnBegin(Version) override {}
+  absl::Status OnBatch(int64_t, int64_t, const std::string&) override { return absl::OkStatus(); }
+  void OnMove(int64_t, int64_t, const EpochMove&, size_t) override {}
+  void OnStopped(const absl::Status&) override {}
+
+  Sea* const sea_;
+  sim::DaemonLoop loop_;
+  Relay relay_;
+  sim::SimSessions sessions_;
+  LogTail tail_;
+  KeptLog log_;
+};
+
+std::vector<int64_t> NumbersOf(const std::vector<engine::LogCursor::Item>& items) {
+  std::vector<int64_t> numbers;
+  for (const auto& item : items) numbers.push_back(item.commit->changes[0].value->integer());
+  return numbers;
+}
+
+TEST_CASE("kept log: what ZooKeeper keeps is read in order, and what it has trimmed is OUT_OF_RANGE") {
+  Sea sea(1);
+  CleanerOptions cleaner = Small();
+  cleaner.segment_entries_max = 40;
+  Writer one(&sea, "one", nullptr, cleaner);
+  Reading reading(&sea);
+  KeptLog& log = reading.log();
+  const auto read_from = [&](Version from) {
+    return reading.Off([&] { return contract::ReadAll(log, from); });
+  };
+  CHECK(read_from(0).empty());
+  int64_t number = 0;
+  while (number < 20) one.Commit(++number);
+  reading.CatchUp();
+  const std::vector<engine::LogCursor::Item> all = read_from(0);
+  CHECK(NumbersOf(all) == FromTo(1, 20));
+  for (size_t i = 1; i < all.size(); ++i) CHECK(all[i].commit->version > all[i - 1].commit->version);
+  CHECK(NumbersOf(read_from(all[12].commit->version)) == FromTo(13, 20));
+  CHECK(NumbersOf(read_from(all[12].commit->version + 1)) == FromTo(14, 20));
+  CHECK(read_from(all.back().commit->version + 1).empty());
+
+  // "/n/3" is 3, 10, 17; newest first.
+  const auto history = [&](Version before, size_t limit) {
+    return reading.Off([&] { return log.History("/n/3", before, limit); }).value();
+  };
+  CHECK(NumbersOf(history(0, 100)) == std::vector<int64_t>{17, 10, 3});
+  CHECK(NumbersOf(history(0, 2)) == std::vector<int64_t>{17, 10});
+  CHECK(NumbersOf(history(all[16].commit->version, 100)) == std::vector<int64_t>{10, 3});
+  CHECK(history(0, 1)[0].before_known[0]);
+  CHECK(history(0, 1)[0].before[0] == Value::Integer(10));
+
+  // A cursor that goes on with what comes, over the end of a segment, until it is overtaken.
+  auto cursor = reading.Off([&] { return log.Open(all[19].commit->version); }).value();
+  const auto next = [&] { return reading.Off([&] { return cursor->Next(1 << 20); }); };
+  CHECK(NumbersOf(next().value()) == FromTo(20, 20));
+  CHECK(next()->empty());
+  while (number < 25) one.Commit(++number);
+  reading.CatchUp();
+  CHECK(NumbersOf(next().value()) == FromTo(21, 25));
+  while (one.ship.coordinator->cleaner().trimmed() < 30) {
+    one.Commit(++number);
+    one.Wait(absl::Milliseconds(30));
+  }
+  reading.CatchUp();
+  CHECK(one.ship.coordinator->cleaner().segments() > 0);
+  const absl::Status overtaken = next().status();
+  INFO(overtaken);
+  CHECK(absl::IsOutOfRange(overtaken));
+  CHECK(absl::IsOutOfRange(reading.Off([&] { return log.Open(all[0].commit->version); }).status()));
+  const std::vector<engine::LogCursor::Item> kept = read_from(0);
+  REQUIRE(!kept.empty());
+  CHECK(NumbersOf(kept) == FromTo(kept[0].commit->changes[0].value->integer(), number));
+  CHECK(log.FirstVersion() <= kept[0].commit->version);
+  CHECK(log.FirstVersion() > all[0].commit->version);
 }
 
 }  // namespace
