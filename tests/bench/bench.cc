@@ -5,17 +5,16 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <functional>
-#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "tests/bench/call.h"
 #include "tests/bench/echo_server.h"
+#include "tests/bench/group.h"
 #include "tests/bench/load.h"
 #include "tests/bench/measure.h"
 #include "tests/bench/process.h"
@@ -23,7 +22,6 @@
 namespace stm::bench {
 namespace {
 
-constexpr int kGateCallers = 64;
 constexpr int kWatchers = 1000;
 constexpr int kSyncsARound = 40;
 constexpr int kSyncBytes = 4096;
@@ -54,8 +52,6 @@ class Disk {
  private:
   int fd_ = -1;
 };
-
-double Mean(double a, double b) { return (a + b) / 2; }
 
 // What the rows of a group measure in one round. `cores` is what the null RPC got before and after.
 struct Bench {
@@ -130,14 +126,8 @@ struct Bench {
     row.rounds.push_back({ours.rate, null_rate, ours.rate / null_rate, Mean(before.cores, after.cores)});
   }
 
-  // The limit before and after ours; and the null RPC around all, to know what the machine gave.
   void Against(Row& row, const std::function<double()>& limit, const std::function<double()>& ours) {
-    const Measured gate_before = load.Null(kGateCallers, seconds / 2);
-    const double before = limit();
-    const double value = ours();
-    const double limit_value = Mean(before, limit());
-    const Measured gate_after = load.Null(kGateCallers, seconds / 2);
-    row.rounds.push_back({value, limit_value, value / limit_value, Mean(gate_before.cores, gate_after.cores)});
+    row.rounds.push_back(bench::Against(load, seconds, limit, ours));
   }
 
   double SyncAndNullMicros() {
@@ -145,14 +135,9 @@ struct Bench {
   }
 };
 
-struct Group {
-  std::vector<Row> rows;
-  std::function<void(Bench&, std::vector<Row>&)> round;
-};
-
-std::vector<Group> Groups() {
+std::vector<Group<Bench>> Groups() {
   const auto at_least = Bar::kAtLeast, at_most = Bar::kAtMost;
-  std::vector<Group> groups;
+  std::vector<Group<Bench>> groups;
   groups.push_back({{{"get_unary_64", "1/s", "null RPC, 64 callers", at_least, 0.9, {}}},
                     [](Bench& b, auto& rows) { b.GetUnary(rows); }});
   groups.push_back({{{"commit_unary_64", "1/s", "null RPC, 64 callers", at_least, 0.5, {}},
@@ -203,20 +188,9 @@ int Main(int argc, char** argv) {
   const int rounds = rounds_given.value_or(quick ? 5 : 15);
   const double seconds = seconds_given.value_or(quick ? 0.1 : 0.25);
 
-  std::vector<Group> groups = Groups();
-  const auto wanted = [&](const Group& group) {
-    return only.empty() || std::any_of(group.rows.begin(), group.rows.end(), [&](const Row& row) {
-             return std::any_of(only.begin(), only.end(),
-                                [&](const std::string& begin) { return row.name.compare(0, begin.size(), begin) == 0; });
-           });
-  };
-  groups.erase(std::remove_if(groups.begin(), groups.end(), [&](const Group& group) { return !wanted(group); }),
-               groups.end());
-  if (groups.empty()) Fail("no row has a name that begins so; --list names them");
+  std::vector<Group<Bench>> groups = Wanted(Groups(), only);
   if (list) {
-    for (const Group& group : groups) {
-      for (const Row& row : group.rows) std::printf("%s\n", row.name.c_str());
-    }
+    PrintNames(RowsOf(groups));
     return 0;
   }
   if (stmd.empty()) Fail("--stmd says where the stmd to measure is; tests/bench/run builds one and gives it");
@@ -247,17 +221,15 @@ int Main(int argc, char** argv) {
     load.CommitPipelined(256, 4 * seconds);
     for (int round = 0; round < rounds; ++round) {
       std::fprintf(stderr, "bench: round %d of %d\n", round + 1, rounds);
-      for (Group& group : groups) group.round(bench, group.rows);
+      for (Group<Bench>& group : groups) group.round(bench, group.rows);
     }
     load.CheckSums();
   }
   daemon.Stop(SIGTERM);
   if (daemon.exit_reason() != "exit code 0") Fail("stmd did not stop cleanly: " + daemon.exit_reason() + "; see " + log);
 
-  std::vector<Row> rows;
-  for (Group& group : groups) rows.insert(rows.end(), group.rows.begin(), group.rows.end());
   RemoveDirectory(data);
-  return Show(rows, json);
+  return Show(RowsOf(groups), json);
 }
 
 }  // namespace

@@ -28,8 +28,6 @@ namespace echo = ::stm::bench::v1;
 
 namespace {
 
-constexpr double kRampSeconds = 0.05;
-
 constexpr char kCounter[] = "/bench/counter";
 constexpr char kHot[] = "/bench/hot";
 constexpr char kWatched[] = "/bench/watched";
@@ -45,93 +43,6 @@ uint64_t TakeNumber(const std::string& value) { return std::stoull(value.substr(
 
 std::string KeyName(int caller, int key) {
   return "/bench/disjoint/" + std::to_string(caller) + "/" + std::to_string(key);
-}
-
-// One run of a load: callers go on until it stops.
-struct Run {
-  std::atomic<bool> recording{false};
-  std::atomic<bool> stop{false};
-  std::atomic<int> left{0};
-};
-
-// Caller makes one call after the other. Begin is called once to start, and by Ended.
-class Caller {
- public:
-  virtual ~Caller() = default;
-  virtual void Begin() = 0;
-
-  void Start(Run* run) {
-    run_ = run;
-    latencies_us.clear();
-    Begin();
-  }
-
-  std::atomic<uint64_t> calls{0};
-  std::vector<float> latencies_us;
-
- protected:
-  void Ended(double began) {
-    calls.store(calls.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-    if (run_->recording.load(std::memory_order_relaxed)) {
-      latencies_us.push_back(static_cast<float>((Now() - began) * 1e6));
-    }
-    if (run_->stop.load(std::memory_order_relaxed)) {
-      run_->left.fetch_sub(1, std::memory_order_release);
-    } else {
-      Begin();
-    }
-  }
-
- private:
-  Run* run_ = nullptr;
-};
-
-// Runs callers for the window and says what they did in it. pid is the server's.
-template <typename C>
-Measured Observe(const std::vector<C*>& callers, Run* run, pid_t pid, double seconds,
-                 const std::function<void()>& during) {
-  std::vector<uint64_t> before(callers.size());
-  SleepSeconds(kRampSeconds);
-  const double cpu_before = CpuSecondsOfSelf() + CpuSeconds(pid);
-  const double from = Now();
-  for (size_t i = 0; i < callers.size(); ++i) before[i] = callers[i]->calls.load(std::memory_order_relaxed);
-  run->recording.store(true, std::memory_order_relaxed);
-  during();
-  const double to = Now();
-  const double cpu = CpuSecondsOfSelf() + CpuSeconds(pid) - cpu_before;
-  Measured measured;
-  uint64_t total = 0, least = UINT64_MAX;
-  for (size_t i = 0; i < callers.size(); ++i) {
-    const uint64_t calls = callers[i]->calls.load(std::memory_order_relaxed) - before[i];
-    total += calls;
-    least = std::min(least, calls);
-  }
-  run->recording.store(false, std::memory_order_relaxed);
-  run->stop.store(true, std::memory_order_relaxed);
-  for (const double deadline = Now() + kWaitSecondsMax; run->left.load(std::memory_order_acquire) > 0;) {
-    if (Now() > deadline) Fail(std::to_string(run->left.load()) + " calls were not answered in a minute");
-    SleepSeconds(0.0005);
-  }
-  const auto count = static_cast<double>(total);
-  measured.rate = count / (to - from);
-  measured.cpu_us = total == 0 ? 0 : cpu / count * 1e6;
-  measured.cores = cpu / (to - from);
-  measured.calls_a_caller = count / static_cast<double>(callers.size());
-  measured.least_share = total == 0 ? 0 : static_cast<double>(least) / measured.calls_a_caller;
-  for (const C* caller : callers) {
-    measured.latencies_us.insert(measured.latencies_us.end(), caller->latencies_us.begin(), caller->latencies_us.end());
-  }
-  return measured;
-}
-
-template <typename C>
-Measured ClosedLoop(const std::vector<std::unique_ptr<C>>& all, int count, pid_t pid, double seconds) {
-  Run run;
-  run.left = count;
-  std::vector<C*> callers;
-  for (int i = 0; i < count; ++i) callers.push_back(all[static_cast<size_t>(i)].get());
-  for (C* caller : callers) caller->Start(&run);
-  return Observe(callers, &run, pid, seconds, [&] { SleepSeconds(seconds); });
 }
 
 class NullCaller final : public Caller {
@@ -499,7 +410,7 @@ class Load::Rep {
       if (i == 0) known.Ask(channel);
     }
     MakeEntries();
-    for (int i = 0; i < kCallersMax; ++i) {
+    for (int i = servers.first_caller; i < servers.first_caller + servers.callers; ++i) {
       const size_t channel = static_cast<size_t>(i % servers.channels);
       if (!echoes.empty()) nulls.push_back(std::make_unique<NullCaller>(echoes[channel].get()));
       gets.push_back(std::make_unique<GetCaller>(refs[channel].get(), &known, i));
@@ -593,9 +504,9 @@ class Load::Rep {
     create(kCounter)->mutable_create()->set_integer(0);
     create_text(kHot);
     create_text(kWatched);
-    for (int caller = 0; caller < kCallersMax; ++caller) {
-      for (int key = 0; key < kKeysOfCaller; ++key) create_text(KeyName(caller, key));
-      if (caller % 32 != 31) continue;
+    for (int caller = 0; caller < servers.callers; ++caller) {
+      for (int key = 0; key < kKeysOfCaller; ++key) create_text(KeyName(servers.first_caller + caller, key));
+      if (caller % 32 != 31 && caller + 1 < servers.callers) continue;
       CommitNow(request);
       request.Clear();
     }
@@ -699,7 +610,7 @@ Measured Load::CommitAtRate(double per_second, double seconds) {
   return Observe(callers, &run, rep_->servers.stmd_pid, seconds, [&] { pace(seconds); });
 }
 
-std::vector<double> Load::Fanout(int watchers, int commits) {
+std::vector<double> Load::Fanout(int watchers, int commits, Load* by) {
   wire::WatchRequest request;
   request.mutable_selector()->add_names(kWatched);
   Fan fan;
@@ -713,12 +624,12 @@ std::vector<double> Load::Fanout(int watchers, int commits) {
   wire::CommitRequest commit;
   commit.add_writes()->set_name(kWatched);
   for (int i = 0; i < commits; ++i) {
-    Ids().Next(rep_->known, commit.mutable_id());
+    Ids().Next(by->rep_->known, commit.mutable_id());
     PutNumber(static_cast<uint64_t>(i), commit.mutable_writes(0)->mutable_set()->mutable_text());
     fan.reached.store(false);
     fan.to_reach.store(watchers);
     const double from = Now();
-    rep_->CommitNow(commit);
+    by->rep_->CommitNow(commit);
     Until("all watchers reached", [&] { return fan.reached.load(std::memory_order_acquire); });
     seconds.push_back(fan.reached_at - from);
   }
@@ -727,17 +638,29 @@ std::vector<double> Load::Fanout(int watchers, int commits) {
   return seconds;
 }
 
-void Load::CheckSums() {
-  uint64_t counted = rep_->counted_before, hot = rep_->hot_before;
-  for (const auto& caller : rep_->commutes) counted += caller->calls.load();
-  for (const auto& caller : rep_->hots) hot += caller->calls.load();
-  const auto counter_is = static_cast<uint64_t>(rep_->Entry(kCounter).value().integer());
-  const uint64_t hot_is = TakeNumber(rep_->Entry(kHot).value().text());
+void Load::CheckSums(const std::vector<Load*>& loads) {
+  Rep& first = *loads.front()->rep_;
+  uint64_t counted = first.counted_before, hot = first.hot_before;
+  for (const Load* load : loads) {
+    for (const auto& caller : load->rep_->commutes) counted += caller->calls.load();
+    for (const auto& caller : load->rep_->hots) hot += caller->calls.load();
+  }
+  const auto counter_is = static_cast<uint64_t>(first.Entry(kCounter).value().integer());
+  const uint64_t hot_is = TakeNumber(first.Entry(kHot).value().text());
   if (counter_is != counted || hot_is != hot) {
     Fail("updates were lost or doubled: the counter holds " + std::to_string(counter_is) + ", acknowledged were " +
          std::to_string(counted) + "; the hot ref holds " + std::to_string(hot_is) + ", acknowledged were " +
          std::to_string(hot));
   }
+}
+
+Round Against(Load& load, double seconds, const std::function<double()>& limit, const std::function<double()>& ours) {
+  const Measured gate_before = load.Null(kGateCallers, seconds / 2);
+  const double before = limit();
+  const double value = ours();
+  const double limit_value = Mean(before, limit());
+  const Measured gate_after = load.Null(kGateCallers, seconds / 2);
+  return {value, limit_value, value / limit_value, Mean(gate_before.cores, gate_after.cores)};
 }
 
 }  // namespace stm::bench

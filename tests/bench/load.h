@@ -7,13 +7,22 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "tests/bench/process.h"
+#include "tests/bench/caller.h"
+#include "tests/bench/measure.h"
 
 namespace stm::bench {
+
+// Callers of the disjoint rows have this many keys each, and values of this many bytes, under a validator.
+inline constexpr int kCallersMax = 512;
+inline constexpr int kKeysOfCaller = 16;
+inline constexpr int kValueBytes = 100;
+// Of the null RPC that tells how much the machine gives.
+inline constexpr int kGateCallers = 64;
 
 struct Servers {
   std::string echo_address;  // "": there is none, and no Null()
@@ -23,22 +32,11 @@ struct Servers {
   int channels = 4;
   // Pipeline streams that the calls in flight are spread over.
   int streams = 1;
+  // Of the disjoint rows, and of what is loaded at all: so many, the first of them by its number. Loads of several
+  // daemons of one store have callers of their own.
+  int callers = kCallersMax;
+  int first_caller = 0;
 };
-
-// What the callers did in the window, after a ramp and before the drain.
-struct Measured {
-  double rate = 0;             // calls a second
-  double cpu_us = 0;           // of client and server, a call
-  double cores = 0;            // that client and server got
-  double least_share = 0;      // of the slowest caller, of the callers' mean
-  double calls_a_caller = 0;   // mean
-  std::vector<double> latencies_us;
-};
-
-// Callers of the disjoint rows have this many keys each, and values of this many bytes, under a validator.
-inline constexpr int kCallersMax = 512;
-inline constexpr int kKeysOfCaller = 16;
-inline constexpr int kValueBytes = 100;
 
 class Load {
  public:
@@ -59,18 +57,26 @@ class Load {
   Measured Commute(int callers, double seconds);
   // One ref: read, computed in the client, written; conflicts are run again as a stub does.
   Measured AlterHot(int callers, double seconds);
-  // Seconds from sending a commit to the last of the watchers having it, one a commit.
-  std::vector<double> Fanout(int watchers, int commits);
+  // Seconds from sending a commit to the last of the watchers having it, one a commit. The commits go through `by`,
+  // which may be of another daemon of the store.
+  std::vector<double> Fanout(int watchers, int commits, Load* by);
+  std::vector<double> Fanout(int watchers, int commits) { return Fanout(watchers, commits, this); }
 
   // Commits through a Pipeline until count are done; returns the newest version.
   int64_t CommitMany(int64_t count, int in_flight);
   // The counter and the hot ref hold exactly what was acknowledged; else the bench ends.
-  void CheckSums();
+  void CheckSums() { CheckSums({this}); }
+  // The same for all loads of a store, each of which was made before any of them began.
+  static void CheckSums(const std::vector<Load*>& loads);
 
  private:
   class Rep;
   std::unique_ptr<Rep> rep_;
 };
+
+// A round of a row: the limit before and after ours, and the null RPC around all, to know what the machine gave.
+Round Against(Load& load, double seconds, const std::function<double()>& limit, const std::function<double()>& ours);
+inline double Mean(double a, double b) { return (a + b) / 2; }
 
 }  // namespace stm::bench
 

@@ -22,6 +22,7 @@
 #include "tests/bench/call.h"
 #include "tests/bench/echo.grpc.pb.h"
 #include "tests/bench/echo_server.h"
+#include "tests/bench/fill.h"
 #include "tests/bench/load.h"
 #include "tests/bench/measure.h"
 #include "tests/bench/process.h"
@@ -42,11 +43,8 @@ const std::vector<std::string> kSettings = {"--history-bytes",           "16MiB"
                                             "--watch-unread-events-max", "10000000"};
 
 constexpr double kSettleSecondsMax = 120;
-constexpr int kRefsACommit = 1000;
-constexpr int kRefsADirectory = 1000;
 constexpr int64_t kWarmRefs = 20000;
 constexpr int kStreamsAConnection = 1000;
-constexpr int kGateCallers = 64;
 constexpr size_t kLargeBytes = 16 << 10;
 constexpr int kFewTakers = 16;
 // engine::Options::sleepers_woken_at_once.
@@ -62,10 +60,6 @@ struct Sizes {
   int rounds = 15;
   double seconds = 0.25;
 };
-
-std::string RefName(int64_t number) {
-  return absl::StrFormat("/shop/orders/day-%04d/order-%07d", number / kRefsADirectory, number);
-}
 
 // One open stream. Reads all that comes, or nothing until Drain.
 template <typename Response>
@@ -255,7 +249,7 @@ class Scale {
     Say("warm-up");
     load_.Null(kGateCallers, 0.5);
     load_.Commit(kCallersMax, 4);
-    Fill("/warm", kWarmRefs);
+    Fill(servers_.stmd_address, "/warm", kWarmRefs, 1);
     for (const auto& [name, measure] : Groups()) {
       if (!only.empty() && std::find(only.begin(), only.end(), name) == only.end()) continue;
       for (Row& row : (this->*measure)()) rows.push_back(std::move(row));
@@ -302,22 +296,6 @@ class Scale {
     Commit(&request);
   }
 
-  // Returns the bytes of all names and values.
-  int64_t Fill(const std::string& prefix, int64_t refs) {
-    int64_t bytes = 0;
-    wire::CommitRequest request;
-    for (int64_t number = 0; number < refs; ++number) {
-      wire::Write* write = request.add_writes();
-      write->set_name(prefix + RefName(number));
-      write->mutable_set()->set_text(absl::StrFormat("%0*d", kValueBytes, number));
-      bytes += static_cast<int64_t>(write->name().size()) + kValueBytes;
-      if (request.writes_size() < kRefsACommit && number + 1 < refs) continue;
-      Commit(&request);
-      request.Clear();
-    }
-    return bytes;
-  }
-
   // Of `count` that open(i) opens, each. The second half's: the first takes what the heap has free.
   template <typename Open>
   static double BytesEach(pid_t pid, int count, const Open& open) {
@@ -335,7 +313,7 @@ class Scale {
     const int64_t before = RssBytes();
     Say(absl::StrCat(sizes_.refs, " refs; ", before >> 20, " MiB before"));
     const auto count = static_cast<double>(sizes_.refs);
-    const double held = static_cast<double>(Fill("", sizes_.refs)) / count;
+    const double held = static_cast<double>(Fill(servers_.stmd_address, "", sizes_.refs, 1)) / count;
     const int64_t after = RssBytes();
     Say(absl::StrCat(after >> 20, " MiB after"));
     const double bytes = static_cast<double>(after - before) / count;
