@@ -4,6 +4,8 @@
 //   And when its I/O thread has just learnt that the session is over: see is_unrecoverable.
 // - After some 65,000 calls that its I/O thread has not noticed yet it closes the connection in the caller's
 //   thread. Hence kCallsUnderWayMax.
+// - It looks the servers' names up before every wait for its sockets, several times a call: see
+// kLookUpAgainMs.
 // - What is under way when a handle is closed it may forget: calls belong to Wire, and are waited for.
 #include "backends/zookeeper/c_session.h"
 
@@ -37,6 +39,9 @@ namespace {
 
 // Until names that could not be looked up are tried again.
 constexpr absl::Duration kOpenAgain = absl::Seconds(1);
+// Servers' names are looked up again after so long, and when a connection is lost. At the library's default
+// of 0 that took a fifth of a daemon's time.
+constexpr int kLookUpAgainMs = 10'000;
 // Digits of a sequential node, a sign (int32 wraps round), and the end of a C string.
 constexpr size_t kSequenceRoom = 12;
 // For the answers to what is under way when a session goes.
@@ -414,7 +419,10 @@ zhandle_t* Wire::OpenHandle() {
     const int timeout_ms = static_cast<int>(absl::ToInt64Milliseconds(options_.timeout));
     zhandle_t* const handle =
         zookeeper_init2(options_.connect.servers.c_str(), OnSessionEvent, timeout_ms, nullptr, this, 0, Log);
-    if (handle != nullptr) return handle;
+    if (handle != nullptr) {
+      zoo_set_servers_resolution_delay(handle, kLookUpAgainMs);
+      return handle;
+    }
     const int error = errno;
     if (!std::exchange(warned, true)) {
       // What it makes of a name that is not found.

@@ -38,6 +38,8 @@ constexpr int kCombined = 50;
 constexpr int kCombinedInFlight = 4;
 constexpr int kRawInFlight = 64;
 constexpr int kSeenCommits = 40;
+constexpr double kWarmUpSeconds = 10;
+constexpr double kWarmUpPartSeconds = 0.5;
 
 // What the rows of a group measure in one round.
 struct Bench {
@@ -252,15 +254,20 @@ int Main(int argc, char** argv) {
       Load load(of);
       Bench bench{cluster, raw, load, of, seconds};
       // Java translates what runs often, tables grow and pages are touched first.
-      load.Null(kGateCallers, seconds);
-      for (int i = 0; i < 4; ++i) {
-        bench.Combined();
-        raw.Multis(1, kRawInFlight, seconds);
-        load.Commit(kCallers, seconds);
-        load.CommitPipelined(kCallers, seconds);
+      for (double from = Now(); Now() - from < kWarmUpSeconds;) {
+        bench.raw.Multis(kCombined, kCombinedInFlight, kWarmUpPartSeconds);
+        bench.raw.Multis(1, kRawInFlight, kWarmUpPartSeconds);
+        load.Commit(kCallers, kWarmUpPartSeconds);
+        load.CommitPipelined(kCallers, kWarmUpPartSeconds);
       }
       for (int round = 0; round < rounds; ++round) {
-        std::fprintf(stderr, "over_zookeeper: round %d of %d\n", round + 1, rounds);
+        // CPU is steadier than rates: what a busy machine takes from one it takes from the other.
+        const Measured null = load.Null(kGateCallers, kWarmUpPartSeconds);
+        const Measured commit = load.Commit(kCallers, kWarmUpPartSeconds);
+        std::fprintf(stderr,
+                     "over_zookeeper: round %d of %d; client and server, CPU of a null RPC %.0f us, of a "
+                     "commit %.0f\n",
+                     round + 1, rounds, null.cpu_us, commit.cpu_us);
         for (Group<Bench>& group : groups) group.round(bench, group.rows);
       }
       load.Get(1, 0.01);
