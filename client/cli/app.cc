@@ -284,6 +284,7 @@ class Parser {
         ->type_name("FILE");
     sub->add_option("--acl", line.init.acl, "who may touch it: open, anybody; or creator, these credentials; open")
         ->type_name("ACL");
+    sub->add_flag("--if-absent", line.init.if_absent, "well if there is one already, which stays as it is");
     Add(&app_, "config", "the settings in force, and where each came from", "stmctl config",
         [](Shell& shell) { return ShowConfig(shell); });
     sub = Add(&app_, "drain", "refuse new work, finish what is under way, and stop the daemon", "stmctl drain --grace 5s",

@@ -158,8 +158,9 @@ struct InitOptions {
   std::string store;             // "zk://host:port,host:port/chroot"
   std::string credentials_file;  // "": none
   std::string acl = "open";
+  bool if_absent = false;
 };
-// ALREADY_EXISTS: there is a store.
+// ALREADY_EXISTS: there is a store, and not if_absent.
 absl::Status Init(Shell& shell, const InitOptions& options);
 
 // admin.cc

@@ -81,8 +81,9 @@ absl::Status Init(Shell& shell, const InitOptions& options) {
     gone.set_value();
   });
   gone.get_future().wait();
-  if (!status.ok()) return status;
-  shell.printer().Print(shell.printer().Word("made"));
+  const bool found = options.if_absent && absl::IsAlreadyExists(status);
+  if (!status.ok() && !found) return status;
+  shell.printer().Print(shell.printer().Word(found ? "found" : "made"));
   return absl::OkStatus();
 }
 

@@ -118,6 +118,7 @@ TEST_CASE("cluster: three daemons are one store") {
   const Ran again = Stmctl("", {"init", cluster.Store("/app")});
   CHECK(again.code == 1);
   CHECK_THAT(again.said, Contains("already"));
+  CHECK(Stmctl("", {"init", "--if-absent", cluster.Store("/app")}).said == ":found\n");
 
   cluster.StartThree("/app");
   const std::vector<std::string>& at = cluster.addresses;
