@@ -273,6 +273,12 @@ void ZooKeeperCoordinator::Answered(const SubmittedPtr& submitted, MultiResult r
   Settle();
 }
 
+bool ZooKeeperCoordinator::AwaitsOwn() const {
+  return std::any_of(submitted_.begin(), submitted_.end(), [](const SubmittedPtr& submitted) {
+    return submitted->state == Submitted::State::kSent;
+  });
+}
+
 absl::Status ZooKeeperCoordinator::OnBatch(int64_t position, int64_t zxid, const std::string& data) {
   if (data.empty()) {
     if (submitted_.empty() || submitted_.front()->position != position) {

@@ -167,6 +167,7 @@ class ZooKeeperCoordinator final : public engine::Coordinator,
   void OnBegin(engine::Version version) override;
   absl::Status OnBatch(int64_t position, int64_t zxid, const std::string& data) override;
   void OnMove(int64_t position, int64_t zxid, const EpochMove& move, size_t bytes) override;
+  bool AwaitsOwn() const override;
   void OnStopped(const absl::Status& status) override;
 
   // Cleaner::Host

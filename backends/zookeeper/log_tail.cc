@@ -13,6 +13,10 @@ namespace {
 
 // A server that is behind is asked again after this.
 constexpr absl::Duration kLagging = absl::Milliseconds(5);
+// An entry that appeared while own batches are under way is left to their answers for so long.
+constexpr absl::Duration kOwnAnswer = absl::Milliseconds(20);
+// Of so many entries one tells the size.
+constexpr int64_t kSampled = 16;
 
 absl::Status Restored(absl::string_view why) {
   return absl::DataLossError(absl::StrCat(
@@ -74,7 +78,7 @@ void LogTail::Identify() {
                          !TakeSegment(asked.segment - 1, answers[2], &before)) {
                        return;
                      }
-                     return Begin(segment, before);
+                     return LookBack(segment, before);
                    }
                    if (segment.head < applied) return DoubtHead(segment.head, applied, [] {});
                    RaiseHead(segment.head);
@@ -175,14 +179,40 @@ void LogTail::DoubtEpoch(int32_t version, absl::AnyInvocable<void(bool known)> d
   });
 }
 
-// At so many entries before the head as are to be known, or the first that there is.
-void LogTail::Begin(const Segment& segment, const Segment& before) {
+// How many entries before the head are to be known: few, if they are large.
+void LogTail::LookBack(const Segment& segment, const Segment& before) {
+  std::vector<Ask> asks;
+  int64_t left = options_.recovered_entries_max;
+  for (const Segment& one : {segment, before}) {
+    for (int64_t head = one.head; head > one.first && left > 0; head -= kSampled, left -= kSampled) {
+      asks.push_back({Ask::Kind::kExists, LogEntryPath(head - 1), Watch::kNo, 0});
+    }
+  }
+  if (asks.size() < 2) return Begin(segment, before, options_.recovered_entries_max);
+  reader_.Send(std::move(asks),
+               [this, segment, before, epoch = newest_.version](std::vector<Answer> answers) {
+                 // A later connection began to ask, too: it goes on.
+                 if (stopped_ || epoch != newest_.version) return;
+                 int64_t entries = 0, bytes = 0;
+                 for (const Answer& answer : answers) {
+                   bytes += kSampled * answer.stat.data_length;
+                   // Or it is trimmed meanwhile.
+                   if (entries > 0 && (bytes > options_.recovered_bytes_max || answer.code != Code::kOk))
+                     break;
+                   entries += kSampled;
+                 }
+                 Begin(segment, before, std::min(entries, options_.recovered_entries_max));
+               });
+}
+
+// At so many entries before the head, or the first that there is.
+void LogTail::Begin(const Segment& segment, const Segment& before, int64_t entries) {
   if (std::exchange(identified_, true)) return;
   const bool two = before.head > before.first;
-  const int64_t more = options_.recovered_entries_max - (segment.head - segment.first);
+  const int64_t more = entries - (segment.head - segment.first);
   mark_ = two ? before.first : segment.first;
   if (more < 0) {
-    next_ = segment.head - options_.recovered_entries_max;
+    next_ = segment.head - entries;
   } else if (two && more > 0) {
     next_ = std::max(before.first, before.head - more);
     head_ = before.head;
@@ -388,16 +418,30 @@ void LogTail::WatchNext() {
                [this, position = next_](std::vector<Answer> answers) {
                  if (answers[0].code != Code::kOk) return;  // it is set
                  watching_ = false;
-                 RaiseHead(position + 1);
-                 Pump();
-                 LookForHead();
+                 Appeared(position);
                });
 }
 
 void LogTail::OnWatch(const std::string& path) {
   if (stopped_ || path != watched_path_) return;
   watching_ = false;
-  RaiseHead(watched_ + 1);
+  Appeared(watched_);
+}
+
+// If it is this daemon's own, which is likely while one is under way, Own tells of it in a moment, and
+// nothing is to be read. If it is another's, and Own tells of a later one, what is between is read then.
+void LogTail::Appeared(int64_t position) {
+  appeared_ = std::max(appeared_, position + 1);
+  if (!listener_->AwaitsOwn()) return ReadAppeared();
+  if (std::exchange(awaits_own_, true)) return;
+  tasks_.After(kOwnAnswer, [this] {
+    awaits_own_ = false;
+    if (!stopped_ && next_ < appeared_) ReadAppeared();
+  });
+}
+
+void LogTail::ReadAppeared() {
+  RaiseHead(appeared_);
   Pump();
   if (!stopped_) LookForHead();
 }

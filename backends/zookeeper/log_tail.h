@@ -27,6 +27,8 @@ namespace stm::zookeeper {
 struct TailOptions {
   // Of the log, read at a start: whose transactions' ids are known then.
   int64_t recovered_entries_max = 10'000;
+  // And about so many bytes of them.
+  int64_t recovered_bytes_max = 16 << 20;
   int64_t fetches_under_way_max = 64;
   // A barrier that has no answer by then is UNAVAILABLE.
   absl::Duration barrier_patience = absl::Seconds(2);
@@ -51,6 +53,8 @@ class LogTail final : private SessionReader::Listener {
     virtual absl::Status OnBatch(int64_t position, int64_t zxid, const std::string& data) = 0;
     // The next entry: the epoch moves on, in which commits are sent from now on.
     virtual void OnMove(int64_t position, int64_t zxid, const EpochMove& move, size_t bytes) = 0;
+    // Are batches of this daemon under way, where Own will tell of those that commit?
+    virtual bool AwaitsOwn() const = 0;
     // For good: DATA_LOSS and the like, and the remedy. OUT_OF_RANGE: what this daemon has not read is
     // trimmed: it begins anew.
     virtual void OnStopped(const absl::Status& status) = 0;
@@ -117,7 +121,8 @@ class LogTail final : private SessionReader::Listener {
   void DoubtEpoch(int32_t version, absl::AnyInvocable<void(bool known)> done);
   void DoubtHead(int64_t head, int64_t next, absl::AnyInvocable<void()> then);
   static Ask AskSegment(int64_t number);
-  void Begin(const Segment& segment, const Segment& before);
+  void LookBack(const Segment& segment, const Segment& before);
+  void Begin(const Segment& segment, const Segment& before, int64_t entries);
   void LookForHead();
   // Of its node. False: this server does not show it, and is left if it is the newest one's.
   bool TakeSegment(int64_t number, const Answer& answer, Segment* segment);
@@ -131,6 +136,8 @@ class LogTail final : private SessionReader::Listener {
   void ApplyFetched();
   void GoOnIn(int64_t segment);
   void WatchNext();
+  void Appeared(int64_t position);
+  void ReadAppeared();
   void RunBarrier();
   void Confirm(std::shared_ptr<Waiters> waiters, absl::Duration began);
   void ConfirmHead(int64_t head, std::shared_ptr<Waiters> waiters, absl::Duration began);
@@ -163,6 +170,8 @@ class LogTail final : private SessionReader::Listener {
   bool watching_ = false;
   int64_t watched_ = 0;
   std::string watched_path_;
+  int64_t appeared_ = 0;              // entries below were seen to be there
+  bool awaits_own_ = false;           // until kOwnAnswer is over
   std::shared_ptr<Waiters> waiters_;  // for the next barrier
   bool barrier_runs_ = false;
   absl::Duration confirmed_at_ = -absl::InfiniteDuration();

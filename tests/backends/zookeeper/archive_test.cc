@@ -34,7 +34,7 @@ using Outcome = engine::AppendResult::Outcome;
 struct Writer {
   Writer(Sea* sea, const std::string& name, sim::SimDrive* drive = nullptr, CleanerOptions cleaner = {},
          Canaries canaries = {})
-      : sea(sea), ship(sea, name, canaries, cleaner, 10000, drive) {
+      : sea(sea), ship(sea, name, canaries, cleaner, {}, drive) {
     Start();
   }
 
@@ -216,7 +216,7 @@ TEST_CASE("archive: what was trimmed before it was written is a gap, told, and n
 
 // What a start with the drive's archive says.
 absl::Status StartOn(Sea* sea, sim::SimDrive* drive) {
-  Ship ship(sea, "refused", {}, {}, 10000, drive);
+  Ship ship(sea, "refused", {}, {}, {}, drive);
   std::optional<absl::Status> said;
   Replica replica;
   ship.coordinator->Recover(&replica, [&](absl::Status status) { said = std::move(status); });

@@ -28,7 +28,7 @@ class OnSimEnsemble : public CoordinatorUnderTest {
   OnSimEnsemble(int servers, bool archives)
       : sea_(1, servers),
         drive_(&sea_.world.chance()),
-        ship_(&sea_, "one", {}, {}, 10000, archives ? &drive_ : nullptr) {}
+        ship_(&sea_, "one", {}, {}, {}, archives ? &drive_ : nullptr) {}
   engine::Coordinator& coordinator() override { return *ship_.coordinator; }
   engine::Writers& writers() override { return *ship_.coordinator; }
   // What ZooKeeper keeps is read by threads that wait: a simulation has one.
@@ -114,6 +114,42 @@ TEST_CASE("zookeeper coordinator: daemons see where the others are, and how far"
   REQUIRE(sees(&one, [](const Cluster& cluster) { return cluster.daemons.size() == 1; }));
 }
 
+TEST_CASE("zookeeper coordinator: a start reads what its bounds say of the log's end: entries, and bytes") {
+  constexpr int64_t kEntries = 200;
+  constexpr size_t kBytes = 4096;
+  Sea sea(1);
+  Ship one(&sea, "one");
+  Replica first;
+  bool recovered = false;
+  one.coordinator->Recover(&first, [&](absl::Status status) { recovered = status.ok(); });
+  REQUIRE(sea.Run([&] { return recovered; }));
+  for (int64_t i = 0; i < kEntries; ++i) {
+    bool committed = false;
+    one.coordinator->Append(
+        {Set(absl::StrCat("/n/", i), Value::String(std::string(kBytes, 'v')))},
+        [&](engine::AppendResult result) { committed = result.outcome == Outcome::kCommitted; });
+    REQUIRE(sea.Run([&] { return committed; }));
+  }
+
+  const auto read_with = [&](TailOptions tail) {
+    Ship two(&sea, "two", {}, {}, tail);
+    Replica second;
+    bool again = false;
+    two.coordinator->Recover(&second, [&](absl::Status status) { again = status.ok(); });
+    REQUIRE(sea.Run([&] { return again; }));
+    CHECK(second.entries.count(absl::StrCat("/n/", kEntries - 1)) == 1);
+    return static_cast<int64_t>(second.entries.size());
+  };
+  TailOptions tail;
+  CHECK(read_with(tail) == kEntries);
+  tail.recovered_entries_max = 50;
+  CHECK(read_with(tail) == 50);
+  tail.recovered_bytes_max = 40 * kBytes;
+  const int64_t about = read_with(tail);
+  CHECK(about <= 40);
+  CHECK(about >= 20);
+}
+
 TEST_CASE("zookeeper coordinator: without a connection all is UNAVAILABLE in time, and goes on with one") {
   Sea sea(1);
   Ship ship(&sea, "one");
@@ -170,10 +206,9 @@ class Counting {
   };
 
   Counting(Sea* sea, const std::string& name, Canaries canaries, CleanerOptions cleaner, uint64_t names,
-           int64_t count, Totals* totals, int64_t recovered_entries_max = 10000,
-           sim::SimDrive* drive = nullptr)
+           int64_t count, Totals* totals, TailOptions tail = {}, sim::SimDrive* drive = nullptr)
       : sea_(sea),
-        ship_(sea, name, canaries, cleaner, recovered_entries_max, drive),
+        ship_(sea, name, canaries, cleaner, tail, drive),
         names_(names),
         left_(count),
         totals_(totals) {
@@ -374,7 +409,7 @@ std::string CountTogether(uint64_t seed, Canaries canaries, sim::ZooTotals* zoo 
     cleaner.writer_keep = absl::Milliseconds(chance.OneOf<int64_t>({50, 5000}));
   }
   for (const char* name : {"one", "two", "three"}) {
-    daemons.push_back(std::make_unique<Counting>(&sea, name, canaries, cleaner, names, 150, &totals, 10000,
+    daemons.push_back(std::make_unique<Counting>(&sea, name, canaries, cleaner, names, 150, &totals, TailOptions(),
                                                  archives && daemons.empty() ? &drive : nullptr));
   }
   sim::ZooWeather weather = sim::ZooWeather::Draw(&sea.world.chance());
@@ -580,10 +615,10 @@ struct Planted {
 };
 constexpr Planted kPlanted[] = {
     {"skip_chain_check", 1, false, [](Canaries* c) { c->skip_chain_check = true; }},
-    {"skip_epoch_check", 1, true, [](Canaries* c) { c->skip_epoch_check = true; }},
-    {"lost_before_caught_up", 1, false, [](Canaries* c) { c->lost_before_caught_up = true; }},
-    {"read_past_holes", 2, false, [](Canaries* c) { c->tail.read_past_holes = true; }},
-    {"barrier_by_head", 124, false, [](Canaries* c) { c->tail.barrier_by_head = true; }},
+    {"skip_epoch_check", 3, true, [](Canaries* c) { c->skip_epoch_check = true; }},
+    {"lost_before_caught_up", 2, false, [](Canaries* c) { c->lost_before_caught_up = true; }},
+    {"read_past_holes", 22, false, [](Canaries* c) { c->tail.read_past_holes = true; }},
+    {"barrier_by_head", 16, false, [](Canaries* c) { c->tail.barrier_by_head = true; }},
 };
 
 std::string CountPlanted(const Planted& planted, uint64_t seed, bool is) {
@@ -619,7 +654,7 @@ bool CountPastMinusOne(bool newer_servers, Canaries canaries) {
   const std::string entry = "/app" + NodePath("/n/0");
   for (const std::string& path : {entry, "/app" + NodePath("/n/")}) sea.ensemble.Age(path, -4, 0);
   // It has the nodes from a server alone.
-  Counting counting(&sea, "counting", canaries, {}, 1, 60, &totals, 1);
+  Counting counting(&sea, "counting", canaries, {}, 1, 60, &totals, TailOptions{1});
   REQUIRE(sea.Run([&] { return counting.running() && sea.ensemble.settled(); }));
   const absl::Duration deadline = sea.world.Now() + absl::Seconds(20);
   REQUIRE(sea.Run([&] {

@@ -73,13 +73,13 @@ struct Sea {
 
 // One daemon's coordinator, as often as it is started.
 struct Ship {
-  Ship(Sea* sea, std::string name, Canaries canaries = {}, CleanerOptions cleaner = {},
-       int64_t recovered_entries_max = 10000, sim::SimDrive* drive = nullptr)
+  Ship(Sea* sea, std::string name, Canaries canaries = {}, CleanerOptions cleaner = {}, TailOptions tail = {},
+       sim::SimDrive* drive = nullptr)
       : sea(sea),
         name(std::move(name)),
         canaries(canaries),
         cleaner(cleaner),
-        recovered_entries_max(recovered_entries_max),
+        tail(tail),
         drive(drive) {
     Make();
   }
@@ -92,7 +92,7 @@ struct Ship {
     options.session = sea->To();
     options.program = name;
     options.cleaner = cleaner;
-    options.tail.recovered_entries_max = recovered_entries_max;
+    options.tail = tail;
     if (drive != nullptr) {
       disk = drive->Plug();
       options.archive.disk = disk.get();
@@ -114,7 +114,7 @@ struct Ship {
   const std::string name;
   const Canaries canaries;
   const CleanerOptions cleaner;
-  const int64_t recovered_entries_max;
+  const TailOptions tail;
   sim::SimDrive* const drive;  // null: no archive
   std::unique_ptr<local::Disk> disk;
   std::unique_ptr<sim::DaemonLoop> loop;
