@@ -111,7 +111,8 @@ class RawZooKeeper::Rep {
     zoo_set_debug_level(ZOO_LOG_LEVEL_ERROR);
     handle_ = zookeeper_init(connect.c_str(), nullptr, kSessionTimeoutMs, nullptr, nullptr, 0);
     if (handle_ == nullptr) Fail(absl::StrCat("ZooKeeper: no client for ", connect));
-    // As backends/zookeeper/c_session.cc has it: else a good part of a multi is the looking up of servers' names.
+    // As backends/zookeeper/c_session.cc has it: else a good part of a multi is the looking up of servers'
+    // names.
     zoo_set_servers_resolution_delay(handle_, kLookUpAgainMs);
     Until("ZooKeeper connected", [&] { return zoo_state(handle_) == ZOO_CONNECTED_STATE; });
     for (const char* path : {kRoot, kLog}) {
