@@ -481,63 +481,70 @@ void LogTail::Confirm(std::shared_ptr<Waiters> waiters, absl::Duration began) {
   if (!canaries_.barrier_by_head) {
     asks.insert(asks.begin(), {Ask::Kind::kCheck, LogEntryPath(position), Watch::kNo, 0});
   }
-  reader_.Send(
-      std::move(asks), [this, position, began, waiters = std::move(waiters)](std::vector<Answer> answers) {
-        barrier_runs_ = false;
-        if (stopped_) return TellWaiters(waiters.get(), stopped_because_);
-        Segment segment;
-        if (IsGone(SegmentOf(position), answers.back())) {
-          if (position == next_) StopBehind(position);
-          return AskBarrierAgain(waiters.get());
-        }
-        if (!TakeSegment(SegmentOf(position), answers.back(), &segment))
-          return AskBarrierAgain(waiters.get());
-        if (canaries_.barrier_by_head) {
-          RaiseHead(segment.head);
-          WhenApplied(segment.head, [this, waiters] { TellWaiters(waiters.get(), absl::OkStatus()); });
-          Pump();
-          return RunBarrier();
-        }
-        // Nothing is there, by a quorum's word, or nothing any more.
-        const bool none = answers[0].code == Code::kNoNode;
-        if (none && segment.head < position) {
-          return DoubtHead(segment.head, position, [this, waiters] { AskBarrierAgain(waiters.get()); });
-        }
-        if (none && segment.first > position) {
-          if (position == next_) StopBehind(position);
-          return AskBarrierAgain(waiters.get());
-        }
-        const int64_t head = none ? segment.head : std::max(segment.head, position + 1);
-        RaiseHead(head);
-        if (none && head == position) {
-          confirmed_at_ = began;
-          TellWaiters(waiters.get(), absl::OkStatus());
-        } else {
-          ConfirmHead(head, waiters, began);
-        }
-        Pump();
-        RunBarrier();
-      });
+  reader_.Send(std::move(asks), [this, position, began, connection = reader_.connection(),
+                                 waiters = std::move(waiters)](std::vector<Answer> answers) {
+    barrier_runs_ = false;
+    if (stopped_) return TellWaiters(waiters.get(), stopped_because_);
+    if (IsOfAnother(connection)) return AskBarrierAgain(waiters.get());
+    Segment segment;
+    if (IsGone(SegmentOf(position), answers.back())) {
+      if (position == next_) StopBehind(position);
+      return AskBarrierAgain(waiters.get());
+    }
+    if (!TakeSegment(SegmentOf(position), answers.back(), &segment)) return AskBarrierAgain(waiters.get());
+    if (canaries_.barrier_by_head) {
+      RaiseHead(segment.head);
+      WhenApplied(segment.head, [this, waiters] { TellWaiters(waiters.get(), absl::OkStatus()); });
+      Pump();
+      return RunBarrier();
+    }
+    // Nothing is there, by a quorum's word, or nothing any more.
+    const bool none = answers[0].code == Code::kNoNode;
+    if (none && segment.head < position) {
+      return DoubtHead(segment.head, position, [this, waiters] { AskBarrierAgain(waiters.get()); });
+    }
+    if (none && segment.first > position) {
+      if (position == next_) StopBehind(position);
+      return AskBarrierAgain(waiters.get());
+    }
+    const int64_t head = none ? segment.head : std::max(segment.head, position + 1);
+    RaiseHead(head);
+    if (none && head == position) {
+      confirmed_at_ = began;
+      TellWaiters(waiters.get(), absl::OkStatus());
+    } else {
+      ConfirmHead(head, waiters, began);
+    }
+    Pump();
+    RunBarrier();
+  });
+}
+
+// An answer is of the store as it was behind what had been applied when it was asked for. On another
+// connection that may be an older store, which ends where this daemon's did at that time.
+bool LogTail::IsOfAnother(uint64_t connection) const {
+  return connection != reader_.connection() && !canaries_.trust_any_connection;
 }
 
 // A server that has lost the newest entry of all ends its log before it.
 void LogTail::ConfirmHead(int64_t head, std::shared_ptr<Waiters> waiters, absl::Duration began) {
   std::vector<Ask> asks = {{Ask::Kind::kCheck, LogEntryPath(head), Watch::kNo, 0},
                            {Ask::Kind::kExists, LogEntryPath(head), Watch::kNo, 0}};
-  reader_.Send(std::move(asks),
-               [this, head, began, waiters = std::move(waiters)](std::vector<Answer> answers) {
-                 if (stopped_) return TellWaiters(waiters.get(), stopped_because_);
-                 if (answers[0].code != Code::kNoNode && answers[1].code == Code::kNoNode) {
-                   LeaveServer();
-                   return AskBarrierAgain(waiters.get());
-                 }
-                 WhenApplied(head, [this, head, began, waiters] {
-                   // The segment ended meanwhile.
-                   if (SegmentOf(next_) != SegmentOf(head)) return AskBarrierAgain(waiters.get());
-                   confirmed_at_ = std::max(confirmed_at_, began);
-                   TellWaiters(waiters.get(), absl::OkStatus());
-                 });
-               });
+  reader_.Send(std::move(asks), [this, head, began, connection = reader_.connection(),
+                                 waiters = std::move(waiters)](std::vector<Answer> answers) {
+    if (stopped_) return TellWaiters(waiters.get(), stopped_because_);
+    if (IsOfAnother(connection)) return AskBarrierAgain(waiters.get());
+    if (answers[0].code != Code::kNoNode && answers[1].code == Code::kNoNode) {
+      LeaveServer();
+      return AskBarrierAgain(waiters.get());
+    }
+    WhenApplied(head, [this, head, began, waiters] {
+      // The segment ended meanwhile.
+      if (SegmentOf(next_) != SegmentOf(head)) return AskBarrierAgain(waiters.get());
+      confirmed_at_ = std::max(confirmed_at_, began);
+      TellWaiters(waiters.get(), absl::OkStatus());
+    });
+  });
 }
 
 // Once each, though their patience may end at the same time.
@@ -561,8 +568,10 @@ void LogTail::Read(std::vector<Ask> asks, absl::AnyInvocable<void(std::vector<An
   all.insert(all.end(), asks.begin(), asks.end());
   all.push_back(AskSegment(number));
   reader_.Send(std::move(all), [this, number, asks = std::move(asks), proves, applied,
+                                connection = reader_.connection(),
                                 done = std::move(done)](std::vector<Answer> answers) mutable {
     if (stopped_) return;
+    if (IsOfAnother(connection)) return Read(std::move(asks), std::move(done));
     Segment segment;
     bool proven = TakeSegment(number, answers.back(), &segment);
     // What it has trimmed it had.

@@ -39,6 +39,8 @@ struct TailCanaries {
   bool read_past_holes = false;   // a batch that a server doesn't show is left out
   bool trust_any_server = false;  // what is loaded may be older than what is applied
   bool barrier_by_head = false;   // the head of any server is taken for the newest
+  bool trust_any_connection =
+      false;  // what was asked for before a connection was lost is answered by the next
 };
 
 class LogTail final : private SessionReader::Listener {
@@ -140,6 +142,7 @@ class LogTail final : private SessionReader::Listener {
   void ReadAppeared();
   void RunBarrier();
   void Confirm(std::shared_ptr<Waiters> waiters, absl::Duration began);
+  bool IsOfAnother(uint64_t connection) const;
   void ConfirmHead(int64_t head, std::shared_ptr<Waiters> waiters, absl::Duration began);
   static void TellWaiters(Waiters* waiters, const absl::Status& status);
   void AskBarrierAgain(Waiters* waiters);

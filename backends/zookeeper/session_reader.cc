@@ -54,6 +54,7 @@ void SessionReader::OnEvent(uint64_t opened, const Event& event) {
       return;
     case Event::Kind::kConnected: {
       connected_ = true;
+      ++connection_;
       const bool fresh = std::exchange(fresh_, false);
       listener_->OnConnected(fresh);
       std::deque<std::unique_ptr<Query>> waiting = std::move(waiting_);

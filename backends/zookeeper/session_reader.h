@@ -59,6 +59,9 @@ class SessionReader {
   // For good: nothing is answered any more.
   void Close();
   bool connected() const { return connected_; }
+  // Which connection this is, or was. What was sent on an earlier one may have been asked again on this: what it was asked
+  // for may have changed meanwhile.
+  uint64_t connection() const { return connection_; }
   // In order, all on one connection; answered when all are, none with kUnknown: never while there is no
   // connection. `done` in a later task; what it captures may ask again.
   void Send(std::vector<Ask> asks, absl::AnyInvocable<void(std::vector<Answer>)> done);
@@ -83,6 +86,7 @@ class SessionReader {
   Listener* const listener_;
   std::unique_ptr<Session> session_;
   uint64_t opened_ = 0;  // sessions
+  uint64_t connection_ = 0;
   bool connected_ = false;
   bool fresh_ = false;
   bool over_ = false;  // refused, or closed
