@@ -566,14 +566,25 @@ void LogTail::Read(std::vector<Ask> asks, absl::AnyInvocable<void(std::vector<An
   const bool proves = applied >= FirstOf(number) && !canaries_.trust_any_server;
   if (proves) all.push_back({Ask::Kind::kExists, LogEntryPath(applied), Watch::kNo, 0});
   all.insert(all.end(), asks.begin(), asks.end());
-  all.push_back(AskSegment(number));
-  reader_.Send(std::move(all), [this, number, asks = std::move(asks), proves, applied,
+  // Of what was lost with an entry of a segment that has ended its own node alone tells.
+  const int64_t oldest = std::min(SegmentOf(mark_), number);
+  for (int64_t segment = oldest; segment <= number; ++segment) all.push_back(AskSegment(segment));
+  reader_.Send(std::move(all), [this, oldest, number, asks = std::move(asks), proves, applied,
                                 connection = reader_.connection(),
                                 done = std::move(done)](std::vector<Answer> answers) mutable {
     if (stopped_) return;
     if (IsOfAnother(connection)) return Read(std::move(asks), std::move(done));
     Segment segment;
     bool proven = TakeSegment(number, answers.back(), &segment);
+    answers.pop_back();
+    for (int64_t ended = number - 1; ended >= oldest; --ended, answers.pop_back()) {
+      Segment one;
+      if (IsGone(ended, answers.back())) {
+        mark_ = std::max(mark_, FirstOf(ended + 1));
+      } else {
+        proven = proven && TakeSegment(ended, answers.back(), &one);
+      }
+    }
     // What it has trimmed it had.
     if (proven && proves && answers[0].code != Code::kOk) proven = segment.first > applied;
     if (!proven) {
@@ -590,7 +601,6 @@ void LogTail::Read(std::vector<Ask> asks, absl::AnyInvocable<void(std::vector<An
       });
       return Pump();
     }
-    answers.pop_back();
     if (proves) answers.erase(answers.begin());
     WhenApplied(segment.head, [done = std::move(done), answers = std::move(answers)]() mutable {
       done(std::move(answers));
