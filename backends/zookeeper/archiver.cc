@@ -276,7 +276,7 @@ void Archiver::OpenWriter() {
                          });
 }
 
-absl::Status Archiver::OpenWriterNow(Opening opening, uint64_t store, uint64_t writer) {
+absl::Status Archiver::OpenWriterNow(ArchiveOpening opening, uint64_t store, uint64_t writer) {
   local::Disk* const disk = options_.disk;
   absl::StatusOr<std::vector<std::string>> names = disk->List();
   if (!names.ok()) return names.status();

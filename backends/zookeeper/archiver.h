@@ -36,6 +36,12 @@ namespace stm::zookeeper {
 // Behind the names of files that a gap has set aside.
 inline constexpr char kBeforeGapSuffix[] = ".before-gap";
 
+// What the next write begins with, instead of going on.
+struct ArchiveOpening {
+  local::Recovered from;
+  bool set_aside = false;  // what other files there are
+};
+
 class Archiver final : public engine::LogReader {
  public:
   // All outlive it, those that the options name too.
@@ -72,11 +78,6 @@ class Archiver final : public engine::LogReader {
   }
 
  private:
-  // What the next write begins with, instead of going on.
-  struct Opening {
-    local::Recovered from;
-    bool set_aside = false;  // what other files there are
-  };
   struct Waiter {
     int64_t until = 0;  // a position
     absl::Duration since;
@@ -92,7 +93,7 @@ class Archiver final : public engine::LogReader {
   void Written(int64_t next, int64_t needs, engine::Version last, int64_t commits,
                local::LogWriter::Result result);
   void OpenWriter();
-  absl::Status OpenWriterNow(Opening opening, uint64_t store, uint64_t writer);
+  absl::Status OpenWriterNow(ArchiveOpening opening, uint64_t store, uint64_t writer);
   void Failed(absl::Status status);
   void GoesOn();
   absl::Status Behind() const;
@@ -114,7 +115,7 @@ class Archiver final : public engine::LogReader {
   bool found_place_ = false;
   bool begun_ = false;
   uint64_t self_ = 0;
-  std::optional<Opening> opening_;
+  std::optional<ArchiveOpening> opening_;
   engine::Version last_ = 0;  // all commits up to it are written
   int64_t next_ = 0;          // the entry to be written next
   int64_t needs_ = 0;
