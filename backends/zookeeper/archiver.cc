@@ -30,23 +30,17 @@ bool IsLog(const local::Recovered& found, const std::string& name) {
 }
 
 // What the entries committed above `after`.
-absl::StatusOr<std::vector<engine::Batch>> CommitsOf(const std::vector<LogEntry>& entries, Version base,
-                                                     Version after) {
+absl::StatusOr<std::vector<engine::Batch>> CommitsAbove(const std::vector<LogEntry>& entries, Version base,
+                                                        Version after) {
   std::vector<engine::Batch> batches;
   for (const LogEntry& entry : entries) {
-    if (entry.data.empty()) continue;
-    absl::StatusOr<BatchText> batch = ParseBatch(entry.data);
-    if (!batch.ok()) {
-      return absl::Status(batch.status().code(),
-                          absl::StrCat(LogEntryPath(entry.position), ": ", batch.status().message()));
-    }
-    engine::Batch commits;
-    for (std::shared_ptr<engine::CommitRecord>& commit : batch->commits) {
-      commit->version = VersionOf(base, entry.zxid, commit->version);
-      // A part of a batch may be all that a crash left.
-      if (commit->version > after) commits.push_back(std::move(commit));
-    }
-    if (!commits.empty()) batches.push_back(std::move(commits));
+    absl::StatusOr<engine::Batch> commits = CommitsOf(entry, base);
+    if (!commits.ok()) return commits.status();
+    // A part of a batch may be all that a crash left.
+    commits->erase(std::remove_if(commits->begin(), commits->end(),
+                                  [after](const auto& commit) { return commit->version <= after; }),
+                   commits->end());
+    if (!commits->empty()) batches.push_back(*std::move(commits));
   }
   return batches;
 }
@@ -212,7 +206,7 @@ void Archiver::Write(std::vector<LogEntry> entries) {
     int64_t commits = 0;
     int64_t needs = entries.back().next;
     Version last = after;
-    absl::StatusOr<std::vector<engine::Batch>> batches = CommitsOf(entries, base, after);
+    absl::StatusOr<std::vector<engine::Batch>> batches = CommitsAbove(entries, base, after);
     if (!batches.ok()) {
       result.outcome = LogWriter::Outcome::kBroken;
       result.status = batches.status();

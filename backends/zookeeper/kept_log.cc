@@ -31,18 +31,6 @@ LogCursor::Item ItemOf(std::shared_ptr<engine::CommitRecord> commit) {
   return item;
 }
 
-// The entry's commits with their versions; none if it moves the epoch.
-absl::StatusOr<engine::Batch> CommitsOf(const LogEntry& entry, Version base) {
-  if (entry.data.empty()) return engine::Batch();
-  absl::StatusOr<BatchText> batch = ParseBatch(entry.data);
-  if (!batch.ok()) {
-    return absl::Status(batch.status().code(),
-                        absl::StrCat(LogEntryPath(entry.position), ": ", batch.status().message()));
-  }
-  for (const auto& commit : batch->commits) commit->version = VersionOf(base, entry.zxid, commit->version);
-  return std::move(batch->commits);
-}
-
 // Entries, and what they are to be understood by.
 struct Read {
   LogPart part;
@@ -76,15 +64,15 @@ absl::StatusOr<T> KeptLog::Await(absl::AnyInvocable<void(absl::AnyInvocable<void
 absl::StatusOr<KeptLog::Oldest> KeptLog::FindOldest() {
   return Await<Oldest>([this](absl::AnyInvocable<void(Oldest)> done) {
     parts_.Find(0, [this, trimmed = tail_->trimmed(), done = std::move(done)](LogPlace place) mutable {
-      Found(place.any ? VersionOf(tail_->epoch().base, place.zxid, 0) : 0, trimmed);
-      done({place.any ? VersionOf(tail_->epoch().base, place.zxid, 0) : 0, place.position == 0});
+      Found(place, trimmed);
+      done({first_.load(), place.position == 0});
     });
   });
 }
 
-void KeptLog::Found(Version first, int64_t trimmed) {
-  first_.store(first);
-  if (first != 0) trimmed_ = trimmed;
+void KeptLog::Found(const LogPlace& oldest, int64_t trimmed) {
+  first_.store(oldest.any ? VersionOf(tail_->epoch().base, oldest.zxid, 0) : 0);
+  if (oldest.any) trimmed_ = trimmed;
 }
 
 Version KeptLog::FirstVersion() {
@@ -93,7 +81,7 @@ Version KeptLog::FirstVersion() {
     looking_ = true;
     parts_.Find(0, [this, trimmed = tail_->trimmed()](LogPlace place) {
       looking_ = false;
-      Found(place.any ? VersionOf(tail_->epoch().base, place.zxid, 0) : 0, trimmed);
+      Found(place, trimmed);
     });
   });
   return first_.load();

@@ -47,7 +47,7 @@ class KeptLog final : public engine::LogReader {
   template <typename T>
   absl::StatusOr<T> Await(absl::AnyInvocable<void(absl::AnyInvocable<void(T)>)> ask);
   absl::StatusOr<Oldest> FindOldest();
-  void Found(engine::Version first, int64_t trimmed);
+  void Found(const LogPlace& oldest, int64_t trimmed);
 
   std::atomic<engine::Version> first_{0};
   engine::Loop* const loop_;

@@ -3,7 +3,8 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "backends/zookeeper/batch_text.h"
 #include "backends/zookeeper/layout.h"
 
 namespace stm::zookeeper {
@@ -13,6 +14,17 @@ namespace {
 constexpr absl::Duration kAgain = absl::Milliseconds(5);
 
 }  // namespace
+
+absl::StatusOr<engine::Batch> CommitsOf(const LogEntry& entry, engine::Version base) {
+  if (entry.data.empty()) return engine::Batch();
+  absl::StatusOr<BatchText> batch = ParseBatch(entry.data);
+  if (!batch.ok()) {
+    return absl::Status(batch.status().code(),
+                        absl::StrCat(LogEntryPath(entry.position), ": ", batch.status().message()));
+  }
+  for (const auto& commit : batch->commits) commit->version = VersionOf(base, entry.zxid, commit->version);
+  return std::move(batch->commits);
+}
 
 int64_t NextOf(int64_t position, const Epoch& moved_to) {
   return moved_to.segment > SegmentOf(position) ? FirstOf(moved_to.segment) : position + 1;

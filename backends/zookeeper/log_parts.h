@@ -9,9 +9,11 @@
 #include <vector>
 
 #include "absl/functional/any_invocable.h"
+#include "absl/status/statusor.h"
 #include "backends/zookeeper/epoch.h"
 #include "backends/zookeeper/log_tail.h"
 #include "backends/zookeeper/own_tasks.h"
+#include "engine/coordinator.h"
 #include "engine/loop.h"
 
 namespace stm::zookeeper {
@@ -22,6 +24,10 @@ struct LogEntry {
   int64_t zxid = 0;
   std::string data;  // empty: the epoch moves
 };
+
+// The entry's commits with their versions, of a store whose versions begin at `base`; none if it moves the
+// epoch.
+absl::StatusOr<engine::Batch> CommitsOf(const LogEntry& entry, engine::Version base);
 
 // Where the log goes on behind an entry that moves the epoch.
 int64_t NextOf(int64_t position, const Epoch& moved_to);

@@ -580,7 +580,7 @@ void LogTail::Read(std::vector<Ask> asks, absl::AnyInvocable<void(std::vector<An
     for (int64_t ended = number - 1; ended >= oldest; --ended, answers.pop_back()) {
       Segment one;
       if (IsGone(ended, answers.back())) {
-        mark_ = std::max(mark_, FirstOf(ended + 1));
+        Trimmed(FirstOf(ended + 1));
       } else {
         proven = proven && TakeSegment(ended, answers.back(), &one);
       }
