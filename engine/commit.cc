@@ -23,10 +23,6 @@ constexpr int kParkedMax = 3;
 
 std::shared_ptr<const Verdict> Make(Verdict verdict) { return std::make_shared<const Verdict>(std::move(verdict)); }
 
-absl::Duration Clamp(absl::Duration value, absl::Duration low, absl::Duration high) {
-  return std::min(std::max(value, low), high);
-}
-
 absl::Status QueueFull(int64_t bound) {
   absl::Status status = LimitReached("commit_queue_max", bound, "the commit queue", bound, "send less at once, and again later");
   v1::ErrorDetail detail = *DetailOf(status);
@@ -214,7 +210,7 @@ void Engine::State::Admit(std::unique_ptr<Pending> pending) {
   if (draining_) return Refuse(std::move(pending), {NotReady("draining", absl::Milliseconds(100))});
   if (store_ != nullptr && !KnowsAll(t)) return LoadFor(std::move(pending));
   if (t.reservation != 0 && reservations_.Holds(t.reservation)) pending->reservation = t.reservation;
-  if (reservations_.StandInLine(pending)) return reservations_alarm_.Set(reservations_.NextExpiry());
+  if (StandInLine(pending)) return;
   if (!appending_.empty() && pending->checks() && !canaries_.skip_read_check && !canaries_.skip_list_check) {
     // What is stale by what is installed is stale for certain: no need to wait for the batch under way.
     std::vector<ConflictCause> causes;
@@ -238,10 +234,13 @@ void Engine::State::CloseBatch() {
   batch.number = next_batch_++;
   batch.writer = writers_->self();
   batch.now = loop_->Now();
+  batch.installed = installed_;
   // Callers who were just answered are about to come again: with them all in one batch nobody would have anything to do
   // while the disk syncs it. Half at most, so that one half is prepared while the other is made durable.
   const int64_t around = static_cast<int64_t>(queue_.size()) + last_batch_;
-  const int64_t members_max = apart_ > 0 ? 1 : std::min(options_.batch_transactions_max, std::max(kHalvedFrom, around + 1) / 2);
+  // A turn on a shared entry takes all who wait for it.
+  const int64_t half = turns_.empty() ? std::max(kHalvedFrom, around + 1) / 2 : options_.batch_transactions_max;
+  const int64_t members_max = apart_ > 0 ? 1 : std::min(options_.batch_transactions_max, half);
   while (!queue_.empty() && static_cast<int64_t>(batch.members.size()) < members_max &&
          batch.bytes < options_.batch_bytes_max) {
     std::unique_ptr<Pending> pending = std::move(queue_.front());
@@ -253,6 +252,7 @@ void Engine::State::CloseBatch() {
     assert(batch.dependents.empty());
     return;
   }
+  if (!turns_.empty()) UseTurns(batch);
   Instant at = std::max(last_at_, loop_->WallNow(), [](Instant a, Instant b) { return a < b; });
   Batch records;
   records.reserve(batch.members.size());
@@ -289,6 +289,8 @@ void Engine::State::Validate(std::unique_ptr<Pending> pending, Appending& batch)
     // A fence holds while its lock's entry names its token; without such an entry nobody holds the lock.
     return Refuse(std::move(pending), {FenceLost{t.fences.front(), {}}});
   }
+  // Its entries may have become another daemon's turn since it queued.
+  if (!turns_.empty() && !draining_ && StandInLine(pending)) return;
   // What was known when it queued may have been dropped since.
   if (store_ != nullptr && !KnowsAll(t)) return LoadFor(std::move(pending));
 
@@ -607,6 +609,7 @@ void Engine::State::Appended(uint64_t number, AppendResult result) {
     // answer.
     std::deque<Appending> batches = std::move(appending_);
     appending_.clear();
+    if (store_ != nullptr) CountLosses(batches);
     Abandon(batches);
     const bool lost = result.outcome == AppendResult::Outcome::kLost;
     const bool no_space = result.outcome == AppendResult::Outcome::kNoSpace;
@@ -676,7 +679,7 @@ void Engine::State::InstallBatch(Appending batch) {
   for (Member& member : batch.members) {
     changes += static_cast<int64_t>(member.commit->changes.size());
     for (EntryChange& change : member.memory_changes) member.commit->changes.push_back(std::move(change));
-    InstallCommit(member.commit);
+    InstallCommit(member.commit, /*by_other=*/false);
     ++stats_.commits;
     Committed committed;
     committed.version = member.commit->version;
@@ -686,6 +689,7 @@ void Engine::State::InstallBatch(Appending batch) {
     if (member.pending->reservation != 0) EndReservation(member.pending->reservation);
   }
   Requeue(std::move(batch.dependents));
+  if (!turns_.empty()) EndTurns(batch);
   ToldInstalled();
   TrimHistory();
   TrimIds();
@@ -707,7 +711,7 @@ void Engine::State::KnownByInstall(const EntryChange& change, const Versioned& v
   }
 }
 
-void Engine::State::InstallCommit(std::shared_ptr<InstalledCommit> commit) {
+void Engine::State::InstallCommit(std::shared_ptr<InstalledCommit> commit, bool by_other) {
   assert(commit->version > installed_);
   installed_ = commit->version;
   last_at_ = commit->at;
@@ -747,6 +751,7 @@ void Engine::State::InstallCommit(std::shared_ptr<InstalledCommit> commit) {
       versioned.definition = newest->definition;
     }
     commit->before.push_back(newest == nullptr ? std::nullopt : newest->value);
+    if (entry.cached != nullptr) entry.cached->by_other = by_other;
     if (store_ != nullptr) {
       if (!known) KnownByInstall(change, versioned, commit.get());
       change.whole = nullptr;
@@ -787,9 +792,7 @@ void Engine::State::InstallCommit(std::shared_ptr<InstalledCommit> commit) {
 void Engine::State::Conflicted(std::unique_ptr<Pending> pending, std::vector<ConflictCause> causes) {
   const Transaction& t = *pending->transaction;
   // Told now, one who waits for another's reservation would only rerun in vain: it is told when its turn comes.
-  if (pending->reservation == 0 && reservations_.StandInLine(pending)) {
-    return reservations_alarm_.Set(reservations_.NextExpiry());
-  }
+  if (pending->reservation == 0 && StandInLine(pending)) return;
   ++stats_.conflicts;
   Conflict conflict;
   for (const ConflictCause& cause : causes) CountConflict(cause.name);
@@ -802,15 +805,9 @@ void Engine::State::Conflicted(std::unique_ptr<Pending> pending, std::vector<Con
     uint64_t number = next_reservation_++;
     conflict.reservation = reservations_.Reserve(*pending, number, loop_->Now() + conflict.reserved_for);
     reservations_alarm_.Set(reservations_.NextExpiry());
+    if (store_ != nullptr) AskTurnOn(conflict.causes, conflict.reserved_for);
   }
   Decided(*pending, Make({std::move(conflict)}));
-}
-
-absl::Duration Engine::State::HoldFor(const Pending& pending) const {
-  if (canaries_.keep_reservations) return absl::InfiniteDuration();
-  const Transaction& t = *pending.transaction;
-  absl::Duration run = t.since_first_run / std::max<uint32_t>(t.runs, 1);
-  return Clamp(4 * run, options_.reservation_min, options_.reservation_max);
 }
 
 void Engine::State::Refuse(std::unique_ptr<Pending> pending, Verdict verdict) {
@@ -840,30 +837,6 @@ void Engine::State::FlushAnswers() {
     for (Answer& answer : answers) answer.done(std::move(answer.verdict), installed);
   });
   answers_.clear();
-}
-
-// ---- Reservations
-
-void Engine::State::EndReservation(uint64_t number) {
-  if (canaries_.keep_reservations) return;
-  std::vector<std::unique_ptr<Pending>> ready;
-  reservations_.Release(number, loop_->Now() + options_.reservation_min, &next_reservation_, &ready);
-  if (ready.empty()) return;
-  Requeue(std::move(ready));
-  reservations_alarm_.Set(reservations_.NextExpiry());
-}
-
-void Engine::State::ReleaseReservation(uint64_t reservation) {
-  EndReservation(reservation);
-  CloseBatches();
-  FlushAnswers();
-}
-
-void Engine::State::EndReservations() {
-  for (uint64_t number : reservations_.Expired(loop_->Now())) EndReservation(number);
-  reservations_alarm_.Set(reservations_.NextExpiry());
-  CloseBatches();
-  FlushAnswers();
 }
 
 // ---- Heat: which entries are fought over, for GetStatus

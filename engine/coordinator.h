@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/functional/any_invocable.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -110,6 +111,11 @@ class Sink {
   virtual absl::Status Install(std::shared_ptr<CommitRecord> commit) = 0;
   // For a snapshot.
   virtual std::unique_ptr<Image> TakeImage() = 0;
+  // Beside others (Turns, turns.h). The order says that `writer` asks for its turn on `names`, entries, for `length` from
+  // when it comes.
+  virtual void TurnAsked(uint64_t /*writer*/, const std::vector<std::string>& /*names*/, absl::Duration /*length*/) {}
+  // All commits of a batch of another's are installed.
+  virtual void BatchInstalled(uint64_t /*writer*/, absl::FunctionRef<bool(const std::string& name)> /*touches*/) {}
 };
 
 struct AppendResult {
@@ -155,6 +161,9 @@ class Writers {
   // The moment, on Loop::Now()'s clock, at which this daemon was last sure that it may commit: what leases of its
   // sessions may lean on. Alone that is now.
   virtual absl::Duration ConfirmedAt() = 0;
+  // Asks in the order for self()'s turn on entries that daemons fight over; the sink is told when the order says so, or
+  // never. Alone there is nobody to ask.
+  virtual void AskTurn(std::vector<std::string> /*names*/, absl::Duration /*length*/) {}
 };
 
 // EntryStore: entries that are in the store and not in memory. A coordinator that feeds every entry to the sink when it

@@ -20,6 +20,7 @@ Engine::State::State(Engine* engine, Loop* loop, Executor* executor, Coordinator
       canaries_(canaries),
       entries_(store != nullptr),
       ids_(options.id_table_bytes_max, options.id_age_max, options.id_result_bytes_max),
+      turns_(options.turn_after_losses, options.turn_max),
       sleepers_(options.sleepers_woken_at_once, options.heavy_value_bytes) {}
 
 void Engine::State::Drain(absl::AnyInvocable<void()> done) {
@@ -121,5 +122,14 @@ void Engine::EndImage(Version version, Instant at, Version id_floor) { state_->E
 void Engine::RaiseIdFloor(Version id_floor) { state_->RaiseIdFloor(id_floor); }
 absl::Status Engine::Install(std::shared_ptr<CommitRecord> commit) { return state_->Install(std::move(commit)); }
 std::unique_ptr<Image> Engine::TakeImage() { return state_->TakeImage(); }
+
+void Engine::TurnAsked(uint64_t writer, const std::vector<std::string>& names, absl::Duration length) {
+  state_->TurnAsked(writer, names, length);
+}
+
+void Engine::BatchInstalled(uint64_t writer, absl::FunctionRef<bool(const std::string& name)> touches) {
+  state_->BatchInstalled(writer, touches);
+}
+
 
 }  // namespace stm::engine

@@ -45,6 +45,11 @@ struct Options {
   uint32_t reservation_from_run = 3;
   absl::Duration reservation_min = absl::Milliseconds(20);
   absl::Duration reservation_max = absl::Seconds(1);
+  // Beside other daemons: batches lost in a row to their commits on an entry, after which its turns are asked for; how
+  // long a turn is at least, and at most, after which time without another's asking the entry is free again.
+  int turn_after_losses = 3;
+  absl::Duration turn_min = absl::Milliseconds(50);
+  absl::Duration turn_max = absl::Seconds(1);
   absl::Duration transaction_age_max = absl::Seconds(60);
   int64_t watches_max = 100000;
   int64_t list_page_max = 1000;
@@ -172,6 +177,8 @@ struct Stats {
   int64_t ids_too_old = 0;
   int64_t not_committed = 0;
   int64_t reservations = 0;
+  int64_t turns_asked = 0;       // beside other daemons: by this one
+  int64_t turns_of_others = 0;   // that this one waited for
   int64_t gets = 0;
   int64_t watch_events = 0;
   int64_t watches_cut = 0;
@@ -282,6 +289,8 @@ class Engine : public Sink {
   void RaiseIdFloor(Version id_floor) override;
   absl::Status Install(std::shared_ptr<CommitRecord> commit) override;
   std::unique_ptr<Image> TakeImage() override;
+  void TurnAsked(uint64_t writer, const std::vector<std::string>& names, absl::Duration length) override;
+  void BatchInstalled(uint64_t writer, absl::FunctionRef<bool(const std::string& name)> touches) override;
 
   class State;  // state.h
 

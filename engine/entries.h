@@ -48,6 +48,7 @@ struct Cached {
   int64_t bytes = 0;       // of its history, its name and itself
   int64_t pins = 0;        // transactions that wait with it, or are being appended: it stays
   bool used = false;       // since it came, or the hand was here
+  bool by_other = false;   // its newest version is another daemon's
   Entry* next = nullptr;   // the circle that the hand goes round
   Entry* previous = nullptr;
 };

@@ -97,7 +97,7 @@ absl::Status Engine::State::Install(std::shared_ptr<CommitRecord> record) {
     auto commit = std::make_shared<InstalledCommit>();
     static_cast<CommitRecord&>(*commit) = std::move(*record);
     const int64_t changes = static_cast<int64_t>(commit->changes.size());
-    InstallCommit(std::move(commit));
+    InstallCommit(std::move(commit), /*by_other=*/true);
     ToldInstalled();
     TrimHistory();
     TrimIds();

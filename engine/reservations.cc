@@ -66,6 +66,15 @@ uint64_t Reservations::Reserve(Pending& pending, uint64_t number, absl::Duration
   return number;
 }
 
+void Reservations::HoldForOthers(const std::string& name, uint64_t number) {
+  held_[number] = {{name}, -absl::InfiniteDuration(), absl::InfiniteDuration()};
+  auto [it, added] = by_name_.emplace(name, number);
+  if (added) return;
+  std::vector<std::string>& names = held_.find(it->second)->second.names;
+  names.erase(std::remove(names.begin(), names.end(), name), names.end());
+  it->second = number;
+}
+
 void Reservations::Release(uint64_t number, absl::Duration expires, uint64_t* next_number,
                            std::vector<std::unique_ptr<Pending>>* ready) {
   auto it = held_.find(number);
@@ -107,6 +116,12 @@ void Reservations::Release(uint64_t number, absl::Duration expires, uint64_t* ne
     }
     if (!by_name_.contains(released)) look_after(released, &turn);
   }
+}
+
+const Pending* Reservations::FirstInLine(const std::string& name) const {
+  const auto waiting = line_by_name_.find(name);
+  if (waiting == line_by_name_.end() || waiting->second.empty()) return nullptr;
+  return line_.find(*waiting->second.begin())->second.get();
 }
 
 std::vector<uint64_t> Reservations::Expired(absl::Duration now) const {

@@ -31,6 +31,9 @@ class Reservations {
   // returned. Names that a younger one reserved are taken over; an older one keeps its own.
   uint64_t Reserve(Pending& pending, uint64_t number, absl::Duration expires);
 
+  // Another daemon's turn on an entry: older than all, until `number` is released. Taken over from whoever had it.
+  void HoldForOthers(const std::string& name, uint64_t number);
+
   // Ends a reservation. Those in line whose turn has come are moved to `ready`, in order: all that cannot conflict, up
   // to and with the first that can, which holds the names next, until `expires`.
   void Release(uint64_t number, absl::Duration expires, uint64_t* next_number,
@@ -40,6 +43,8 @@ class Reservations {
   std::vector<uint64_t> Expired(absl::Duration now) const;
   // The earliest end of one; InfiniteDuration: there is none.
   absl::Duration NextExpiry() const;
+  // The first in line of those who want a name; null: nobody does.
+  const Pending* FirstInLine(const std::string& name) const;
   bool Holds(uint64_t number) const { return held_.contains(number); }
 
   // Everyone in line, taken out of it: for a drain.

@@ -1,6 +1,6 @@
-// State is what an Engine keeps and does, in five files by what a reader looks for: commit.cc (the commit path),
-// read.cc (reads, lists, sleepers), watching.cc (watches), recovery.cc (images, replay), loading.cc (what an EntryStore has
-// and memory has not). Lives on the Loop; no locks.
+// State is what an Engine keeps and does, in six files by what a reader looks for: commit.cc (the commit path),
+// sharing.cc (who goes first, here and between daemons), read.cc (reads, lists, sleepers), watching.cc (watches),
+// recovery.cc (images, replay), loading.cc (what an EntryStore has and memory has not). Lives on the Loop; no locks.
 #ifndef STM_ENGINE_STATE_H_
 #define STM_ENGINE_STATE_H_
 
@@ -26,6 +26,7 @@
 #include "engine/reservations.h"
 #include "engine/ring.h"
 #include "engine/sleepers.h"
+#include "engine/turns.h"
 #include "engine/watches.h"
 #include "engine/write_set.h"
 
@@ -69,6 +70,10 @@ class Engine::State {
   void RaiseIdFloor(Version id_floor);
   absl::Status Install(std::shared_ptr<CommitRecord> commit);
   std::unique_ptr<Image> TakeImage();
+
+  // sharing.cc
+  void TurnAsked(uint64_t writer, const std::vector<std::string>& names, absl::Duration length);
+  void BatchInstalled(uint64_t writer, absl::FunctionRef<bool(const std::string& name)> touches);
   absl::StatusOr<std::unique_ptr<Image>> TakeImageAt(Version version);
   absl::Status CheckEmpty() const;
   void Restore(absl::AnyInvocable<void(absl::AnyInvocable<void(absl::Status)>)> feed,
@@ -91,7 +96,8 @@ class Engine::State {
     std::vector<Entry*> touched;
     std::vector<Directory*> touched_directories;
     int64_t bytes = 0;
-    absl::Duration now;  // when it was closed
+    absl::Duration now;     // when it was closed
+    Version installed = 0;  // then
     // Those whose refusal hangs on this batch: decided again when it is installed or lost.
     std::vector<std::unique_ptr<Pending>> dependents;
   };
@@ -160,17 +166,28 @@ class Engine::State {
   void Abandon(std::deque<Appending>& batches);
   void Requeue(std::vector<std::unique_ptr<Pending>> pendings);
   // Installs one commit whose changes are at `entries`, tells watchers and sleepers.
-  void InstallCommit(std::shared_ptr<InstalledCommit> commit);
+  void InstallCommit(std::shared_ptr<InstalledCommit> commit, bool by_other);
   void KnownByInstall(const EntryChange& change, const Versioned& versioned, InstalledCommit* commit);
   void Conflicted(std::unique_ptr<Pending> pending, std::vector<ConflictCause> causes);
   void Refuse(std::unique_ptr<Pending> pending, Verdict verdict);
   void Decided(Pending& pending, std::shared_ptr<const Verdict> verdict);
   void FlushAnswers();
-  void EndReservation(uint64_t number);
-  void EndReservations();
-  absl::Duration HoldFor(const Pending& pending) const;
   void CountConflict(const std::string& name);
   void CountCommit(const std::string& name);
+
+  // sharing.cc
+  bool StandInLine(std::unique_ptr<Pending>& pending);
+  absl::Duration HoldFor(const Pending& pending) const;
+  void EndReservation(uint64_t number);
+  void EndReservations();
+  void CountLosses(const std::deque<Appending>& batches);
+  void AskTurnOn(const std::vector<ConflictCause>& causes, absl::Duration length);
+  void AskTurnFor(const Pending& pending);
+  void AskTurn(std::vector<std::string> names, absl::Duration length);
+  void UseTurns(const Appending& batch);
+  void EndTurns(const Appending& batch);
+  void FollowTurn(const std::string& name);
+  void TurnsAreOver();
 
   // read.cc
   void WhenInstalled(Version version, absl::Duration deadline, absl::AnyInvocable<void(absl::Status)> done);
@@ -276,6 +293,9 @@ class Engine::State {
   Reservations reservations_;
   uint64_t next_reservation_ = 1;
   Alarm reservations_alarm_{loop_, [this] { EndReservations(); }};
+  Turns turns_;
+  std::map<std::string, uint64_t> turn_holds_;  // reservations for others, by names: while another's turn is, or may be
+  Alarm turns_alarm_{loop_, [this] { TurnsAreOver(); }};
   std::multimap<Version, Ahead> ahead_;
 
   // Beside a store: who waits for entries, in order of arrival; one load is under way at a time and takes those that came

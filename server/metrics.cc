@@ -124,6 +124,10 @@ std::string Metrics::Print(const engine::Status& engine, engine::Version log_mar
   families.push_back(
       Counter("stmd_not_committed_total", "Calls answered as not committed.", stats.not_committed));
   families.push_back(Counter("stmd_reservations_total", "Reservations given.", stats.reservations));
+  families.push_back(Counter("stmd_turns_asked_total",
+                             "Turns on entries that several daemons fight over, asked for by this one.", stats.turns_asked));
+  families.push_back(
+      Counter("stmd_turns_of_others_total", "Such turns of other daemons that this one was told of.", stats.turns_of_others));
   families.push_back(Counter("stmd_gets_total", "Reads answered.", stats.gets));
   families.push_back(Counter("stmd_watch_events_total", "Events given to watches.", stats.watch_events));
   families.push_back(

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "backends/zookeeper/batch_text.h"
 #include "backends/zookeeper/layout.h"
+#include "backends/zookeeper/turn_text.h"
 
 namespace stm::zookeeper {
 namespace {
@@ -135,7 +136,7 @@ void Cleaner::ReadOn(std::shared_ptr<Sweeping> sweeping) {
       }
       sweeping->below = newest;
       ++sweeping->next;
-      if (IsEpochMove(answer.data)) continue;
+      if (!IsBatch(answer.data)) continue;
       const absl::StatusOr<BatchText> batch = ParseBatch(answer.data);
       if (!batch.ok()) return Idle();  // the tail stops at it, or has read it with another stmd
       for (const auto& commit : batch->commits) {

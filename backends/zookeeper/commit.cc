@@ -13,6 +13,7 @@
 #include "backends/zookeeper/archiver.h"
 #include "backends/zookeeper/coordinator.h"
 #include "backends/zookeeper/layout.h"
+#include "backends/zookeeper/turn_text.h"
 
 namespace stm::zookeeper {
 
@@ -26,6 +27,8 @@ namespace {
 
 // In every multi.
 constexpr size_t kChainOp = 1;
+// Of an entry that asks for a turn: who wants more entries at once goes without.
+constexpr size_t kTurnBytesMax = 64 << 10;
 
 // Does a change add its entry to a listing, or take it off one?
 bool ChangesListing(const EntryChange& change) {
@@ -329,7 +332,25 @@ absl::Status ZooKeeperCoordinator::InstallOthers(BatchText batch, int64_t zxid) 
     if (!status.ok()) return status;
   }
   LoseWaiting(batch);
+  sink_->BatchInstalled(batch.writer, [&batch](const std::string& name) { return batch.entries.contains(name); });
   return absl::OkStatus();
+}
+
+// Of no weight for what commits: an entry of the log and nothing more, so it can't be lost to anybody's commit. If the epoch
+// moves meanwhile, or nobody knows what became of it, whoever still wants the turn asks again.
+void ZooKeeperCoordinator::AskTurn(std::vector<std::string> names, absl::Duration length) {
+  if (!stopped_.ok() || !connected_) return;
+  std::string text = PrintTurn({writer_, std::move(names), length});
+  if (text.size() > kTurnBytesMax) return;
+  session_->Multi({Op::Check(kEpochPath, tail_.epoch().version),
+                   Op::Create(absl::StrCat(LogPath(tail_.epoch().segment), "/e-"), std::move(text), Op::Mode::kSequential)},
+                  [](MultiResult) {});
+}
+
+void ZooKeeperCoordinator::OnTurn(int64_t position, int64_t zxid, const TurnText& turn, size_t bytes) {
+  cleaner_.Applied(position, bytes, false);
+  Archived(position, position + 1, zxid, "");
+  sink_->TurnAsked(turn.writer, turn.names, turn.length);
 }
 
 void ZooKeeperCoordinator::OnMove(int64_t position, int64_t zxid, const EpochMove& move, size_t bytes) {

@@ -106,6 +106,7 @@ class ZooKeeperCoordinator final : public engine::Coordinator,
   void Close(uint64_t writer, absl::AnyInvocable<void(absl::Status)> done) override;
   bool Alive(uint64_t writer) override;
   absl::Duration ConfirmedAt() override { return tail_.confirmed_at(); }
+  void AskTurn(std::vector<std::string> names, absl::Duration length) override;
 
   void Load(std::vector<std::string> names, std::vector<std::string> prefixes,
             absl::AnyInvocable<void(absl::StatusOr<std::vector<engine::ImageEntry>>)> done) override;
@@ -167,6 +168,7 @@ class ZooKeeperCoordinator final : public engine::Coordinator,
   void OnBegin(engine::Version version) override;
   absl::Status OnBatch(int64_t position, int64_t zxid, const std::string& data) override;
   void OnMove(int64_t position, int64_t zxid, const EpochMove& move, size_t bytes) override;
+  void OnTurn(int64_t position, int64_t zxid, const TurnText& turn, size_t bytes) override;
   bool AwaitsOwn() const override;
   void OnStopped(const absl::Status& status) override;
 

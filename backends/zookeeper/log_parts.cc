@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "backends/zookeeper/batch_text.h"
 #include "backends/zookeeper/layout.h"
+#include "backends/zookeeper/turn_text.h"
 
 namespace stm::zookeeper {
 namespace {
@@ -50,7 +51,7 @@ void LogParts::Read(int64_t position, int64_t end, absl::AnyInvocable<void(LogPa
                   entry.position = part.next;
                   entry.next = part.next + 1;
                   entry.zxid = answer.stat.czxid;
-                  if (!IsEpochMove(answer.data)) {
+                  if (IsBatch(answer.data)) {
                     entry.data = std::move(answer.data);
                   } else if (const absl::StatusOr<EpochMove> move = ParseEpochMove(answer.data); move.ok()) {
                     entry.next = NextOf(entry.position, move->epoch);

@@ -36,6 +36,8 @@ LogTail::LogTail(engine::Loop* loop, Sessions* sessions, SessionOptions session,
                  TailCanaries canaries, Listener* listener)
     : loop_(loop),
       options_(options),
+      recovered_entries_max_(options.recovered_entries_max),
+      recovered_bytes_max_(options.recovered_bytes_max),
       canaries_(canaries),
       listener_(listener),
       reader_(loop, sessions, std::move(session), this) {}
@@ -182,13 +184,13 @@ void LogTail::DoubtEpoch(int32_t version, absl::AnyInvocable<void(bool known)> d
 // How many entries before the head are to be known: few, if they are large.
 void LogTail::LookBack(const Segment& segment, const Segment& before) {
   std::vector<Ask> asks;
-  int64_t left = options_.recovered_entries_max;
+  int64_t left = recovered_entries_max_;
   for (const Segment& one : {segment, before}) {
     for (int64_t head = one.head; head > one.first && left > 0; head -= kSampled, left -= kSampled) {
       asks.push_back({Ask::Kind::kExists, LogEntryPath(head - 1), Watch::kNo, 0});
     }
   }
-  if (asks.size() < 2) return Begin(segment, before, options_.recovered_entries_max);
+  if (asks.size() < 2) return Begin(segment, before, recovered_entries_max_);
   reader_.Send(std::move(asks),
                [this, segment, before, epoch = newest_.version](std::vector<Answer> answers) {
                  // A later connection began to ask, too: it goes on.
@@ -197,11 +199,11 @@ void LogTail::LookBack(const Segment& segment, const Segment& before) {
                  for (const Answer& answer : answers) {
                    bytes += kSampled * answer.stat.data_length;
                    // Or it is trimmed meanwhile.
-                   if (entries > 0 && (bytes > options_.recovered_bytes_max || answer.code != Code::kOk))
+                   if (entries > 0 && (bytes > recovered_bytes_max_ || answer.code != Code::kOk))
                      break;
                    entries += kSampled;
                  }
-                 Begin(segment, before, std::min(entries, options_.recovered_entries_max));
+                 Begin(segment, before, std::min(entries, recovered_entries_max_));
                });
 }
 
@@ -219,7 +221,7 @@ void LogTail::Begin(const Segment& segment, const Segment& before, int64_t entri
   } else {
     next_ = segment.first;
   }
-  fetch_ = next_;
+  fetch_ = begun_at_ = next_;
   if (next_ == 0) {
     begun_ = true;
     listener_->OnBegin(epoch_.base);
@@ -233,6 +235,17 @@ void LogTail::Begin(const Segment& segment, const Segment& before, int64_t entri
     if (started_) std::exchange(started_, nullptr)(absl::OkStatus());
   });
   Pump();
+}
+
+// What was read has no batch, which alone tells a commit's version: begins before it.
+void LogTail::BeginFurther() {
+  recovered_entries_max_ *= 2;
+  recovered_bytes_max_ *= 2;
+  identified_ = false;
+  head_ = newer_head_ = moved_to_ = 0;
+  fetched_.clear();
+  when_applied_.clear();
+  Identify();
 }
 
 // ---- Reading on
@@ -365,7 +378,10 @@ void LogTail::ApplyFetched() {
     const Fetched fetched = std::move(it->second);
     fetched_.erase(it);
     // With the first batch, if there is one: a commit's version is told.
-    if (!begun_ && (!IsEpochMove(fetched.data) || next_ + 1 == head_)) {
+    const bool none_newer = newer_head_ == FirstOf(SegmentOf(newer_head_));
+    const bool last = next_ + 1 == head_ && none_newer;
+    if (!begun_ && last && !IsBatch(fetched.data) && begun_at_ > mark_) return BeginFurther();
+    if (!begun_ && (IsBatch(fetched.data) || last)) {
       begun_ = true;
       listener_->OnBegin(VersionOf(epoch_.base, fetched.zxid, 0) - 1);
     }
@@ -386,8 +402,13 @@ void LogTail::ApplyFetched() {
 
 absl::Status LogTail::Apply(int64_t position, const Fetched& fetched) {
   if (canaries_.read_past_holes && !fetched.own && fetched.data.empty()) return absl::OkStatus();
-  if (fetched.own || !IsEpochMove(fetched.data))
-    return listener_->OnBatch(position, fetched.zxid, fetched.data);
+  if (fetched.own || IsBatch(fetched.data)) return listener_->OnBatch(position, fetched.zxid, fetched.data);
+  if (IsTurn(fetched.data)) {
+    const absl::StatusOr<TurnText> turn = ParseTurn(fetched.data);
+    if (!turn.ok()) return turn.status();
+    if (begun_) listener_->OnTurn(position, fetched.zxid, *turn, fetched.data.size());
+    return absl::OkStatus();
+  }
   const absl::StatusOr<EpochMove> move = ParseEpochMove(fetched.data);
   if (!move.ok()) return move.status();
   if (move->epoch.version > newest_.version) newest_ = move->epoch;

@@ -19,6 +19,7 @@
 #include "backends/zookeeper/own_tasks.h"
 #include "backends/zookeeper/session.h"
 #include "backends/zookeeper/session_reader.h"
+#include "backends/zookeeper/turn_text.h"
 #include "engine/loop.h"
 #include "engine/transaction.h"
 
@@ -55,6 +56,8 @@ class LogTail final : private SessionReader::Listener {
     virtual absl::Status OnBatch(int64_t position, int64_t zxid, const std::string& data) = 0;
     // The next entry: the epoch moves on, in which commits are sent from now on.
     virtual void OnMove(int64_t position, int64_t zxid, const EpochMove& move, size_t bytes) = 0;
+    // The next entry: a daemon asks for a turn.
+    virtual void OnTurn(int64_t position, int64_t zxid, const TurnText& turn, size_t bytes) = 0;
     // Are batches of this daemon under way, where Own will tell of those that commit?
     virtual bool AwaitsOwn() const = 0;
     // For good: DATA_LOSS and the like, and the remedy. OUT_OF_RANGE: what this daemon has not read is
@@ -125,6 +128,7 @@ class LogTail final : private SessionReader::Listener {
   static Ask AskSegment(int64_t number);
   void LookBack(const Segment& segment, const Segment& before);
   void Begin(const Segment& segment, const Segment& before, int64_t entries);
+  void BeginFurther();
   void LookForHead();
   // Of its node. False: this server does not show it, and is left if it is the newest one's.
   bool TakeSegment(int64_t number, const Answer& answer, Segment* segment);
@@ -151,6 +155,8 @@ class LogTail final : private SessionReader::Listener {
 
   engine::Loop* const loop_;
   const TailOptions options_;
+  int64_t recovered_entries_max_;  // of options_, or more, if no batch is among so many
+  int64_t recovered_bytes_max_;
   const TailCanaries canaries_;
   Listener* const listener_;
   SessionReader reader_;
@@ -165,6 +171,7 @@ class LogTail final : private SessionReader::Listener {
   Epoch newest_;         // as last read
   int64_t mark_ = 0;     // entries below are trimmed
   int64_t next_ = 0;
+  int64_t begun_at_ = 0;  // the first that was read
   int64_t fetch_ = 0;       // the next to be fetched
   int64_t head_ = 0;        // entries below are there, in the segment that is read
   int64_t newer_head_ = 0;  // in a later one

@@ -26,6 +26,7 @@ struct FakeStore {
   struct Ordered {
     std::shared_ptr<const CommitRecord> record;
     const FakeDaemon* by = nullptr;
+    uint64_t batch = 0;
     std::vector<std::optional<Value>> before;  // one a change
     std::vector<bool> listed;                  // did the change create or delete?
   };
@@ -35,6 +36,7 @@ struct FakeStore {
     record->version = ++version;
     Ordered commit;
     commit.by = by;
+    commit.batch = batch;
     for (const EntryChange& change : record->changes) {
       assert(change.whole != nullptr && "each change tells the whole entry");
       ImageEntry& entry = newest[change.name];
@@ -51,6 +53,7 @@ struct FakeStore {
   }
 
   Version version = 0;
+  uint64_t batch = 0;             // that is being put
   std::vector<Ordered> order;  // of version 1, 2, ...
   std::map<std::string, ImageEntry> newest;
   std::vector<FakeDaemon*> daemons;
@@ -97,6 +100,18 @@ class FakeDaemon : public Coordinator, public Writers, public EntryStore {
   void Close(uint64_t, absl::AnyInvocable<void(absl::Status)> done) override { done(absl::OkStatus()); }
   bool Alive(uint64_t writer) override { return writer == writer_; }
   absl::Duration ConfirmedAt() override { return loop_->Now(); }
+  // Every daemon hears of it in the order, behind what was committed before.
+  void AskTurn(std::vector<std::string> names, absl::Duration length) override {
+    ++turns_asked;
+    loop_->At(loop_->Now() + store_->append_takes, [this, names = std::move(names), length] {
+      for (FakeDaemon* daemon : store_->daemons) {
+        loop_->At(loop_->Now() + store_->feed_takes, [daemon, writer = writer_, names, length] {
+          daemon->Feed();
+          daemon->sink_->TurnAsked(writer, names, length);
+        });
+      }
+    });
+  }
 
   void Load(std::vector<std::string> names, std::vector<std::string> prefixes,
             absl::AnyInvocable<void(absl::StatusOr<std::vector<ImageEntry>>)> done) override {
@@ -196,6 +211,13 @@ class FakeDaemon : public Coordinator, public Writers, public EntryStore {
       absl::Status status = sink_->Install(std::move(record));
       assert(status.ok());
       (void)status;
+      const auto last = store_->order.begin() + fed_;
+      if (last != store_->order.end() && last->batch == commit.batch) continue;
+      sink_->BatchInstalled(commit.by == nullptr ? 0 : commit.by->writer_, [&](const std::string& name) {
+        return std::any_of(store_->order.begin(), last, [&](const FakeStore::Ordered& one) {
+          return one.batch == commit.batch && Touches(*one.record, name);
+        });
+      });
     }
   }
 
@@ -206,6 +228,8 @@ class FakeDaemon : public Coordinator, public Writers, public EntryStore {
   };
   std::deque<Waiting> waiting;
   bool hold = false;
+  absl::Duration farther = absl::ZeroDuration();  // from the leader than others: its appends take so much longer
+  int64_t turns_asked = 0;
   Version recovered_commits = 0;
   int64_t loads = 0;
   int64_t forgotten = 0;
@@ -252,13 +276,14 @@ class FakeDaemon : public Coordinator, public Writers, public EntryStore {
                        [&](const FakeStore::Ordered& commit) { return Overtakes(commit, batch.records); });
   }
   void CommitAll(const Batch& records) {
+    ++store_->batch;
     for (const auto& record : records) store_->Put(record, this);
     for (FakeDaemon* daemon : store_->daemons) {
       if (daemon != this) loop_->At(loop_->Now() + store_->feed_takes, [daemon] { daemon->Feed(); });
     }
   }
   void DecideLater() {
-    loop_->At(loop_->Now() + store_->append_takes, [this] { Decide(); });
+    loop_->At(loop_->Now() + store_->append_takes + farther, [this] { Decide(); });
   }
 
   FakeStore* store_;

@@ -375,6 +375,96 @@ TEST_CASE("store: a batch that another daemon overtook is lost, and who read wha
   CHECK(p.a.Value("/x") == "absent");
 }
 
+// How many of each of two daemons' callers' commits on one entry went through in so long; the second daemon is farther away.
+std::pair<int, int> FightOver(const std::string& name, Options options, Tx (*next)(const std::string& name, Daemon* daemon)) {
+  Pair p(options);
+  p.a.Must(Tx().Set(name, 0));
+  p.b.fake.farther = absl::Milliseconds(3);
+  struct Side {
+    Daemon* daemon;
+    std::vector<std::shared_ptr<Outcome>> callers;
+    int committed = 0;
+  };
+  Side sides[] = {{&p.a, std::vector<std::shared_ptr<Outcome>>(4)}, {&p.b, std::vector<std::shared_ptr<Outcome>>(4)}};
+  for (int i = 0; i < 3000; ++i) {
+    for (Side& side : sides) {
+      for (auto& outcome : side.callers) {
+        if (outcome != nullptr && !outcome->done()) continue;
+        if (outcome != nullptr && outcome->as<Committed>() != nullptr) ++side.committed;
+        outcome = side.daemon->Send(next(name, side.daemon));
+      }
+    }
+    p.loop.Advance(absl::Milliseconds(1));
+  }
+  // Nobody is left in line: those under way come to their end.
+  p.loop.Advance(absl::Seconds(5));
+  int64_t committed = sides[0].committed + sides[1].committed;
+  for (Side& side : sides) {
+    for (auto& outcome : side.callers) {
+      REQUIRE(outcome->done());
+      committed += outcome->as<Committed>() != nullptr ? 1 : 0;
+    }
+  }
+  CHECK(p.a.Value(name) == absl::StrCat(committed));
+  CHECK(p.b.Value(name) == absl::StrCat(committed));
+  return {sides[0].committed, sides[1].committed};
+}
+
+Tx AddOne(const std::string& name, Daemon*) { return std::move(Tx().Apply(name, "(add 1)")); }
+
+TEST_CASE("store: an entry that two daemons fight over is shared by turns, however far one is") {
+  Options without;
+  without.turn_after_losses = 1 << 30;
+  const auto [near_alone, far_alone] = FightOver("/n", without, AddOne);
+  const auto [near, far] = FightOver("/n", {}, AddOne);
+  INFO("without turns " << near_alone << " and " << far_alone << ", with them " << near << " and " << far);
+  // A quarter of its share, and more than what luck gives: this is also what shows that the check can fail.
+  CHECK(far_alone < (near_alone + far_alone) / 8);
+  CHECK(far > (near + far) / 4);
+  CHECK(near + far > (near_alone + far_alone) / 4);
+}
+
+TEST_CASE("store: turns on several entries come together, and nobody waits for somebody who is gone") {
+  Pair p;
+  p.a.Must(Tx().Set("/x", 0).Set("/y", 0));
+  p.b.Value("/x");
+  // A daemon that asks and never commits holds the others up for as long as it asked for, and no longer.
+  p.a.fake.AskTurn({"/x", "/y"}, absl::Milliseconds(200));
+  p.loop.Advance(kSettle);
+  auto kept = p.b.Send(Tx().Apply("/x", "(add 1)").Apply("/y", "(add 1)"));
+  auto free = p.b.Do(Tx().Set("/z", 1));
+  CHECK(free->as<Committed>() != nullptr);
+  CHECK_FALSE(kept->done());
+  CHECK(p.b.stats().in_line == 1);
+  CHECK(p.b.fake.turns_asked == 1);
+  p.loop.Advance(absl::Milliseconds(250));
+  CHECK(kept->as<Committed>() != nullptr);
+  // Its own turn ended with its commit: the other goes on at once, and asks as long as it is shared.
+  CHECK(p.a.Do(Tx().Apply("/y", "(add 1)"))->as<Committed>() != nullptr);
+  CHECK(p.a.fake.turns_asked == 2);
+  // After a while nobody has to ask.
+  p.loop.Advance(absl::Seconds(3));
+  CHECK(p.a.Do(Tx().Apply("/y", "(add 1)"))->as<Committed>() != nullptr);
+  CHECK(p.a.fake.turns_asked == 2);
+  CHECK(p.a.Value("/y") == "3");
+}
+
+TEST_CASE("store: a drain waits for nobody's turn") {
+  Pair p;
+  p.a.Must(Tx().Set("/x", 0));
+  p.b.Value("/x");
+  p.a.fake.AskTurn({"/x"}, absl::Seconds(1));
+  p.loop.Advance(kSettle);
+  auto kept = p.b.Send(Tx().Apply("/x", "(add 1)"));
+  p.loop.Advance(kSettle);
+  REQUIRE_FALSE(kept->done());
+  bool drained = false;
+  p.b.engine.Drain([&] { drained = true; });
+  p.loop.Advance(kSettle);
+  CHECK(drained);
+  REQUIRE(kept->as<absl::Status>() != nullptr);
+}
+
 TEST_CASE("store: no entry is left tentative, and no absence forgotten, when a batch is lost") {
   Pair p;
   p.b.fake.hold = true;

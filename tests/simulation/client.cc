@@ -683,6 +683,9 @@ void Client::CommitRun() {
   t.ensures = plan_.ensures;
   t.writes = plan_.body(seen_);
   t.records = plan_.records;
+  // What it decides on, in its reruns too, is this daemon's.
+  const auto in_memory = [](const Write& write) { return engine::IsMemory(write.name); };
+  stays_ = stays_ || std::any_of(t.writes.begin(), t.writes.end(), in_memory);
   transaction_ = scene_.history->transactions.size();
   scene_.history->transactions.push_back(std::move(t));
   id_ = MakeId();

@@ -14,7 +14,8 @@ void AddStats(const engine::Stats& from, engine::Stats* to) {
        {&engine::Stats::commits, &engine::Stats::conflicts, &engine::Stats::rejections,
         &engine::Stats::batches, &engine::Stats::batches_lost, &engine::Stats::batches_failed,
         &engine::Stats::no_space, &engine::Stats::resends_answered, &engine::Stats::ids_too_old,
-        &engine::Stats::not_committed, &engine::Stats::reservations, &engine::Stats::gets,
+        &engine::Stats::not_committed, &engine::Stats::reservations, &engine::Stats::turns_asked,
+        &engine::Stats::turns_of_others, &engine::Stats::gets,
         &engine::Stats::watch_events, &engine::Stats::watches_cut, &engine::Stats::expired,
         &engine::Stats::loads, &engine::Stats::entries_loaded, &engine::Stats::entries_evicted}) {
     to->*figure += from.*figure;
@@ -64,6 +65,12 @@ class Daemon::Observer : public engine::Coordinator, public engine::Sink {
     return status;
   }
   std::unique_ptr<engine::Image> TakeImage() override { return sink_->TakeImage(); }
+  void TurnAsked(uint64_t writer, const std::vector<std::string>& names, absl::Duration length) override {
+    sink_->TurnAsked(writer, names, length);
+  }
+  void BatchInstalled(uint64_t writer, absl::FunctionRef<bool(const std::string& name)> touches) override {
+    sink_->BatchInstalled(writer, touches);
+  }
 
  private:
   // The engine would end the program.

@@ -30,6 +30,7 @@ inline std::map<std::string, Planted> PlantedByName(Run::Kind kind) {
     all["newest_before_on_resume"].engine.newest_before_on_resume = true;
     all["lose_event_on_resume"].engine.lose_event_on_resume = true;
     all["lose_wakes"].engine.lose_wakes = true;
+    all["keep_reservations"].engine.keep_reservations = true;
     return all;
   }
   all["skip_read_check"].engine.skip_read_check = true;

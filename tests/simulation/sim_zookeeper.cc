@@ -887,6 +887,27 @@ bool SimEnsemble::MayMiss(const Server& server) const {
          servers_.size();
 }
 
+bool SimEnsemble::LacksWhatGoes(const Server& server, const Transaction& transaction) const {
+  if (!server.holed || !options_.mends_at) return false;
+  return std::any_of(transaction.ops.begin(), transaction.ops.end(), [&](const zookeeper::Op& op) {
+    return op.kind() == zookeeper::Op::Kind::kDelete && options_.mends_at(op.path()) &&
+           server.znodes.Find(op.path()) == nullptr;
+  });
+}
+
+// All that it has applied, whole.
+void SimEnsemble::TakeData(Server* server) {
+  server->znodes = Znodes();
+  server->znodes.SetSkipsMinusOne(options_.skips_version_minus_one);
+  for (size_t i = 0; i < server->applied; ++i) server->znodes.Replay(server->log[i]->transaction);
+  server->holed = false;
+  ++totals_.holes_mended;
+  const auto connections = connections_;
+  for (const auto& [id, connection] : connections) {
+    if (connection->server == server->number) CloseAtServer(connection);
+  }
+}
+
 void SimEnsemble::Apply(Server* server, size_t count) {
   while (server->applied < count) {
     const EntryPtr entry = server->log[server->applied++];
@@ -895,6 +916,8 @@ void SimEnsemble::Apply(Server* server, size_t count) {
       server->misses_next = false;
       server->holed = true;
       ++totals_.holes;
+    } else if (LacksWhatGoes(*server, transaction)) {
+      TakeData(server);
     } else {
       for (const std::string& path : server->znodes.Replay(transaction)) Fire(server, path);
     }
@@ -1567,6 +1590,7 @@ constexpr std::pair<const char*, int64_t ZooTotals::*> kTotals[] = {
     {"wipes", &ZooTotals::wipes},
     {"restores", &ZooTotals::restores},
     {"holes", &ZooTotals::holes},
+    {"holes_mended", &ZooTotals::holes_mended},
 };
 
 }  // namespace

@@ -13,6 +13,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -69,6 +70,9 @@ struct ZooOptions {
   bool skips_version_minus_one = false;  // as newer servers do (ZOOKEEPER-4743)
   uint64_t failures_take_zxids = 500;    // in 1000 multis that can't be done; of real ones all
   bool takes_credentials = true;
+  // A server that is to delete such a node and lacks it, because it missed the transaction that made it, takes
+  // the others' data, and its clients look for another. Null: none does. Real ones take no notice.
+  std::function<bool(std::string_view path)> mends_at;
 };
 
 // How often it happened.
@@ -106,6 +110,7 @@ struct ZooTotals {
   int64_t wipes = 0;
   int64_t restores = 0;
   int64_t holes = 0;
+  int64_t holes_mended = 0;
 
   // Name and figure of each.
   std::vector<std::pair<std::string, int64_t>> All() const;
@@ -250,6 +255,8 @@ class SimEnsemble {
   void CommitForAll(const std::vector<EntryPtr>& log, size_t count);
   void Apply(Server* server, size_t count);
   bool MayMiss(const Server& server) const;
+  bool LacksWhatGoes(const Server& server, const Transaction& transaction) const;
+  void TakeData(Server* server);
   // `connection`: that asked for it; 0: it expires.
   void CloseSession(Server* leader, int64_t session, uint64_t connection);
 

@@ -406,6 +406,7 @@ class Reading final : private LogTail::Listener {
   void OnBegin(Version) override {}
   absl::Status OnBatch(int64_t, int64_t, const std::string&) override { return absl::OkStatus(); }
   void OnMove(int64_t, int64_t, const EpochMove&, size_t) override {}
+  void OnTurn(int64_t, int64_t, const TurnText&, size_t) override {}
   bool AwaitsOwn() const override { return false; }
   void OnStopped(const absl::Status&) override {}
 

@@ -12,6 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "backends/zookeeper/layout.h"
+#include "backends/zookeeper/turn_text.h"
 #include "tests/backends/coordinator_contract.h"
 #include "tests/backends/replica.h"
 #include "tests/backends/zookeeper/sea.h"
@@ -71,6 +72,26 @@ TEST_CASE("zookeeper layout: every name has a path that ZooKeeper takes, and com
   }
   CHECK(NodePath("/") == kEntriesPath);
   CHECK_FALSE(DirectoryOf("/stm/r/b00"));
+}
+
+TEST_CASE("zookeeper log: the text of a turn comes back, and what is none is told") {
+  const TurnText turn{0xc0ffee, {"/a", "/b \"c\""}, absl::Milliseconds(70)};
+  const std::string text = PrintTurn(turn);
+  CHECK(text == "{:turn [\"/a\" \"/b \\\"c\\\"\"] :writer \"0000000000c0ffee\" :ms 70}");
+  REQUIRE(IsTurn(text));
+  CHECK_FALSE(IsBatch(text));
+  const absl::StatusOr<TurnText> read = ParseTurn(text);
+  REQUIRE(read.ok());
+  CHECK(read->writer == turn.writer);
+  CHECK(read->names == turn.names);
+  CHECK(read->length == turn.length);
+  for (const char* none : {"{:turn", "{:turn []}", "{:turn [1] :writer \"1\" :ms 1}", "{:turn [] :writer \"x\" :ms 1}",
+                           "{:turn [] :writer \"1\" :ms -1}"}) {
+    INFO(none);
+    CHECK(absl::IsDataLoss(ParseTurn(none).status()));
+  }
+  CHECK(IsBatch("{:writer \"1\"}"));
+  CHECK(IsBatch(""));
 }
 
 TEST_CASE("zookeeper coordinator: daemons see where the others are, and how far") {
@@ -500,7 +521,7 @@ std::string CountTogether(uint64_t seed, Canaries canaries, sim::ZooTotals* zoo 
   for (const sim::Transaction& transaction : sea.ensemble.log()) {
     if (transaction.kind != sim::Transaction::Kind::kMulti) continue;
     for (const Op& op : transaction.ops) {
-      if (op.kind() != Op::Kind::kCreate || !LogPositionOf(op.path()) || IsEpochMove(op.data())) continue;
+      if (op.kind() != Op::Kind::kCreate || !LogPositionOf(op.path()) || !IsBatch(op.data())) continue;
       const absl::StatusOr<BatchText> batch = ParseBatch(op.data());
       if (!batch.ok()) return batch.status().ToString();
       for (const auto& commit : batch->commits) {

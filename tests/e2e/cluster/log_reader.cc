@@ -8,6 +8,7 @@
 #include "backends/zookeeper/batch_text.h"
 #include "backends/zookeeper/layout.h"
 #include "backends/zookeeper/log_tail.h"
+#include "backends/zookeeper/turn_text.h"
 #include "backends/zookeeper/session.h"
 #include "tests/backends/zookeeper/real_shore.h"
 #include "tests/e2e/faults/process.h"
@@ -107,6 +108,7 @@ absl::Status LogReader::Take(const std::string& data, int64_t zxid) {
     if (segment > zookeeper::SegmentOf(next_)) next_ = zookeeper::FirstOf(segment) - 1;
     return absl::OkStatus();
   }
+  if (zookeeper::IsTurn(data)) return absl::OkStatus();
   const absl::StatusOr<zookeeper::BatchText> batch = zookeeper::ParseBatch(data);
   if (!batch.ok()) {
     return absl::Status(batch.status().code(),
