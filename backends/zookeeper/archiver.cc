@@ -103,7 +103,9 @@ absl::Status Archiver::Place(const LogPlace& place) {
   const int64_t zxid = std::max<Version>(last_ - base, 0) >> kPlaceBits;
   const bool behind = place.any && (place.zxid == zxid || place.zxid == zxid + 1);
   if (found_.store == 0) {
-    BeginAnew(place.position == 0 ? base : VersionOf(base, place.zxid, 0) - 1);
+    // Of a restored store, too, there was something before.
+    const bool of_all = place.position == 0 && base == 0;
+    BeginAnew(of_all ? 0 : VersionOf(base, place.zxid, 0) - 1);
   } else if (behind || (zxid == 0 && place.position == 0)) {
     opening_.emplace().from = std::move(found_);
   } else if (place.any && place.oldest && place.position > 0) {

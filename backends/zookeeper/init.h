@@ -2,12 +2,10 @@
 #ifndef STM_BACKENDS_ZOOKEEPER_INIT_H_
 #define STM_BACKENDS_ZOOKEEPER_INIT_H_
 
-#include <cstdint>
-#include <memory>
-
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
-#include "backends/zookeeper/own_tasks.h"
+#include "absl/time/time.h"
+#include "backends/zookeeper/making.h"
 #include "backends/zookeeper/session.h"
 #include "engine/loop.h"
 
@@ -17,24 +15,20 @@ namespace stm::zookeeper {
 // a store, or there is none.
 class Init {
  public:
-  // All outlive it. `done` once, in a later task: ALREADY_EXISTS: there is one; PERMISSION_DENIED: the
-  // credentials may not; UNAVAILABLE: no server answered in time, or the answer was lost: look again.
+  // All outlive it. `done` once, in a later task: ALREADY_EXISTS: there is one; FAILED_PRECONDITION: a
+  // restore has begun to make one; PERMISSION_DENIED: the credentials may not; UNAVAILABLE: no server
+  // answered in time, or the answer was lost: look again.
   Init(engine::Loop* loop, Sessions* sessions, SessionOptions options, absl::Duration patience,
        absl::AnyInvocable<void(absl::Status)> done);
 
  private:
-  void MakeChroot(size_t parts);
   void MakeStore();
+  void TellWhatIsThere();
   void Done(absl::Status status);
 
   engine::Loop* const loop_;
-  const std::string chroot_;
   absl::AnyInvocable<void(absl::Status)> done_;
-  std::unique_ptr<Session> above_;  // the chroot
-  std::unique_ptr<Session> session_;
-  Sessions* const sessions_;
-  SessionOptions options_;
-  OwnTasks tasks_{loop_};
+  Chroot chroot_;
 };
 
 }  // namespace stm::zookeeper

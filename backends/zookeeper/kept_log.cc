@@ -65,7 +65,7 @@ absl::StatusOr<KeptLog::Oldest> KeptLog::FindOldest() {
   return Await<Oldest>([this](absl::AnyInvocable<void(Oldest)> done) {
     parts_.Find(0, [this, trimmed = tail_->trimmed(), done = std::move(done)](LogPlace place) mutable {
       Found(place, trimmed);
-      done({first_.load(), place.position == 0});
+      done({first_.load(), place.position == 0 && tail_->epoch().base == 0});
     });
   });
 }

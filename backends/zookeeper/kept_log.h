@@ -40,7 +40,7 @@ class KeptLog final : public engine::LogReader {
   class Cursor;
   struct Oldest {
     engine::Version version = 0;  // none is older; 0: there are none
-    bool of_all = false;          // nothing was ever trimmed
+    bool of_all = false;          // nothing came before it
   };
 
   // Has it asked on the Loop, and waits. UNAVAILABLE: there is no connection, or no answer in time.

@@ -6,6 +6,7 @@
 //   closed /stm/d/<writer>         ephemeral: that daemon runs /stm/r                  the directory "/"; its
 //   version is that of its listing /stm/r/bHH/dSEGMENT     the directory "/SEGMENT/", and so on below it
 //   /stm/r/bHH/fSEGMENT     the entry "/SEGMENT"
+//   /stm/restore            a restore is under way, or was interrupted: then there is no epoch
 //   /stm/log/<segment>      how many of its entries are trimmed
 //   /stm/log/<segment>/e-0000000042   an entry of the log: a batch of commits, or a move of the epoch
 //
@@ -29,6 +30,7 @@ inline constexpr char kWritersPath[] = "/stm/w";
 inline constexpr char kDaemonsPath[] = "/stm/d";
 inline constexpr char kEntriesPath[] = "/stm/r";
 inline constexpr char kLogsPath[] = "/stm/log";
+inline constexpr char kRestorePath[] = "/stm/restore";  // its version fences that restore's multis
 inline constexpr int kBuckets = 64;
 
 // 16 hex digits behind the parent's path.

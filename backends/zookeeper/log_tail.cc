@@ -7,6 +7,7 @@
 #include "absl/strings/str_format.h"
 #include "backends/zookeeper/batch_text.h"
 #include "backends/zookeeper/layout.h"
+#include "backends/zookeeper/making.h"
 
 namespace stm::zookeeper {
 namespace {
@@ -116,12 +117,30 @@ void LogTail::AskEpoch(absl::AnyInvocable<void(bool known)> done) {
   reader_.Send(std::move(asks), [this, done = std::move(done)](std::vector<Answer> answers) mutable {
     const bool known = identified_;
     if (stopped_) return;
-    if (answers[0].code == Code::kOk && answers[1].code == Code::kNoNode) {
-      LeaveServer();
-      return AskEpoch(std::move(done));
-    }
+    if (answers[0].code == Code::kOk && answers[1].code == Code::kNoNode)
+      return AskWhatStands(std::move(done));
     if (TakeEpoch(answers[0].code, answers[1])) return done(known);
     if (!stopped_) DoubtEpoch(answers[1].stat.version, std::move(done));
+  });
+}
+
+// There is a store, and this server shows no epoch: a restore has not come to it yet, by a quorum's word and by
+// what is shown behind that; else the server has lost it.
+void LogTail::AskWhatStands(absl::AnyInvocable<void(bool known)> done) {
+  std::vector<Ask> asks = {{Ask::Kind::kCheck, kRestorePath, Watch::kNo, 0},
+                           {Ask::Kind::kExists, kEpochPath, Watch::kNo, 0}};
+  reader_.Send(std::move(asks), [this, done = std::move(done)](std::vector<Answer> answers) mutable {
+    if (stopped_) return;
+    if (answers[1].code == Code::kNoNode) {
+      if (IsThere(answers[0].code)) {
+        return Stop(identified_ ? absl::DataLossError(absl::StrCat(
+                                      "ZooKeeper holds the store no more that this daemon ran on: ",
+                                      UnfinishedRestore().message(), ", and start the daemons then"))
+                                : UnfinishedRestore());
+      }
+      LeaveServer();
+    }
+    AskEpoch(std::move(done));
   });
 }
 
@@ -222,9 +241,10 @@ void LogTail::Begin(const Segment& segment, const Segment& before, int64_t entri
     next_ = segment.first;
   }
   fetch_ = begun_at_ = next_;
-  if (next_ == 0) {
+  // What was restored is older than the log's first entry: then it begins with that, or behind it.
+  if (next_ == 0 && epoch_.base == 0) {
     begun_ = true;
-    listener_->OnBegin(epoch_.base);
+    listener_->OnBegin(0);
   } else if (next_ == segment.head) {
     return Stop(absl::DataLossError(
         absl::StrCat("ZooKeeper's log is trimmed to its end, ", LogEntryPath(next_),

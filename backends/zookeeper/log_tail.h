@@ -70,7 +70,7 @@ class LogTail final : private SessionReader::Listener {
           TailCanaries canaries, Listener* listener);
 
   // `done`: all that was in the log then is applied; or what is wrong, FAILED_PRECONDITION: there is no store
-  // here.
+  // here, or one whose restore has not ended.
   void Start(absl::AnyInvocable<void(absl::Status)> done);
   // A batch whose text the listener has is at `position`.
   void Own(int64_t position, int64_t zxid);
@@ -121,6 +121,7 @@ class LogTail final : private SessionReader::Listener {
 
   void Identify();
   void AskEpoch(absl::AnyInvocable<void(bool known)> done);  // not at all if that stops it
+  void AskWhatStands(absl::AnyInvocable<void(bool known)> done);
   // False: it has stopped, or the answer is older than what is known.
   bool TakeEpoch(Code store, const Answer& answer);
   void DoubtEpoch(int32_t version, absl::AnyInvocable<void(bool known)> done);

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -29,19 +30,25 @@ inline constexpr absl::Duration kLong = absl::Seconds(600);  // of simulated tim
 
 // A world with an ensemble and a store in it.
 struct Sea {
-  explicit Sea(uint64_t seed, int servers = 3, bool skips_version_minus_one = false)
+  enum class Store : uint8_t { kMade, kNone };
+
+  explicit Sea(uint64_t seed, int servers = 3, bool skips_version_minus_one = false,
+               Store store = Store::kMade)
       : world(seed), ensemble(&world, Options(servers, skips_version_minus_one)) {
-    bool done = false;
-    absl::Status status;
-    sim::DaemonLoop loop(&world);
-    sim::SimSessions sessions(&ensemble, &loop, "init");
-    const Init init(&loop, &sessions, To(), absl::Seconds(60), [&](absl::Status s) {
-      status = std::move(s);
-      done = true;
-    });
-    REQUIRE(Run([&] { return done; }));
+    if (store == Store::kNone) return;
+    const absl::Status status = MakeStore();
     INFO(status);
     REQUIRE(status.ok());
+  }
+
+  absl::Status MakeStore() {
+    std::optional<absl::Status> made;
+    sim::DaemonLoop loop(&world);
+    sim::SimSessions sessions(&ensemble, &loop, "init");
+    const Init init(&loop, &sessions, To(), absl::Seconds(60),
+                    [&made](absl::Status status) { made = std::move(status); });
+    REQUIRE(Run([&] { return made.has_value(); }));
+    return *made;
   }
 
   static sim::ZooOptions Options(int servers, bool skips_version_minus_one) {
@@ -75,12 +82,7 @@ struct Sea {
 struct Ship {
   Ship(Sea* sea, std::string name, Canaries canaries = {}, CleanerOptions cleaner = {}, TailOptions tail = {},
        sim::SimDrive* drive = nullptr)
-      : sea(sea),
-        name(std::move(name)),
-        canaries(canaries),
-        cleaner(cleaner),
-        tail(tail),
-        drive(drive) {
+      : sea(sea), name(std::move(name)), canaries(canaries), cleaner(cleaner), tail(tail), drive(drive) {
     Make();
   }
   ~Ship() { Sink(); }
