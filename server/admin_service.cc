@@ -168,7 +168,8 @@ class RestoreStream final : public grpc::ServerReadReactor<v1::RestoreRequest>,
   void Start() {
     self_ = shared_from_this();
     if (node_->archive == nullptr) {
-      return End(NeedsLog("Restore", "write what is to be there in commits, as stmctl import does"));
+      return End(NeedsLog("Restore", "make a new store by `stmctl restore FILE zk://...`, with no daemon, or write what is "
+                                     "to be there in commits, as stmctl import does"));
     }
     node_->loop->Post([self = self_] {
       absl::Status status = self->node_->engine->CheckEmpty();

@@ -17,6 +17,8 @@ namespace {
 
 constexpr char kAddressDefault[] = "127.0.0.1:7440";
 
+constexpr char kStoreAbout[] = "as stmd's --coordinator: zk://host:port,host:port/chroot";
+
 constexpr char kFooter[] =
     "\nVALUE is EDN (JSON with --json); \"-\" is the standard input; write -- before one that begins with \"-\" and is\n"
     "no number. Exit codes: 0 ok, 1 error, 2 usage, 3 absent, 4 conflict or compare failed, 5 rejected, 6 unavailable,\n"
@@ -43,6 +45,7 @@ struct Line {
   LogOptions log;
   ImportOptions import;
   BackupOptions backup;
+  RestoreOptions restore;
   InitOptions init;
   TopOptions top;
   DemoTransferOptions demo_transfer;
@@ -110,6 +113,13 @@ class Parser {
   }
   static CLI::Option* Positional(CLI::App* sub, const char* title, std::string* into, const char* about) {
     return sub->add_option(title, *into, about)->required()->type_name("");
+  }
+
+  // How to reach a store in ZooKeeper without a daemon.
+  static void StoreAt(CLI::App* sub, StoreOptions* at) {
+    sub->add_option("--credentials-file", at->credentials_file, "holds user:password for ZooKeeper")->type_name("FILE");
+    sub->add_option("--acl", at->acl, "who may touch it: open, anybody; or creator, these credentials; open")
+        ->type_name("ACL");
   }
 
   void Entries() {
@@ -279,11 +289,8 @@ class Parser {
         [](Shell& shell) { return Cluster(shell); });
     sub = Add(&app_, "init", "make an empty store in ZooKeeper, for daemons to start on",
               "stmctl init zk://zk1:2181,zk2:2181,zk3:2181/stmd", [&line](Shell& shell) { return Init(shell, line.init); });
-    Positional(sub, "STORE", &line.init.store, "as stmd's --coordinator: zk://host:port,host:port/chroot");
-    sub->add_option("--credentials-file", line.init.credentials_file, "holds user:password for ZooKeeper")
-        ->type_name("FILE");
-    sub->add_option("--acl", line.init.acl, "who may touch it: open, anybody; or creator, these credentials; open")
-        ->type_name("ACL");
+    sub->add_option("STORE", line.init.at.store, kStoreAbout)->required()->type_name("");
+    StoreAt(sub, &line.init.at);
     sub->add_flag("--if-absent", line.init.if_absent, "well if there is one already, which stays as it is");
     Add(&app_, "config", "the settings in force, and where each came from", "stmctl config",
         [](Shell& shell) { return ShowConfig(shell); });
@@ -296,9 +303,14 @@ class Parser {
     sub->add_option("--at", line.backup.version, "this version, of the history kept; the newest")
         ->type_name("V")
         ->check(CLI::PositiveNumber);
-    sub = Add(&app_, "restore", "make an empty store what a backup holds: all of it or nothing", "stmctl restore stm.backup",
-              [&line](Shell& shell) { return Restore(shell, line.path); });
-    Positional(sub, "FILE", &line.path, "that backup made; - is stdin");
+    sub = Add(&app_, "restore",
+              "make an empty store what a backup holds, all of it or nothing; or make a store in ZooKeeper of it",
+              "stmctl restore stm.backup zk://zk1:2181,zk2:2181,zk3:2181/stmd",
+              [&line](Shell& shell) { return Restore(shell, line.restore); });
+    Positional(sub, "FILE", &line.restore.path, "that backup made; - is stdin, of a daemon's");
+    sub->add_option("STORE", line.restore.into.store, absl::StrCat("in ZooKeeper, ", kStoreAbout, "; else the daemon's"))
+        ->type_name("");
+    StoreAt(sub, &line.restore.into);
     sub = Add(&app_, "outcome", "did that commit happen: 0 yes, 4 no, 5 rejected, 1 nobody knows any more",
               "stmctl outcome 0f8fad5bd9cb469fa16570867728950e.0000000000000001.42.0000000000000002.1b7e",
               [&line](Shell& shell) { return Outcome(shell, line.value); });

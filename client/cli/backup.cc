@@ -8,12 +8,16 @@
 #include <cstring>
 #include <fstream>
 #include <istream>
+#include <memory>
 #include <ostream>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "backends/local/backup.h"
+#include "backends/zookeeper/restore.h"
 #include "client/cli/commands.h"
 #include "client/cli/progress.h"
+#include "client/cli/store.h"
 
 namespace stm::cli {
 namespace {
@@ -69,6 +73,99 @@ class NewFile {
   bool finished_ = false;
 };
 
+// A backup's text as it is read, which shows how far it is.
+class BackupFile {
+ public:
+  // "-": the standard input.
+  static absl::StatusOr<std::unique_ptr<BackupFile>> Open(Io& io, const std::string& path, const char* what) {
+    std::unique_ptr<BackupFile> file(new BackupFile(io, path, what));
+    if (!*file->in_) return FileError(path, "open", "give a file that `stmctl backup` made");
+    return file;
+  }
+
+  // "": its end.
+  absl::StatusOr<std::string> Next() {
+    in_->read(block_.data(), static_cast<std::streamsize>(block_.size()));
+    if (in_->bad()) return FileError(path_, "read", "nothing was restored");
+    bytes_ += in_->gcount();
+    progress_.At(bytes_);
+    return block_.substr(0, static_cast<size_t>(in_->gcount()));
+  }
+
+ private:
+  BackupFile(Io& io, const std::string& path, const char* what)
+      : path_(path), progress_(io, what, "bytes", SizeOf(path)), block_(kSendBytes, '\0') {
+    if (path == "-") {
+      in_ = &io.in;
+    } else {
+      file_.open(path, std::ios::binary);
+    }
+  }
+
+  // 0: nobody knows.
+  static int64_t SizeOf(const std::string& path) {
+    struct stat info;
+    return path != "-" && stat(path.c_str(), &info) == 0 ? info.st_size : 0;
+  }
+
+  const std::string path_;
+  std::ifstream file_;
+  std::istream* in_ = &file_;
+  Progress progress_;
+  std::string block_;
+  int64_t bytes_ = 0;
+};
+
+void PrintRestored(Shell& shell, const std::string& path, int64_t version, uint64_t store) {
+  char id[17];
+  std::snprintf(id, sizeof id, "%016llx", static_cast<unsigned long long>(store));
+  shell.printer().Row({{"restored", Value::String(path)},
+                       {"version", Value::Integer(version)},
+                       {"store", Value::String(id)}});
+}
+
+// Into the daemon, which is empty.
+absl::Status RestoreDaemon(Shell& shell, const RestoreOptions& options) {
+  if (!options.into.credentials_file.empty() || options.into.acl != StoreOptions().acl) {
+    return absl::InvalidArgumentError("--credentials-file and --acl are of a store in ZooKeeper: name it behind the file");
+  }
+  absl::StatusOr<std::unique_ptr<BackupFile>> file = BackupFile::Open(shell.io(), options.path, "restore");
+  if (!file.ok()) return file.status();
+  absl::StatusOr<v1::RestoreResponse> response =
+      shell.daemon().Restore(shell.StreamDeadline(), [&file] { return (*file)->Next(); });
+  file->reset();
+  if (!response.ok()) return response.status();
+  PrintRestored(shell, options.path, response->version(), response->header().store());
+  return absl::OkStatus();
+}
+
+// Into ZooKeeper, with no daemon.
+absl::Status RestoreStore(Shell& shell, const RestoreOptions& options) {
+  if (options.path == "-") {
+    return absl::InvalidArgumentError("-: a restore into ZooKeeper reads the backup twice: give a file");
+  }
+  absl::StatusOr<zookeeper::SessionOptions> session = SessionOf(shell, "restore", options.into);
+  if (!session.ok()) return session.status();
+  zookeeper::RestoreOptions how;
+  how.session = *std::move(session);
+  how.patience = PatienceOf(shell);
+  const char* what = "check";
+  how.open = [&]() -> absl::StatusOr<zookeeper::BackupText> {
+    absl::StatusOr<std::unique_ptr<BackupFile>> file =
+        BackupFile::Open(shell.io(), options.path, std::exchange(what, "restore"));
+    if (!file.ok()) return file.status();
+    return zookeeper::BackupText([file = *std::move(file)] { return file->Next(); });
+  };
+  using Outcome = absl::StatusOr<zookeeper::Restored>;
+  const Outcome restored = AwaitWork<Outcome>(
+      [&](engine::Loop* loop, zookeeper::Sessions* sessions, absl::AnyInvocable<void(Outcome)> done) {
+        return std::make_unique<zookeeper::Restore>(loop, sessions, std::move(how), std::move(done));
+      });
+  if (!restored.ok()) return restored.status();
+  PrintRestored(shell, options.path, restored->version, restored->store);
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status Backup(Shell& shell, const BackupOptions& options) {
@@ -103,37 +200,8 @@ absl::Status Backup(Shell& shell, const BackupOptions& options) {
   return absl::OkStatus();
 }
 
-absl::Status Restore(Shell& shell, const std::string& path) {
-  std::ifstream file;
-  std::istream* in = &shell.io().in;
-  int64_t of = 0;
-  if (path != "-") {
-    file.open(path, std::ios::binary);
-    if (!file) return FileError(path, "open", "give a file that `stmctl backup` made");
-    in = &file;
-    struct stat info;
-    if (stat(path.c_str(), &info) == 0) of = info.st_size;
-  }
-  int64_t bytes = 0;
-  absl::StatusOr<v1::RestoreResponse> response = absl::UnknownError("");
-  {
-    Progress progress(shell.io(), "restore", "bytes", of);
-    std::string block(kSendBytes, '\0');
-    response = shell.daemon().Restore(shell.StreamDeadline(), [&]() -> absl::StatusOr<std::string> {
-      in->read(block.data(), static_cast<std::streamsize>(block.size()));
-      if (in->bad()) return FileError(path, "read", "nothing was restored");
-      bytes += in->gcount();
-      progress.At(bytes);
-      return block.substr(0, static_cast<size_t>(in->gcount()));
-    });
-  }
-  if (!response.ok()) return response.status();
-  char store[17];
-  std::snprintf(store, sizeof store, "%016llx", static_cast<unsigned long long>(response->header().store()));
-  shell.printer().Row({{"restored", Value::String(path)},
-                       {"version", Value::Integer(response->version())},
-                       {"store", Value::String(store)}});
-  return absl::OkStatus();
+absl::Status Restore(Shell& shell, const RestoreOptions& options) {
+  return options.into.store.empty() ? RestoreDaemon(shell, options) : RestoreStore(shell, options);
 }
 
 }  // namespace stm::cli

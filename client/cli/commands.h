@@ -137,6 +137,13 @@ struct DemoTransferOptions {
 // DATA_LOSS: as DemoQueue.
 absl::Status DemoTransfer(Shell& shell, const DemoTransferOptions& options);
 
+// A store in ZooKeeper, which no daemon runs on yet.
+struct StoreOptions {
+  std::string store;             // "zk://host:port,host:port/chroot"
+  std::string credentials_file;  // "": none
+  std::string acl = "open";
+};
+
 // backup.cc
 
 struct BackupOptions {
@@ -144,7 +151,12 @@ struct BackupOptions {
   int64_t version = 0;  // 0: the newest
 };
 absl::Status Backup(Shell& shell, const BackupOptions& options);
-absl::Status Restore(Shell& shell, const std::string& path);
+struct RestoreOptions {
+  std::string path;   // "-": the standard input
+  StoreOptions into;  // into.store empty: the daemon
+};
+// Into ZooKeeper, ALREADY_EXISTS: there is a store.
+absl::Status Restore(Shell& shell, const RestoreOptions& options);
 
 // log_files.cc: offline, on the daemon's own files.
 
@@ -155,9 +167,7 @@ absl::Status LogDrop(Shell& shell, const std::vector<std::string>& paths);
 // init.cc
 
 struct InitOptions {
-  std::string store;             // "zk://host:port,host:port/chroot"
-  std::string credentials_file;  // "": none
-  std::string acl = "open";
+  StoreOptions at;
   bool if_absent = false;
 };
 // ALREADY_EXISTS: there is a store, and not if_absent.

@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <atomic>
 #include <catch2/catch.hpp>
 #include <cstdio>
@@ -305,6 +306,94 @@ TEST_CASE("cluster: an archive has every commit of all daemons once, in order, a
   const std::unique_ptr<Stmd> other = cluster.Start("/other", archives);
   CHECK(other->AwaitExit() == 1);
   CHECK_THAT(other->said(), Contains("archive-dir") && Contains("holds the log of store"));
+}
+
+// All entries with their kinds, times and definitions, a line each, but without their versions.
+std::string Export(const std::string& address) {
+  const std::string said = Said(address, {"client/cli/stmctl", "export", "/"});
+  const std::string version = ", :version ";
+  std::string lines;
+  for (size_t from = 0; from < said.size();) {
+    const size_t at = std::min(said.find(version, from), said.size());
+    lines.append(said, from, at - from);
+    from = said.find_first_not_of("0123456789", std::min(at + version.size(), said.size()));
+  }
+  return lines;
+}
+
+TEST_CASE(
+    "cluster: a backup of a daemon alone is restored into ZooKeeper by one command, also behind one that was "
+    "killed") {
+  if (!HasZooKeeper()) return;
+  const Directory directory;
+  const std::string backup = directory / "stm.backup";
+  std::string exported;
+  int64_t version = 0;
+  {
+    StmdOptions options;
+    options.data_dir = directory / "data";
+    Stmd alone(options);
+    const std::string address = alone.AwaitAddress();
+    INFO(alone.said());
+    REQUIRE(address != "");
+    const std::string lines = directory / "lines.edn";
+    {
+      std::ofstream out(lines);
+      for (int i = 0; i < 20'000; ++i) {
+        out << "{:name \"/many/" << i % 100 << "/" << i << "\" :value {:n " << i << " :text \"\u00e9 " << i
+            << "\"}}\n";
+      }
+    }
+    Said(address, {"client/cli/stmctl", "import", "/many/", lines});
+    Said(address, {"client/cli/stmctl", "set", "/ttl", "true", "--ttl", "1h"});
+    Said(address, {"client/cli/stmctl", "set", "/ruled", "1"});
+    Said(address, {"client/cli/stmctl", "validator", "set", "/ruled", "[:and :int [:min 0]]"});
+    Said(address, {"client/cli/stmctl", "atom", "reset", "/atom", "[1 2]"});
+    Said(address, {"client/cli/stmctl", "delete", "/many/7/7"});
+    Said(address, {"client/cli/stmctl", "backup", backup});
+    exported = Export(address);
+    version = std::stoll(Said(address, {"client/cli/stmctl", "set", "/after", "1"}));
+  }
+  Cluster cluster;
+  const std::string store = cluster.Store("/restored");
+  const std::string damaged = directory / "damaged";
+  std::ofstream(damaged) << std::ifstream(backup).rdbuf() << "more\n";
+  const Ran refused = Stmctl("", {"restore", damaged, store});
+  CHECK(refused.code == 1);
+  CHECK_THAT(refused.said, Contains("behind the end"));
+  CHECK(Stmctl("", {"restore", "-", store}).code == 2);
+  CHECK(Stmctl("", {"restore", backup, "--acl", "creator"}).code == 2);
+
+  // Killed as soon as a daemon sees that it has begun: that does not start, unless it has ended already.
+  Process killed({Runfile("client/cli/stmctl"), "restore", backup, store});
+  const std::string unfinished = "a restore into the store in ZooKeeper has begun";
+  CHECK(Eventually([&] {
+    const std::unique_ptr<Stmd> early = cluster.Start("/restored");
+    return early->AwaitAddress() != "" || absl::StrContains(early->said(), unfinished);
+  }));
+  killed.Signal(SIGKILL);
+  (void)killed.AwaitExit();
+  const Ran again = Stmctl("", {"restore", backup, store});
+  INFO(again.said);
+  REQUIRE((again.code == 0 || absl::StrContains(again.said, "already")));
+  const Ran third = Stmctl("", {"restore", backup, store});
+  CHECK(third.code == 1);
+  CHECK_THAT(third.said, Contains("already"));
+
+  const std::unique_ptr<Stmd> one = cluster.Start("/restored"), two = cluster.Start("/restored");
+  const std::string at = one->AwaitAddress(), other = two->AwaitAddress();
+  INFO(one->said() << two->said());
+  REQUIRE((at != "" && other != ""));
+  CHECK(Export(at) == exported);
+  CHECK(Said(other, {"client/cli/stmctl", "list", "/", "--count"}) == "20002\n");
+  CHECK(Said(other, {"client/cli/stmctl", "validator", "get", "/ruled"}) == "[:and :int [:min 0]]\n");
+  CHECK(Stmctl(at, {"set", "/ruled", "-1"}).code == 5);
+  CHECK_THAT(Said(other, {"client/cli/stmctl", "get", "/ttl", "--meta"}), Contains(":ttl"));
+  CHECK(Said(at, {"client/cli/stmctl", "atom", "cas", "/atom", "[1 2]", "[3]"}) != "");
+  // Versions only rise.
+  CHECK(std::stoll(Said(at, {"client/cli/stmctl", "set", "/ruled", "2"})) > version);
+  CHECK(Said(other, {"client/cli/stmctl", "get", "/ruled"}) == "2\n");
+  CHECK_THAT(Stmctl(at, {"restore", backup}).said, Contains("stmctl restore FILE zk://"));
 }
 
 TEST_CASE("cluster: whose credentials ZooKeeper does not take is told so, and how to give others") {
