@@ -41,7 +41,7 @@ absl::Status EntryMultis::Add(engine::ImageEntry entry) {
   ops.push_back(Op::Create(NodePath(name), PrintNode(std::move(entry), 0, written_at)));
   const size_t bytes = MultiBytes(ops, chroot_bytes_);
   if (bytes > kPacketBytesMax) {
-    return engine::LimitReached("packet of ZooKeeper", static_cast<int64_t>(kPacketBytesMax), name,
+    return engine::LimitReached("zookeeper_packet_bytes_max", static_cast<int64_t>(kPacketBytesMax), name,
                                 static_cast<int64_t>(bytes), "restore into a daemon with a log of its own");
   }
   const size_t own = bytes - MultiBytes(first_, chroot_bytes_);
@@ -122,14 +122,18 @@ void Restore::CheckOn() {
   restored_.entries = reading_->multis.entries();
   reading_.reset();
   if (restored_.version > kBaseMax) {
-    return Done(engine::LimitReached("version", kBaseMax, "backup", restored_.version,
-                                     "restore into a daemon with a log of its own"));
+    return Done(engine::LimitReached("restored_version_max", kBaseMax, "the backup's version",
+                                     restored_.version, "restore into a daemon with a log of its own"));
   }
   stage_ = Stage::kTake;
   chroot_ = std::make_unique<Chroot>(
       loop_, sessions_, options_.session, options_.patience,
       [this](Chroot::Connected connected) { OnConnected(connected); },
-      [this](absl::Status status) { Done(std::move(status)); });
+      [this](const absl::Status& status) {
+        const char* const hint = ": restore again: it tells if there is a store, else it begins anew";
+        Done(absl::Status(status.code(),
+                          absl::StrCat(status.message(), absl::IsUnavailable(status) ? hint : "")));
+      });
 }
 
 // ---- Whose restore it is, and what was left
@@ -227,7 +231,8 @@ void Restore::ListLevel(std::shared_ptr<std::vector<std::string>> paths, size_t 
   }
 }
 
-// Behind the deletes: one that comes late must not meet what is made now.
+// Behind the deletes: one that comes late must not meet what is made now. Servers drop what was sent on a
+// connection that its session has left; nothing leans on that here.
 void Restore::RaiseFence() {
   stage_ = Stage::kTake;
   ++take_;

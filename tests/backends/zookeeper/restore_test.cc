@@ -467,5 +467,33 @@ TEST_CASE("zookeeper restore: planted bugs are caught", "[planted]") {
   CHECK(caught > 0);
 }
 
+// A run that has begun to delete what another one left loses its connection, of which what is under way comes
+// so much later.
+std::string LateDeletes(size_t multis, absl::Duration late) {
+  Sea sea = Empty(multis);
+  Run killed(&sea, "killed", Backup(1).text, {}, kEntryEach);
+  const std::string path = absl::StrCat("/app", NodePath(Backup(1).entries.back().name));
+  if (!sea.Run([&] { return sea.ensemble.committed().Find(path) != nullptr; }))
+    return "it does not get so far";
+  killed.Kill(Fate::kLost, absl::ZeroDuration());
+  if (WhichIsThere(sea) != nullptr) return "";
+  Run again(&sea, "again", Backup(1).text, {}, kEntryEach);
+  const size_t before = Multis(sea);
+  if (!sea.Run([&] { return Multis(sea) >= before + multis; })) return "it does not begin";
+  sea.ensemble.Cut("again", Fate::kLate, late);
+  const absl::Status status = again.Await();
+  if (!status.ok()) return status.ToString();
+  return Wrong(&sea, Backup(1));
+}
+
+TEST_CASE("zookeeper restore: a delete that comes late meets nothing that is made since") {
+  for (const size_t multis : {2, 10, 40, 80}) {
+    for (const int64_t late : {5, 20, 40, 60, 80, 100, 150, 200}) {
+      INFO(multis << " multis, " << late << " ms");
+      CHECK(LateDeletes(multis, absl::Milliseconds(late)) == "");
+    }
+  }
+}
+
 }  // namespace
 }  // namespace stm::zookeeper
