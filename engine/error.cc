@@ -4,6 +4,7 @@
 
 #include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
+#include "stm/v1/common.pb.h"
 
 namespace stm::engine {
 namespace {

@@ -10,7 +10,11 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
-#include "stm/v1/common.pb.h"
+
+// stm/v1/common.pb.h, for who makes or reads one: headers that all include do without.
+namespace stm::v1 {
+class ErrorDetail;
+}
 
 namespace stm::engine {
 

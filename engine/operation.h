@@ -19,7 +19,10 @@
 #include "engine/values/map.h"
 #include "engine/values/value.h"
 #include "engine/values/vector.h"
-#include "stm/v1/common.pb.h"
+
+namespace stm::v1 {
+class Operation;
+}
 
 namespace stm::engine {
 

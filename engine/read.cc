@@ -6,6 +6,7 @@
 #include "engine/error.h"
 #include "engine/name.h"
 #include "engine/state.h"
+#include "stm/v1/common.pb.h"
 
 namespace stm::engine {
 namespace {

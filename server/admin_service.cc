@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "backends/zookeeper/coordinator.h"
 #include "server/call.h"
 #include "server/services.h"
 #include "server/write_stream.h"

@@ -16,6 +16,7 @@
 #include "server/connections.h"
 #include "server/convert.h"
 #include "server/node.h"
+#include "stm/v1/common.pb.h"
 
 namespace stm::server {
 

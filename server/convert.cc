@@ -12,6 +12,7 @@
 #include "engine/values/wire.h"
 #include "google/rpc/status.pb.h"
 #include "server/options.h"
+#include "stm/v1/common.pb.h"
 
 namespace stm::server {
 namespace {

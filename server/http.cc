@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "backends/zookeeper/coordinator.h"
 
 namespace stm::server {
 namespace {

@@ -9,15 +9,17 @@
 #include <string>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
-#include "backends/zookeeper/coordinator.h"
 #include "engine/coordinator.h"
 #include "engine/engine.h"
 #include "engine/loop.h"
 #include "server/config.h"
 #include "server/convert.h"
 #include "server/metrics.h"
+
+namespace stm::zookeeper {
+class ZooKeeperCoordinator;
+}
 
 namespace stm::server {
 
@@ -49,12 +51,7 @@ struct Node {
   std::atomic<bool> serving{false};
 
   // On the Loop.
-  engine::Status GetStatus() const {
-    engine::Status status = engine->GetStatus();
-    const std::string waits_for = cluster == nullptr || status.ready ? "" : cluster->waits_for();
-    if (!waits_for.empty()) status.not_ready_because = absl::StrCat("waiting for ", waits_for);
-    return status;
-  }
+  engine::Status GetStatus() const;
   // Off the Loop: it takes a look at the log. 0: there is nothing in it, or nobody knows now.
   engine::Version LogMark() const { return log->FirstVersion(); }
 

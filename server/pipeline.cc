@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "server/call.h"
+#include "stm/v1/common.pb.h"
 
 namespace stm::server {
 namespace {

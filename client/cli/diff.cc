@@ -9,6 +9,7 @@
 #include "client/cli/commands.h"
 #include "engine/values/map.h"
 #include "engine/values/vector.h"
+#include "stm/v1/common.pb.h"
 
 namespace stm::cli {
 namespace {

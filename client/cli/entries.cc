@@ -11,6 +11,7 @@
 #include "engine/operation.h"
 #include "engine/values/edn.h"
 #include "engine/values/wire.h"
+#include "stm/v1/common.pb.h"
 
 namespace stm::cli {
 namespace {

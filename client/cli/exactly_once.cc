@@ -9,6 +9,7 @@
 #include "absl/time/clock.h"
 #include "engine/values/value.h"
 #include "stm/outcome_word.h"
+#include "stm/v1/common.pb.h"
 
 namespace stm::cli {
 namespace {

@@ -10,6 +10,7 @@
 #include "engine/values/map.h"
 #include "engine/values/vector.h"
 #include "engine/values/wire.h"
+#include "stm/v1/common.pb.h"
 
 namespace stm::cli {
 namespace {

@@ -17,6 +17,7 @@
 #include "engine/operation.h"
 #include "engine/values/edn.h"
 #include "engine/values/wire.h"
+#include "stm/v1/value.pb.h"
 
 namespace stm::cli {
 namespace {

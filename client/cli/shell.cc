@@ -18,6 +18,7 @@
 #include "engine/name.h"
 #include "engine/values/edn.h"
 #include "engine/values/wire.h"
+#include "stm/v1/common.pb.h"
 
 namespace stm::cli {
 namespace {

@@ -12,6 +12,7 @@
 #include "engine/values/lexical.h"
 #include "engine/values/map.h"
 #include "engine/values/vector.h"
+#include "stm/v1/value.pb.h"
 
 namespace stm {
 namespace {

@@ -4,7 +4,13 @@
 
 #include "absl/status/statusor.h"
 #include "engine/values/value.h"
-#include "stm/v1/value.pb.h"
+
+namespace google::protobuf {
+class Timestamp;
+}
+namespace stm::v1 {
+class Value;
+}
 
 namespace stm {
 

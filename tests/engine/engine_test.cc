@@ -2,6 +2,7 @@
 
 #include "engine/alarm.h"
 #include "engine/error.h"
+#include "stm/v1/common.pb.h"
 #include "tests/engine/harness.h"
 
 namespace stm::engine {

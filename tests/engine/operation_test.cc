@@ -9,6 +9,7 @@
 
 #include "engine/values/edn.h"
 #include "engine/values/wire.h"
+#include "stm/v1/common.pb.h"
 
 namespace stm::engine {
 namespace {

@@ -5,6 +5,7 @@
 
 #include "engine/entries.h"
 #include "engine/error.h"
+#include "stm/v1/common.pb.h"
 #include "tests/engine/fake_store.h"
 
 namespace stm::engine {

@@ -6,6 +6,7 @@
 
 #include "engine/error.h"
 #include "server/convert.h"
+#include "stm/v1/common.pb.h"
 
 namespace {
 

@@ -14,6 +14,7 @@
 #include "engine/operation.h"
 #include "engine/validator.h"
 #include "engine/values/edn.h"
+#include "stm/v1/common.pb.h"
 
 namespace {
 

@@ -7,6 +7,7 @@
 
 #include "engine/values/edn.h"
 #include "engine/values/wire.h"
+#include "stm/v1/value.pb.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   stm::v1::Value message;

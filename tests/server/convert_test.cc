@@ -8,6 +8,7 @@
 #include "engine/values/edn.h"
 #include "engine/values/wire.h"
 #include "google/rpc/status.pb.h"
+#include "stm/v1/common.pb.h"
 
 namespace stm::server {
 namespace {

@@ -7,6 +7,7 @@
 #include "engine/error.h"
 #include "engine/name.h"
 #include "engine/values/vector.h"
+#include "stm/v1/common.pb.h"
 
 namespace stm::sim {
 namespace {

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/error.h"
+#include "stm/v1/common.pb.h"
 #include "tests/simulation/log_files.h"
 #include "tests/simulation/network.h"
 

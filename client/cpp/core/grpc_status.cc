@@ -5,6 +5,7 @@
 #include <google/protobuf/wire_format_lite.h>
 
 #include "client/cpp/core/wire.h"
+#include "stm/v1/common.pb.h"
 
 namespace stm::internal {
 

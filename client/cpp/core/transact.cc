@@ -9,6 +9,7 @@
 #include "client/cpp/core/random.h"
 #include "client/cpp/core/tx_core.h"
 #include "engine/values/wire.h"
+#include "stm/v1/common.pb.h"
 
 namespace stm::internal {
 namespace {

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/values/edn.h"
 #include "engine/values/wire.h"
+#include "stm/v1/common.pb.h"
 
 namespace stm::internal {
 namespace {

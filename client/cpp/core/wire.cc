@@ -3,6 +3,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "engine/values/wire.h"
+#include "stm/v1/common.pb.h"
 
 namespace stm::internal {
 namespace {

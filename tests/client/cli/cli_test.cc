@@ -18,6 +18,7 @@
 #include "engine/values/map.h"
 #include "engine/values/wire.h"
 #include "stm/outcome_word.h"
+#include "stm/v1/common.pb.h"
 #include "tests/engine/values/generators.h"
 
 namespace stm::cli {

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "engine/values/wire.h"
+#include "stm/v1/value.pb.h"
 
 namespace stm::e2e {
 namespace {

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "engine/values/wire.h"
+#include "stm/v1/value.pb.h"
 #include "tests/e2e/kill/caller.h"
 
 namespace stm::e2e {

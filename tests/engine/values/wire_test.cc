@@ -8,6 +8,7 @@
 #include "engine/values/edn.h"
 #include "google/protobuf/io/coded_stream.h"
 #include "google/protobuf/text_format.h"
+#include "stm/v1/value.pb.h"
 #include "tests/engine/values/generators.h"
 
 namespace stm {
