@@ -70,13 +70,14 @@ void Engine::State::Arrive(std::unique_ptr<Transaction> transaction, CommitDone 
   const Transaction& t = *pending->transaction;
   pending->born = pending->arrived - std::min(std::max(t.since_first_run, absl::ZeroDuration()), options_.transaction_age_max);
   pending->sequence = next_sequence_++;
+  LookAhead(*pending);
   const bool forgets = canaries_.forget_ids || canaries_.forget_queued_ids;
   if (t.id.has_value() && (!forgets || ids_.Find(t.id->transaction_id).state == IdTable::State::kUnknown)) {
     ids_.AddUndecided(t.id->transaction_id, pending.get(), pending->arrived);
     pending->in_id_table = true;
   }
   if (draining_) return Refuse(std::move(pending), {NotReady("draining", absl::Milliseconds(100))});
-  int64_t names = static_cast<int64_t>(t.reads.size() + t.lists.size() + t.ensures.size() + t.writes.size());
+  int64_t names = static_cast<int64_t>(t.reads.size() + t.lists.size() + t.ensures.size() + t.writes.size() + t.fences.size());
   if (names > options_.transaction_entries_max) {
     return Refuse(std::move(pending), {LimitReached("transaction_entries_max", options_.transaction_entries_max,
                                                     "the transaction", names, "use smaller transactions")});
@@ -209,7 +210,7 @@ void Engine::State::GetOutcome(const CommitId& id, CommitDone done) {
 void Engine::State::Admit(std::unique_ptr<Pending> pending) {
   const Transaction& t = *pending->transaction;
   if (draining_) return Refuse(std::move(pending), {NotReady("draining", absl::Milliseconds(100))});
-  if (store_ != nullptr && !KnowsAll(t)) return LoadFor(std::move(pending));
+  if (store_ != nullptr && !KnowsAll(*pending)) return LoadFor(std::move(pending));
   if (t.reservation != 0 && reservations_.Holds(t.reservation)) pending->reservation = t.reservation;
   if (StandInLine(pending)) return;
   if (!appending_.empty() && pending->checks() && !canaries_.skip_read_check && !canaries_.skip_list_check) {
@@ -286,40 +287,47 @@ void Engine::State::Validate(std::unique_ptr<Pending> pending, Appending& batch)
     return Refuse(std::move(pending), {NotCommitted{}});
   }
   if (batch.now > t.deadline) return Refuse(std::move(pending), {TooLate()});
-  if (!t.fences.empty()) {
-    // A fence holds while its lock's entry names its token; without such an entry nobody holds the lock.
-    return Refuse(std::move(pending), {FenceLost{t.fences.front(), {}}});
-  }
+  // Of a run whose batch was lost.
+  pending->transaction->writes.resize(t.writes.size() - std::exchange(pending->bound_writes, 0));
   // Its entries may have become another daemon's turn since it queued.
   if (!turns_.empty() && !draining_ && StandInLine(pending)) return;
   // What was known when it queued may have been dropped since.
-  if (store_ != nullptr && !KnowsAll(t)) return LoadFor(std::move(pending));
+  if (store_ != nullptr && !KnowsAll(*pending)) return LoadFor(std::move(pending));
 
   std::vector<ConflictCause> causes;
   bool certain = false;
   uint64_t depends = 0;
   CheckReads(t, /*installed_only=*/false, &causes, &certain, &depends);
-  auto wait = [&](std::unique_ptr<Pending> dependent) {
-    // Batches are installed in order, so the newest that was seen decides.
-    if (depends == batch.number) return batch.dependents.push_back(std::move(dependent));
-    for (Appending& appending : appending_) {
-      if (appending.number == depends) return appending.dependents.push_back(std::move(dependent));
-    }
-    assert(false && "depends on a batch that is not under way");
-  };
   if (certain) return Conflicted(std::move(pending), std::move(causes));
-  if (depends != 0) return wait(std::move(pending));
+  if (depends != 0) return WaitFor(depends, std::move(pending), batch);
+  if (!t.fences.empty() && CheckFences(pending, batch) == Step::kTaken) return;
+  if (t.procedure != nullptr && RunProcedure(pending, batch) == Step::kTaken) return;
 
   WriteSet::Result writes = EvaluateWrites(*pending, batch.now, &depends);
   if (std::holds_alternative<WriteSet::Heavy>(writes)) return Park(std::move(pending));
-  if (auto* set = std::get_if<WriteSet>(&writes)) return Accept(std::move(pending), std::move(*set), batch);
-  if (depends != 0) return wait(std::move(pending));
-  if (store_ != nullptr && !pending->caught_up && !canaries_.refuse_behind) return CatchUp(std::move(pending));
-  if (auto* rejected = std::get_if<Rejected>(&writes)) {
-    ++stats_.rejections;
-    return Refuse(std::move(pending), {std::move(*rejected)});
+  if (auto* set = std::get_if<WriteSet>(&writes)) {
+    if (t.procedure == nullptr && BindToSessions(pending, set, batch) == Step::kTaken) return;
+    return Accept(std::move(pending), std::move(*set), batch);
   }
-  Refuse(std::move(pending), {std::get<absl::Status>(std::move(writes))});
+  if (auto* rejected = std::get_if<Rejected>(&writes)) return RefuseBy(std::move(pending), {std::move(*rejected)}, depends, batch);
+  RefuseBy(std::move(pending), {std::get<absl::Status>(std::move(writes))}, depends, batch);
+}
+
+// Batches are installed in order, so the newest that was seen decides.
+void Engine::State::WaitFor(uint64_t depends, std::unique_ptr<Pending> pending, Appending& batch) {
+  if (depends == batch.number) return batch.dependents.push_back(std::move(pending));
+  for (Appending& appending : appending_) {
+    if (appending.number == depends) return appending.dependents.push_back(std::move(pending));
+  }
+  assert(false && "depends on a batch that is not under way");
+}
+
+// What entries hold refuses it: told once they hold it for certain.
+void Engine::State::RefuseBy(std::unique_ptr<Pending> pending, Verdict verdict, uint64_t depends, Appending& batch) {
+  if (depends != 0) return WaitFor(depends, std::move(pending), batch);
+  if (store_ != nullptr && !pending->caught_up && !canaries_.refuse_behind) return CatchUp(std::move(pending));
+  if (std::holds_alternative<Rejected>(verdict.outcome)) ++stats_.rejections;
+  Refuse(std::move(pending), std::move(verdict));
 }
 
 // An entry as it is once the batches under way are installed.
@@ -343,8 +351,8 @@ WriteSet::Base Engine::State::BaseOf(std::string_view name, absl::Duration now, 
 }
 
 WriteSet::Bounds Engine::State::WriteBounds(int64_t heavy_bytes) const {
-  return {options_.value_bytes_max, options_.transaction_bytes_max, heavy_bytes, canaries_.skip_validators,
-          canaries_.skip_kinds};
+  return {options_.value_bytes_max, options_.transaction_bytes_max, heavy_bytes, /*atoms_together=*/false,
+          canaries_.skip_validators, canaries_.skip_kinds};
 }
 
 WriteSet::Result Engine::State::EvaluateWrites(Pending& pending, absl::Duration now, uint64_t* depends) const {
@@ -373,8 +381,9 @@ WriteSet::Result Engine::State::EvaluateWrites(Pending& pending, absl::Duration 
     pending.prepared.reset();
   }
   // Values that move faster than they can be worked on elsewhere are worked on here in the end.
-  int64_t heavy_bytes = pending.parked < kParkedMax ? options_.heavy_value_bytes : 0;
-  return WriteSet::Evaluate(pending.transaction->writes, WriteBounds(heavy_bytes),
+  WriteSet::Bounds bounds = WriteBounds(pending.parked < kParkedMax ? options_.heavy_value_bytes : 0);
+  bounds.atoms_together = pending.transaction->procedure != nullptr || pending.bound_writes > 0;
+  return WriteSet::Evaluate(pending.transaction->writes, bounds,
                             [&](std::string_view name) { return BaseOf(name, now, depends); });
 }
 
@@ -515,7 +524,7 @@ void Engine::State::Accept(std::unique_ptr<Pending> pending, WriteSet writes, Ap
   batch.bytes += writes.bytes() + kCommitOverheadBytes;
   for (const Value& record : t.records) batch.bytes += static_cast<int64_t>(record.edn_size());
   if (store_ != nullptr) {
-    FillChecks(t, writes, member.commit.get());
+    FillChecks(*pending, writes, member.commit.get());
     Pin(*pending);
   }
 
@@ -562,13 +571,19 @@ void Engine::State::Accept(std::unique_ptr<Pending> pending, WriteSet writes, Ap
     (IsMemory(item.name) ? member.memory_changes : member.commit->changes).push_back(std::move(change));
   }
   member.results = std::move(writes.results());
+  if (t.procedure != nullptr) {
+    member.results.assign(1, std::move(pending->outcome));
+  } else if (!member.results.empty()) {
+    member.results.resize(t.writes.size() - pending->bound_writes);
+  }
   member.pending = std::move(pending);
   batch.members.push_back(std::move(member));
 }
 
 // What the commit rests on beyond its changes: what was read or ensured, and what was written with no effect, for that it
 // had none rests on the entry as it is.
-void Engine::State::FillChecks(const Transaction& t, const WriteSet& writes, CommitRecord* commit) const {
+void Engine::State::FillChecks(const Pending& pending, const WriteSet& writes, CommitRecord* commit) const {
+  const Transaction& t = *pending.transaction;
   std::vector<std::string>& checks = commit->checks;
   if (t.isolation == Isolation::kSerializable) {
     checks = t.reads;
@@ -577,6 +592,7 @@ void Engine::State::FillChecks(const Transaction& t, const WriteSet& writes, Com
     }
   }
   checks.insert(checks.end(), t.ensures.begin(), t.ensures.end());
+  checks.insert(checks.end(), pending.looks.begin(), pending.looks.end());
   std::vector<std::string_view> changed;
   for (const WriteSet::Item& item : writes.items()) {
     if (item.changes()) {

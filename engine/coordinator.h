@@ -158,9 +158,18 @@ class Writers {
   virtual void Close(uint64_t writer, absl::AnyInvocable<void(absl::Status)> done) = 0;
   // Was `writer` seen running when last looked? Alone, only self() is. A hint: Close alone makes it certain.
   virtual bool Alive(uint64_t writer) = 0;
-  // The moment, on Loop::Now()'s clock, at which this daemon was last sure that it may commit: what leases of its
-  // sessions may lean on. Alone that is now.
-  virtual absl::Duration ConfirmedAt() = 0;
+  // What this daemon has leases as: another one each time after others may have seen it gone, so one that was seen gone never
+  // comes back. 0: it may not have any now.
+  virtual uint64_t holder() const { return self(); }
+  // Was the holder there when last looked (LookedAt)?
+  virtual bool HolderAlive(uint64_t holder) { return Alive(holder); }
+  // Until when, on Loop::Now()'s clock, this daemon is sure that no other sees holder() gone: what leases of its
+  // sessions lean on. Alone that is for ever.
+  virtual absl::Duration SureUntil() { return absl::InfiniteDuration(); }
+  // Moves SureUntil on soon, if it can: asked for again and again as long as this daemon has leases.
+  virtual void BeSure() {}
+  // When the look began, on Loop::Now()'s clock, that HolderAlive answers by. Alone that is always now.
+  virtual absl::Duration LookedAt() { return absl::InfiniteDuration(); }
   // Asks in the order for self()'s turn on entries that daemons fight over; the sink is told when the order says so, or
   // never. Alone there is nobody to ask.
   virtual void AskTurn(std::vector<std::string> /*names*/, absl::Duration /*length*/) {}

@@ -17,6 +17,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "engine/coordinator.h"
+#include "engine/lock_bounds.h"
 #include "engine/loop.h"
 #include "engine/transaction.h"
 #include "engine/watch.h"
@@ -56,6 +57,7 @@ struct Options {
   int64_t list_page_bytes_max = 1 << 20;
   int64_t ttl_ms_min = 1;
   int64_t entry_cache_bytes_max = 1 << 30;       // --entry-cache-bytes: entries in memory beside an EntryStore
+  LockBounds locks;
 };
 
 // Planted bugs: each proves that a checker can fail. All off in the program; tests/simulation sets them.
@@ -71,6 +73,7 @@ struct Canaries {
   bool skip_validators = false;     // a value that an entry's rule refuses is written
   bool skip_kinds = false;          // an atom is written as a ref
   bool lose_records = false;        // records are not committed
+  bool skip_fences = false;         // a commit goes through though its lock is lost
   // What is told, and when.
   bool answer_before_append = false;     // acknowledges what is not durable
   bool conflict_before_install = false;  // a conflict with what may never be
@@ -162,6 +165,7 @@ struct WatchRequest {
   bool initial = false;
   absl::Duration progress_every = absl::Seconds(10);
   Seen seen;
+  bool own = false;  // the daemon's, beside those of clients: not counted, and not bounded
 };
 
 // Counters since the start, and gauges. Read on the Loop.

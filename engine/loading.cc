@@ -23,10 +23,14 @@ constexpr int kListAgainMax = 3;
 
 // The names that must be known before the transaction is validated, one that is there twice twice.
 template <typename Visit>
-void ForEachName(const Transaction& t, Visit visit) {
+void ForEachName(const Pending& pending, Visit visit) {
+  const Transaction& t = *pending.transaction;
+  for (const std::string& name : pending.looks) visit(name);
+  // A procedure's writes are of what it looks at.
+  if (t.procedure != nullptr) return;
   for (const std::string& name : t.reads) visit(name);
   for (const std::string& name : t.ensures) visit(name);
-  for (const Write& write : t.writes) visit(write.name);
+  for (size_t i = 0; i + pending.bound_writes < t.writes.size(); ++i) visit(t.writes[i].name);
 }
 
 bool ChecksLists(const Transaction& t) { return t.isolation == Isolation::kSerializable && !t.lists.empty(); }
@@ -45,9 +49,10 @@ bool Engine::State::Known(std::string_view name) {
   return true;
 }
 
-bool Engine::State::KnowsAll(const Transaction& t) {
+bool Engine::State::KnowsAll(const Pending& pending) {
+  const Transaction& t = *pending.transaction;
   bool all = true;
-  ForEachName(t, [&](const std::string& name) { all = Known(name) && all; });
+  ForEachName(pending, [&](const std::string& name) { all = Known(name) && all; });
   if (!ChecksLists(t)) return all;
   return all && std::all_of(t.lists.begin(), t.lists.end(), [this](const std::string& prefix) {
            return IsMemory(prefix) || prefixes_known_.contains(prefix);
@@ -71,7 +76,7 @@ absl::Status Engine::State::CheckKnown(const ReadPoint& at, const std::vector<st
 void Engine::State::LoadFor(std::unique_ptr<Pending> pending) {
   const Transaction& t = *pending->transaction;
   std::vector<std::string> names;
-  ForEachName(t, [&](const std::string& name) { names.push_back(name); });
+  ForEachName(*pending, [&](const std::string& name) { names.push_back(name); });
   std::vector<std::string> prefixes = ChecksLists(t) ? t.lists : std::vector<std::string>();
   ++loading_;
   WhenKnown(std::move(names), std::move(prefixes), t.deadline, [this, pending = std::move(pending)](absl::Status status) mutable {
@@ -90,16 +95,23 @@ void Engine::State::LoadFor(std::unique_ptr<Pending> pending) {
   });
 }
 
+// More of it, as a run of its procedure found out.
+void Engine::State::LoadMoreFor(std::unique_ptr<Pending> pending, std::vector<std::string> names) {
+  if (pending->pinned) Unpin(*pending);
+  for (std::string& name : names) pending->looks.push_back(std::move(name));
+  LoadFor(std::move(pending));
+}
+
 void Engine::State::Pin(Pending& pending) {
   if (std::exchange(pending.pinned, true)) return;
-  ForEachName(*pending.transaction, [this](const std::string& name) {
+  ForEachName(pending, [this](const std::string& name) {
     if (!IsMemory(name)) ++entries_.Find(name)->cached->pins;
   });
 }
 
 void Engine::State::Unpin(Pending& pending) {
   pending.pinned = false;
-  ForEachName(*pending.transaction, [this](const std::string& name) {
+  ForEachName(pending, [this](const std::string& name) {
     if (IsMemory(name)) return;
     Entry* entry = entries_.Find(name);
     assert(entry != nullptr && entry->cached->pins > 0);

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/error.h"
+#include "engine/locks/lock.h"
 #include "engine/name.h"
 #include "engine/state.h"
 
@@ -312,8 +313,8 @@ void Engine::State::QueueExpiry(Entry* entry, absl::Duration when) {
 void Engine::State::ExpireDue() {
   absl::Duration now = loop_->Now();
   auto transaction = std::make_unique<Transaction>();
-  std::vector<std::string> names;
-  while (!expiries_.empty() && expiries_.top().when <= now && transaction->writes.size() < kExpireAtOnce) {
+  std::vector<std::string> names, locks;
+  while (!expiries_.empty() && expiries_.top().when <= now && names.size() + locks.size() < kExpireAtOnce) {
     Expiry expiry = expiries_.top();
     expiries_.pop();
     Entry* entry = entries_.Find(expiry.name);
@@ -324,6 +325,10 @@ void Engine::State::ExpireDue() {
       QueueExpiry(entry, entry->expires);
       continue;
     }
+    if (IsSweptLock(expiry.name)) {
+      locks.push_back(std::move(expiry.name));
+      continue;
+    }
     Write write;
     write.name = expiry.name;
     write.change = Write::Change::kExpire;
@@ -331,11 +336,23 @@ void Engine::State::ExpireDue() {
     names.push_back(std::move(expiry.name));
   }
   if (!expiries_.empty()) expiries_alarm_.Set(expiries_.top().when);
-  if (names.empty() || draining_) return;
+  if (draining_) return;
+  if (!names.empty()) QueueExpiries(std::move(transaction), std::move(names));
+  if (!locks.empty()) {
+    auto sweep = std::make_unique<Transaction>();
+    sweep->procedure = MakeSweep(locks, options_.locks);
+    QueueExpiries(std::move(sweep), std::move(locks));
+  }
+  CloseBatches();
+  FlushAnswers();
+}
+
+void Engine::State::QueueExpiries(std::unique_ptr<Transaction> transaction, std::vector<std::string> names) {
   auto pending = std::make_unique<Pending>();
   pending->transaction = std::move(transaction);
-  pending->arrived = pending->born = now;
+  pending->arrived = pending->born = loop_->Now();
   pending->sequence = next_sequence_++;
+  LookAhead(*pending);
   pending->waiters.push_back([this, names = std::move(names)](std::shared_ptr<const Verdict> verdict, Version) mutable {
     // The decision is in the state by now; whatever is still due (no room, written meanwhile) is tried again.
     loop_->Post([this, names = std::move(names)] {
@@ -347,8 +364,6 @@ void Engine::State::ExpireDue() {
     });
   });
   queue_.push_back(std::move(pending));
-  CloseBatches();
-  FlushAnswers();
 }
 
 // ---- What time takes away

@@ -1,5 +1,5 @@
-// State is what an Engine keeps and does, in six files by what a reader looks for: commit.cc (the commit path),
-// sharing.cc (who goes first, here and between daemons), read.cc (reads, lists, sleepers), watching.cc (watches),
+// State is what an Engine keeps and does, in seven files by what a reader looks for: commit.cc (the commit path),
+// procedures.cc (fences, procedures, entries bound to sessions), sharing.cc (who goes first, here and between daemons), read.cc (reads, lists, sleepers), watching.cc (watches),
 // recovery.cc (images, replay), loading.cc (what an EntryStore has and memory has not). Lives on the Loop; no locks.
 #ifndef STM_ENGINE_STATE_H_
 #define STM_ENGINE_STATE_H_
@@ -154,12 +154,13 @@ class Engine::State {
   WriteSet::Bounds WriteBounds(int64_t heavy_bytes) const;
   WriteSet::Result EvaluateWrites(Pending& pending, absl::Duration now, uint64_t* depends) const;
   void Park(std::unique_ptr<Pending> pending);
+  void WaitFor(uint64_t depends, std::unique_ptr<Pending> pending, Appending& batch);
   void CatchUp(std::unique_ptr<Pending> pending);
   void CheckReads(const Transaction& transaction, bool installed_only, std::vector<ConflictCause>* causes, bool* certain,
                   uint64_t* depends);
   bool MemoryLost(std::string_view name, Version snapshot);
   void Accept(std::unique_ptr<Pending> pending, WriteSet writes, Appending& batch);
-  void FillChecks(const Transaction& transaction, const WriteSet& writes, CommitRecord* commit) const;
+  void FillChecks(const Pending& pending, const WriteSet& writes, CommitRecord* commit) const;
   void Appended(uint64_t number, AppendResult result);
   void EndDrain();
   void InstallBatch(Appending batch);
@@ -174,6 +175,17 @@ class Engine::State {
   void FlushAnswers();
   void CountConflict(const std::string& name);
   void CountCommit(const std::string& name);
+
+  // procedures.cc
+  class View;
+  // What a step of a transaction came to: it goes on, or `pending` was taken and waits, or is refused.
+  enum class Step : uint8_t { kGoesOn, kTaken };
+  void LookAhead(Pending& pending) const;
+  void LookedAt(Pending& pending, const View& view);
+  Step CheckFences(std::unique_ptr<Pending>& pending, Appending& batch);
+  Step RunProcedure(std::unique_ptr<Pending>& pending, Appending& batch);
+  Step BindToSessions(std::unique_ptr<Pending>& pending, WriteSet* writes, Appending& batch);
+  void RefuseBy(std::unique_ptr<Pending> pending, Verdict verdict, uint64_t depends, Appending& batch);
 
   // sharing.cc
   bool StandInLine(std::unique_ptr<Pending>& pending);
@@ -220,8 +232,9 @@ class Engine::State {
 
   // loading.cc, all of it beside a store alone.
   bool Known(std::string_view name);
-  bool KnowsAll(const Transaction& transaction);
+  bool KnowsAll(const Pending& pending);
   void LoadFor(std::unique_ptr<Pending> pending);
+  void LoadMoreFor(std::unique_ptr<Pending> pending, std::vector<std::string> names);
   void Pin(Pending& pending);
   void Unpin(Pending& pending);
   void WhenKnown(std::vector<std::string> names, std::vector<std::string> prefixes, absl::Duration deadline,
@@ -245,6 +258,7 @@ class Engine::State {
   void SetExpiry(Entry* entry, absl::Duration now);
   void QueueExpiry(Entry* entry, absl::Duration when);
   void ExpireDue();
+  void QueueExpiries(std::unique_ptr<Transaction> transaction, std::vector<std::string> names);
   void FetchHistory();
   void TrimHistory();
   void TrimIds();

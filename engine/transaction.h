@@ -68,6 +68,8 @@ struct Fence {
   int64_t token = 0;
 };
 
+class Procedure;
+
 struct Transaction {
   std::optional<CommitId> id;  // nullopt: sent once, by hand
   Version snapshot = 0;        // what all reads saw
@@ -75,9 +77,10 @@ struct Transaction {
   std::vector<std::string> reads;
   std::vector<std::string> lists;    // prefixes
   std::vector<std::string> ensures;  // count under Isolation::kSnapshot
-  std::vector<Write> writes;
+  std::vector<Write> writes;  // with a procedure none: it makes them
   std::vector<Value> records;
   std::vector<Fence> fences;
+  std::shared_ptr<const Procedure> procedure;  // the daemon's own; null: none
   std::shared_ptr<const Meta> meta;  // null: all empty
   absl::Duration since_first_run;    // zero on a first run
   uint32_t runs = 1;
@@ -130,6 +133,12 @@ struct FenceLost {
   std::vector<int64_t> current_tokens;
 };
 
+// A procedure changed nothing: there is nothing to commit.
+struct Unchanged {
+  Value result;
+  Version version = 0;  // what it was worked out over
+};
+
 struct NotCommitted {};
 
 struct IdTooOld {
@@ -138,7 +147,7 @@ struct IdTooOld {
 
 // One id, one verdict. A Status: the transaction failed and changed nothing (a bound, no room, a deadline).
 struct Verdict {
-  std::variant<Committed, Conflict, Rejected, FenceLost, NotCommitted, IdTooOld, absl::Status> outcome;
+  std::variant<Committed, Unchanged, Conflict, Rejected, FenceLost, NotCommitted, IdTooOld, absl::Status> outcome;
 };
 
 }  // namespace stm::engine

@@ -32,6 +32,7 @@ Watcher& Watches::Add(WatchRequest request, std::shared_ptr<WatchSink> sink) {
     std::sort(list->begin(), list->end());
     list->erase(std::unique(list->begin(), list->end()), list->end());
   }
+  own_ += request.own;
   watcher->request = std::move(request);
   watcher->sink = std::move(sink);
   Watcher& added = *watcher;
@@ -61,6 +62,7 @@ void Watches::Remove(uint64_t handle) {
   auto it = watchers_.find(handle);
   if (it == watchers_.end()) return;
   Index(it->second.get(), false);
+  own_ -= it->second->request.own;
   watchers_.erase(it);
 }
 
@@ -86,7 +88,10 @@ int64_t Watches::Publish(const std::shared_ptr<const InstalledCommit>& commit, i
   if (watchers_.empty()) return 0;
   // Which changes each watcher sees, in order.
   absl::flat_hash_map<Watcher*, std::vector<uint32_t>> seen;
+  const bool own_alone = size() == 0;
   for (size_t i = 0; i < commit->changes.size(); ++i) {
+    // The daemon's own watch the system's names: with no others most commits are nobody's.
+    if (own_alone && !IsSystem(commit->changes[i].name)) continue;
     uint32_t index = static_cast<uint32_t>(i);
     auto add = [&](const std::vector<Watcher*>& watchers) {
       for (Watcher* watcher : watchers) {
@@ -115,7 +120,9 @@ int64_t Watches::Publish(const std::shared_ptr<const InstalledCommit>& commit, i
   // Watchers that see the same share one event, and so its encoding.
   std::vector<std::shared_ptr<const WatchEvent>> events;
   std::vector<uint64_t> behind;
+  int64_t given = 0;
   for (auto& [watcher, indexes] : in_order) {
+    given += !watcher->request.own;
     std::shared_ptr<const WatchEvent> event;
     for (const auto& made : events) {
       if (made->selected == indexes) event = made;
@@ -133,13 +140,14 @@ int64_t Watches::Publish(const std::shared_ptr<const InstalledCommit>& commit, i
   }
   for (uint64_t handle : behind) Remove(handle);
   *cut += static_cast<int64_t>(behind.size());
-  return static_cast<int64_t>(seen.size());
+  return given;
 }
 
 std::vector<std::shared_ptr<WatchSink>> Watches::TakeAll() {
   std::vector<std::shared_ptr<WatchSink>> sinks;
   for (auto& [handle, watcher] : watchers_) sinks.push_back(watcher->sink);
   watchers_.clear();
+  own_ = 0;
   by_name_.clear();
   by_prefix_.clear();
   return sinks;

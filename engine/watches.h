@@ -54,12 +54,13 @@ class Watches {
 
   std::vector<std::shared_ptr<WatchSink>> TakeAll();
   bool empty() const { return watchers_.empty(); }
-  int64_t size() const { return static_cast<int64_t>(watchers_.size()); }
+  int64_t size() const { return static_cast<int64_t>(watchers_.size()) - own_; }  // clients'
 
  private:
   void Index(Watcher* watcher, bool add);
 
   uint64_t next_handle_ = 1;
+  int64_t own_ = 0;  // the daemon's
   absl::btree_map<uint64_t, std::unique_ptr<Watcher>> watchers_;
   // Watchers by each name and prefix that they select.
   absl::flat_hash_map<std::string, std::vector<Watcher*>> by_name_;

@@ -41,7 +41,7 @@ bool GivenBefore(const Selector& selector, std::string_view name, size_t parts) 
 absl::StatusOr<uint64_t> Engine::State::Watch(WatchRequest request, std::shared_ptr<WatchSink> sink) {
   if (!ready_) return NotReady(not_ready_because_, absl::Milliseconds(100));
   if (draining_) return NotReady("draining", absl::Milliseconds(100));
-  if (watches_.size() >= options_.watches_max) {
+  if (!request.own && watches_.size() >= options_.watches_max) {
     return LimitReached("watches_max", options_.watches_max, "the daemon", watches_.size(), "watch with fewer streams");
   }
   Watcher& watcher = watches_.Add(std::move(request), std::move(sink));

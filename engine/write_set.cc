@@ -185,7 +185,7 @@ WriteSet::Result WriteSet::Evaluate(const std::vector<Write>& writes, const Boun
     }
   }
 
-  if (atom != nullptr) {
+  if (atom != nullptr && !bounds.atoms_together) {
     for (const Write& write : writes) {
       if (write.name != *atom && write.change != Write::Change::kCreate) {
         return Reject(write, static_cast<size_t>(&write - writes.data()), RejectCause::kKind, *atom,

@@ -55,6 +55,7 @@ class WriteSet {
     int64_t transaction_bytes_max;
     // An operation on, or a rule over, a larger value is not begun: the result is Heavy. 0: whatever it takes.
     int64_t heavy_bytes;
+    bool atoms_together = false;  // an atom may change beside others: what the engine itself writes
     // Canaries.
     bool skip_validators = false;
     bool skip_kinds = false;

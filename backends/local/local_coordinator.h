@@ -70,7 +70,6 @@ class LocalCoordinator : public engine::Coordinator,
   uint64_t self() const override { return writer_id_; }
   void Close(uint64_t writer, absl::AnyInvocable<void(absl::Status)> done) override;
   bool Alive(uint64_t writer) override { return writer == self(); }
-  absl::Duration ConfirmedAt() override { return loop_->Now(); }
 
   // LogReader. What is installed was durable before.
   void CatchUp(absl::AnyInvocable<void(absl::Status)> done) override { done(absl::OkStatus()); }

@@ -46,7 +46,6 @@ class MemoryCoordinator : public engine::Coordinator,
   uint64_t self() const override { return writer_; }
   void Close(uint64_t writer, absl::AnyInvocable<void(absl::Status)> done) override;
   bool Alive(uint64_t writer) override { return writer == self(); }
-  absl::Duration ConfirmedAt() override { return loop_->Now(); }
 
   // LogReader.
   void CatchUp(absl::AnyInvocable<void(absl::Status)> done) override { done(absl::OkStatus()); }

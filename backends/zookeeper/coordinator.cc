@@ -6,6 +6,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "backends/zookeeper/archiver.h"
 #include "backends/zookeeper/kept_log.h"
 #include "backends/zookeeper/layout.h"
@@ -21,7 +22,7 @@ constexpr absl::Duration kLookForDaemons = absl::Seconds(1);
 std::string PrintDaemon(const Daemon& daemon) {
   std::string text = "{:address ";
   AppendEdnString(daemon.address, &text);
-  absl::StrAppend(&text, " :program ");
+  absl::StrAppendFormat(&text, " :holder \"%016x\" :program ", daemon.holder);
   AppendEdnString(daemon.program, &text);
   absl::StrAppend(&text, " :format ", daemon.format, " :applied ", daemon.applied, " :installed ",
                   daemon.installed, " :id-floor ", daemon.id_floor);
@@ -45,6 +46,9 @@ Daemon ParseDaemon(uint64_t writer, const std::string& data) {
     if (value != nullptr && value->is(Type::kInteger)) *into = value->integer();
   };
   text("address", &daemon.address);
+  std::string holder;
+  text("holder", &holder);
+  (void)absl::SimpleHexAtoi(holder, &daemon.holder);
   text("program", &daemon.program);
   number("format", &daemon.format);
   number("applied", &daemon.applied);
@@ -181,7 +185,8 @@ void ZooKeeperCoordinator::OnStopped(const absl::Status& status) {
 void ZooKeeperCoordinator::OpenSession() {
   connected_ = false;
   showing_ = false;
-  shown_.clear();
+  making_sure_ = false;
+  ForgetHolder();
   session_.reset();
   session_ = sessions_->Open(options_.session,
                              [this, opened = ++opened_](const Event& event) { OnEvent(opened, event); });
@@ -205,6 +210,8 @@ void ZooKeeperCoordinator::OnEvent(uint64_t opened, const Event& event) {
       return;
     case Event::Kind::kConnected: {
       connected_ = true;
+      timeout_ = event.timeout;
+      making_sure_ = false;
       ShowDaemon();
       std::vector<absl::AnyInvocable<void()>> tasks = std::move(when_connected_);
       when_connected_.clear();
@@ -263,36 +270,53 @@ void ZooKeeperCoordinator::ShowDaemon() {
   if (writer_ == 0 || !connected_ || showing_) return;
   Daemon self;
   self.address = address_;
+  self.holder = holder_;
   self.program = options_.program;
   self.format = kFormat;
   self.applied = tail_.next();
   self.installed = installed_;
   self.id_floor = id_floor_;
   if (archiver_ != nullptr) self.archive_needs = archiver_->needs();
-  std::string text = PrintDaemon(self);
-  if (text == shown_) return;
+  if (PrintDaemon(self) == shown_) return;
   showing_ = true;
   const std::string path = DaemonPath(writer_);
   session_->Get(
       path, Watch::kNo,
-      [this, writer = writer_, path, text = std::move(text)](Code code, std::string, Stat stat) mutable {
+      [this, writer = writer_, path, self = std::move(self)](Code code, std::string data, Stat stat) mutable {
         if (writer != writer_ || (code != Code::kOk && code != Code::kNoNode)) {
           showing_ = false;
           return;
         }
+        // Others may have seen it gone before it is made.
+        self.holder = code == Code::kOk ? ParseDaemon(writer, data).holder : writer + ++nodes_shown_;
+        std::string text = PrintDaemon(self);
         std::vector<Op> ops;
         ops.push_back(code == Code::kOk ? Op::Set(path, text, stat.version)
                                         : Op::Create(path, text, Op::Mode::kEphemeral));
-        session_->Multi(std::move(ops), [this, writer, text = std::move(text)](MultiResult result) mutable {
+        session_->Multi(std::move(ops), [this, writer, holder = self.holder, text = std::move(text)](MultiResult result) mutable {
           showing_ = false;
-          if (result.code == Code::kOk && writer == writer_) shown_ = std::move(text);
+          if (result.code != Code::kOk || writer != writer_) return;
+          shown_ = std::move(text);
+          holder_ = holder;
         });
       });
 }
 
+// Its node is gone, or goes: others may see that.
+void ZooKeeperCoordinator::ForgetHolder() {
+  shown_.clear();
+  holder_ = 0;
+  sure_until_ = -absl::InfiniteDuration();
+}
+
+bool ZooKeeperCoordinator::HolderAlive(uint64_t holder) {
+  return holder == holder_ || std::any_of(daemons_.begin(), daemons_.end(),
+                                          [holder](const auto& daemon) { return daemon.second.holder == holder; });
+}
+
 // A writer of before, which is closed: what it commits is nothing, so it does not run.
 void ZooKeeperCoordinator::HideDaemon(uint64_t writer) {
-  shown_.clear();
+  ForgetHolder();
   const std::string path = DaemonPath(writer);
   session_->Get(path, Watch::kNo, [this, path](Code code, std::string, Stat stat) {
     if (code == Code::kOk) session_->Multi({Op::Delete(path, stat.version)}, [](MultiResult) {});
@@ -339,8 +363,9 @@ void ZooKeeperCoordinator::Look(absl::AnyInvocable<void(absl::StatusOr<Cluster>)
 }
 
 void ZooKeeperCoordinator::LookForDaemons() {
-  Look([this](absl::StatusOr<Cluster> cluster) {
+  Look([this, began = loop_->Now()](absl::StatusOr<Cluster> cluster) {
     if (cluster.ok()) {
+      looked_at_ = began;
       daemons_.clear();
       for (Daemon& daemon : cluster->daemons) daemons_[daemon.writer] = std::move(daemon);
     }
@@ -349,6 +374,20 @@ void ZooKeeperCoordinator::LookForDaemons() {
       LookForDaemons();
     });
   });
+}
+
+// Others see a daemon gone when its node goes, with the session that made it. A commit on that session, that found the
+// node, keeps both for the session's timeout, counted from its sending, less what a server may be late with telling the
+// leader whom it heard: half a tick of the servers', of which a timeout is two at least.
+void ZooKeeperCoordinator::BeSure() {
+  if (holder_ == 0 || !connected_ || making_sure_) return;
+  making_sure_ = true;
+  session_->Multi({Op::CheckAny(DaemonPath(writer_))},
+                  [this, holder = holder_, began = loop_->Now(), session = opened_](MultiResult result) {
+                    if (session != opened_) return;
+                    making_sure_ = false;
+                    if (result.code == Code::kOk && holder == holder_) sure_until_ = std::max(sure_until_, began + timeout_ / 2);
+                  });
 }
 
 bool ZooKeeperCoordinator::Alive(uint64_t writer) { return writer == writer_ || daemons_.contains(writer); }

@@ -64,6 +64,7 @@ struct Canaries {
 // A daemon that runs, as it last said itself, which is about once a second.
 struct Daemon {
   uint64_t writer = 0;
+  uint64_t holder = 0;  // of leases: another one each time its node was made anew
   std::string address;  // "": it does not serve yet
   std::string program;
   int64_t format = 0;                    // the newest of a store that it reads
@@ -105,7 +106,11 @@ class ZooKeeperCoordinator final : public engine::Coordinator,
   uint64_t self() const override { return writer_; }
   void Close(uint64_t writer, absl::AnyInvocable<void(absl::Status)> done) override;
   bool Alive(uint64_t writer) override;
-  absl::Duration ConfirmedAt() override { return tail_.confirmed_at(); }
+  uint64_t holder() const override { return holder_; }
+  bool HolderAlive(uint64_t holder) override;
+  absl::Duration SureUntil() override { return sure_until_; }
+  void BeSure() override;
+  absl::Duration LookedAt() override { return looked_at_; }
   void AskTurn(std::vector<std::string> names, absl::Duration length) override;
 
   void Load(std::vector<std::string> names, std::vector<std::string> prefixes,
@@ -192,6 +197,7 @@ class ZooKeeperCoordinator final : public engine::Coordinator,
   void OnEvent(uint64_t opened, const Event& event);
   void NewWriter(absl::AnyInvocable<void(absl::Status)> done);
   void ShowDaemon();
+  void ForgetHolder();
   void HideDaemon(uint64_t writer);
   void LookForDaemons();
 
@@ -258,6 +264,12 @@ class ZooKeeperCoordinator final : public engine::Coordinator,
   std::vector<std::weak_ptr<Loading>> loadings_;
   std::deque<std::shared_ptr<Listing>> listings_;  // used last in front
   absl::flat_hash_map<uint64_t, Daemon> daemons_;  // seen running when last looked, by their writers
+  absl::Duration looked_at_ = -absl::InfiniteDuration();
+  absl::Duration sure_until_ = -absl::InfiniteDuration();
+  absl::Duration timeout_;  // of session_, as the servers have it
+  bool making_sure_ = false;
+  uint64_t holder_ = 0;       // as its node says; 0: it has none now
+  uint64_t nodes_shown_ = 0;  // of its own daemon
   std::string address_;
   std::string shown_;  // what this daemon's node says
   bool showing_ = false;

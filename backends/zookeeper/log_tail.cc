@@ -65,7 +65,7 @@ void LogTail::Identify() {
                              AskSegment(asked.segment)};
     if (asked.segment > 0) asks.push_back(AskSegment(asked.segment - 1));
     reader_.Send(std::move(asks),
-                 [this, known, asked, applied = next_, began = loop_->Now()](std::vector<Answer> answers) {
+                 [this, known, asked, applied = next_](std::vector<Answer> answers) {
                    if (stopped_) return;
                    if (answers[0].code != Code::kOk) {
                      // It moves; or the server has lost that it did.
@@ -74,7 +74,6 @@ void LogTail::Identify() {
                    }
                    Segment segment;
                    if (!TakeSegment(asked.segment, answers[1], &segment)) return;
-                   confirmed_at_ = began;
                    if (!known) {
                      Segment before;
                      if (asked.segment > 0 && answers[2].code == Code::kOk &&
@@ -513,16 +512,16 @@ void LogTail::Barrier(absl::AnyInvocable<void(absl::Status)> done) {
 void LogTail::RunBarrier() {
   if (waiters_ == nullptr || stopped_) return;
   barrier_runs_ = true;
-  Confirm(std::exchange(waiters_, nullptr), loop_->Now());
+  Confirm(std::exchange(waiters_, nullptr));
 }
 
-void LogTail::Confirm(std::shared_ptr<Waiters> waiters, absl::Duration began) {
+void LogTail::Confirm(std::shared_ptr<Waiters> waiters) {
   const int64_t position = next_;
   std::vector<Ask> asks = {AskSegment(SegmentOf(position))};
   if (!canaries_.barrier_by_head) {
     asks.insert(asks.begin(), {Ask::Kind::kCheck, LogEntryPath(position), Watch::kNo, 0});
   }
-  reader_.Send(std::move(asks), [this, position, began, connection = reader_.connection(),
+  reader_.Send(std::move(asks), [this, position, connection = reader_.connection(),
                                  waiters = std::move(waiters)](std::vector<Answer> answers) {
     barrier_runs_ = false;
     if (stopped_) return TellWaiters(waiters.get(), stopped_because_);
@@ -551,10 +550,9 @@ void LogTail::Confirm(std::shared_ptr<Waiters> waiters, absl::Duration began) {
     const int64_t head = none ? segment.head : std::max(segment.head, position + 1);
     RaiseHead(head);
     if (none && head == position) {
-      confirmed_at_ = began;
       TellWaiters(waiters.get(), absl::OkStatus());
     } else {
-      ConfirmHead(head, waiters, began);
+      ConfirmHead(head, waiters);
     }
     Pump();
     RunBarrier();
@@ -568,10 +566,10 @@ bool LogTail::IsOfAnother(uint64_t connection) const {
 }
 
 // A server that has lost the newest entry of all ends its log before it.
-void LogTail::ConfirmHead(int64_t head, std::shared_ptr<Waiters> waiters, absl::Duration began) {
+void LogTail::ConfirmHead(int64_t head, std::shared_ptr<Waiters> waiters) {
   std::vector<Ask> asks = {{Ask::Kind::kCheck, LogEntryPath(head), Watch::kNo, 0},
                            {Ask::Kind::kExists, LogEntryPath(head), Watch::kNo, 0}};
-  reader_.Send(std::move(asks), [this, head, began, connection = reader_.connection(),
+  reader_.Send(std::move(asks), [this, head, connection = reader_.connection(),
                                  waiters = std::move(waiters)](std::vector<Answer> answers) {
     if (stopped_) return TellWaiters(waiters.get(), stopped_because_);
     if (IsOfAnother(connection)) return AskBarrierAgain(waiters.get());
@@ -579,10 +577,9 @@ void LogTail::ConfirmHead(int64_t head, std::shared_ptr<Waiters> waiters, absl::
       LeaveServer();
       return AskBarrierAgain(waiters.get());
     }
-    WhenApplied(head, [this, head, began, waiters] {
+    WhenApplied(head, [this, head, waiters] {
       // The segment ended meanwhile.
       if (SegmentOf(next_) != SegmentOf(head)) return AskBarrierAgain(waiters.get());
-      confirmed_at_ = std::max(confirmed_at_, began);
       TellWaiters(waiters.get(), absl::OkStatus());
     });
   });

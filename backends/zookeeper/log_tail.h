@@ -94,8 +94,6 @@ class LogTail final : private SessionReader::Listener {
   int64_t head() const { return std::max(head_, newer_head_); }  // entries below are there
   int64_t trimmed() const { return mark_; }                      // entries below are
   void Trimmed(int64_t below) { mark_ = std::max(mark_, below); }
-  // When the last barrier that was answered began.
-  absl::Duration confirmed_at() const { return confirmed_at_; }
   int64_t holes() const { return holes_; }  // servers that were left for one
 
  private:
@@ -146,9 +144,9 @@ class LogTail final : private SessionReader::Listener {
   void Appeared(int64_t position);
   void ReadAppeared();
   void RunBarrier();
-  void Confirm(std::shared_ptr<Waiters> waiters, absl::Duration began);
+  void Confirm(std::shared_ptr<Waiters> waiters);
   bool IsOfAnother(uint64_t connection) const;
-  void ConfirmHead(int64_t head, std::shared_ptr<Waiters> waiters, absl::Duration began);
+  void ConfirmHead(int64_t head, std::shared_ptr<Waiters> waiters);
   static void TellWaiters(Waiters* waiters, const absl::Status& status);
   void AskBarrierAgain(Waiters* waiters);
   void Stop(absl::Status status);
@@ -185,7 +183,6 @@ class LogTail final : private SessionReader::Listener {
   bool awaits_own_ = false;           // until kOwnAnswer is over
   std::shared_ptr<Waiters> waiters_;  // for the next barrier
   bool barrier_runs_ = false;
-  absl::Duration confirmed_at_ = -absl::InfiniteDuration();
   std::multimap<int64_t, absl::AnyInvocable<void()>> when_applied_;
   int64_t holes_ = 0;
   OwnTasks tasks_{loop_};

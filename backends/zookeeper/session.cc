@@ -84,6 +84,10 @@ Op Op::Check(std::string path, int32_t version) {
   return Op(Kind::kCheck, std::move(path), "", version, Mode::kPersistent);
 }
 
+Op Op::CheckAny(std::string path) {
+  return Op(Kind::kCheck, std::move(path), "", kAnyVersion, Mode::kPersistent);
+}
+
 Op Op::Set(std::string path, std::string data, int32_t version) {
   assert(version != kAnyVersion);
   return Op(Kind::kSet, std::move(path), std::move(data), version, Mode::kPersistent);

@@ -72,6 +72,7 @@ class Op {
     kSequential,  // persistent, ten digits more in its name: how many children its parent has had
   };
   static Op Check(std::string path, int32_t version);
+  static Op CheckAny(std::string path);  // that it is there
   static Op Set(std::string path, std::string data, int32_t version);
   static Op SetAny(std::string path, std::string data);
   static Op Create(std::string path, std::string data, Mode mode = Mode::kPersistent);

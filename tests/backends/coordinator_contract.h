@@ -120,7 +120,12 @@ inline void TestCoordinator(const MakeCoordinator& make) {
   SECTION("an empty store has a store, a writer and no commits") {
     CHECK(run.under_test->writers().store() != 0);
     CHECK(run.under_test->writers().Alive(run.under_test->writers().self()));
-    CHECK(run.under_test->writers().ConfirmedAt() > -absl::InfiniteDuration());
+    // Whoever has leases asks for it, again and again.
+    CHECK(run.under_test->TurnUntil([&] {
+      engine::Writers& writers = run.under_test->writers();
+      writers.BeSure();
+      return writers.holder() != 0 && writers.SureUntil() > absl::ZeroDuration();
+    }));
     CHECK(run.under_test->writers().self() != 0);
     CHECK(run.replica->version == 0);
     if (run.under_test->reader() != nullptr) CHECK(run.under_test->reader()->FirstVersion() == 0);

@@ -99,7 +99,6 @@ class FakeDaemon : public Coordinator, public Writers, public EntryStore {
   uint64_t self() const override { return writer_; }
   void Close(uint64_t, absl::AnyInvocable<void(absl::Status)> done) override { done(absl::OkStatus()); }
   bool Alive(uint64_t writer) override { return writer == writer_; }
-  absl::Duration ConfirmedAt() override { return loop_->Now(); }
   // Every daemon hears of it in the order, behind what was committed before.
   void AskTurn(std::vector<std::string> names, absl::Duration length) override {
     ++turns_asked;

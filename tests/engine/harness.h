@@ -5,6 +5,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -44,6 +45,8 @@ class ManualLoop : public Loop, public Executor {
     }
     now_ = until;
   }
+  // As if the thread had stood still: all that was due meanwhile runs late.
+  void Jump(absl::Duration by) { now_ += by; }
 
  private:
   absl::Duration now_ = absl::Seconds(1000);
@@ -69,7 +72,7 @@ class FakeCoordinator : public Coordinator, public Writers {
   uint64_t self() const override { return 5; }
   void Close(uint64_t, absl::AnyInvocable<void(absl::Status)> done) override { done(absl::OkStatus()); }
   bool Alive(uint64_t writer) override { return writer == self(); }
-  absl::Duration ConfirmedAt() override { return loop_->Now(); }
+  absl::Duration SureUntil() override { return sure_until; }
 
   // Decides the oldest batch.
   void Decide(AppendResult::Outcome outcome) {
@@ -98,6 +101,7 @@ class FakeCoordinator : public Coordinator, public Writers {
   }
 
   bool hold = false;
+  absl::Duration sure_until = absl::InfiniteDuration();
   Version version = 0;
   std::deque<std::pair<Batch, absl::AnyInvocable<void(AppendResult)>>> waiting;
   std::vector<std::shared_ptr<CommitRecord>> log;

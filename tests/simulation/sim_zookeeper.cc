@@ -491,7 +491,8 @@ class SimSession final : public zookeeper::Session {
     std::string path = wire_->Full(op.path());
     switch (op.kind()) {
       case Op::Kind::kCheck:
-        return Op::Check(std::move(path), op.version());
+        return op.version() == zookeeper::kAnyVersion ? Op::CheckAny(std::move(path))
+                                                      : Op::Check(std::move(path), op.version());
       case Op::Kind::kSet:
         return op.version() == zookeeper::kAnyVersion ? Op::SetAny(std::move(path), op.data())
                                                       : Op::Set(std::move(path), op.data(), op.version());
