@@ -15,7 +15,7 @@ namespace stm::server {
 namespace {
 
 // Grows by one with each RPC or field added to stm.v1.
-constexpr uint32_t kApiMinor = 4;
+constexpr uint32_t kApiMinor = 5;
 
 // Of a backup's text, in one message, about: an entry is not cut.
 constexpr size_t kChunkBytes = 256 << 10;

@@ -60,7 +60,9 @@ struct Config {
   LocalSettings local;
   std::string coordinator = "local";  // or zk://host:port,host:port/chroot
   ZooKeeperSettings zookeeper;
+  engine::LeaseOptions leases;
   engine::Canaries canaries;  // tests only
+  engine::LeaseCanaries lease_canaries;
   bool canary_skip_sync = false;
 };
 

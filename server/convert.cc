@@ -8,6 +8,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "engine/error.h"
+#include "engine/locks/lock.h"
 #include "engine/name.h"
 #include "engine/values/wire.h"
 #include "google/rpc/status.pb.h"
@@ -145,13 +146,11 @@ absl::StatusOr<std::shared_ptr<const engine::Definition>> DefinitionOf(const v1:
     definition->validator = *std::move(validator);
   }
   if (!message.session_id().empty()) {
-    v1::ErrorDetail detail;
-    detail.set_reason(v1::ERROR_REASON_SESSION_EXPIRED);
-    detail.set_name(field + ".session_id");
-    detail.set_found(message.session_id());
-    return engine::WithDetail(absl::FailedPreconditionError(absl::StrCat(field, ".session_id: no session ",
-                                                                         message.session_id(), " is open here")),
-                              detail);
+    if (!ParseUuid(message.session_id()).has_value()) {
+      return BadRequest(field + ".session_id", absl::StrCat("found \"", message.session_id(),
+                                                            "\", expected the 36 characters that OpenSession gave"));
+    }
+    definition->session_id = message.session_id();
   }
   if (message.has_ttl()) {
     absl::StatusOr<absl::Duration> ttl = DurationOf(message.ttl(), field + ".ttl");
@@ -162,9 +161,16 @@ absl::StatusOr<std::shared_ptr<const engine::Definition>> DefinitionOf(const v1:
     }
     definition->ttl = *ttl;
   }
-  const bool all_defaults = definition->validator == nullptr && definition->ttl == absl::ZeroDuration();
+  const bool all_defaults = definition->validator == nullptr && definition->ttl == absl::ZeroDuration() &&
+                            definition->session_id.empty();
   if (all_defaults) return std::shared_ptr<const engine::Definition>();
   return std::shared_ptr<const engine::Definition>(std::move(definition));
+}
+
+// A session outlives the daemon that keeps memory entries.
+absl::Status CheckBinding(const engine::Write& write, const std::string& field) {
+  if (write.definition == nullptr || write.definition->session_id.empty() || !engine::IsMemory(write.name)) return absl::OkStatus();
+  return BadRequest(field + ".session_id", absl::StrCat(write.name, " is of this daemon's memory and can't be bound to a session"));
 }
 
 absl::Status ReadOperation(const v1::Operation& message, const std::string& name, Tally* tally,
@@ -256,7 +262,7 @@ absl::Status ReadWrite(v1::Write* message, const char* list, int index, const en
     if (!definition.ok()) return definition.status();
     write->definition = *std::move(definition);
   }
-  return absl::OkStatus();
+  return CheckBinding(*write, at("") + (write->change == Change::kDefine ? ".define" : ".definition"));
 }
 
 // An atom changes alone: a commit that writes one writes nothing else.
@@ -280,27 +286,15 @@ absl::Status CheckAtomAlone(const std::vector<engine::Write>& writes) {
   return absl::OkStatus();
 }
 
-absl::Status ReadMeta(v1::Meta* message, std::shared_ptr<const engine::Meta>* out) {
-  const int64_t bytes = static_cast<int64_t>(message->label().size() + message->client().size() +
-                                             message->traceparent().size());
-  if (bytes > kMetaBytesMax) {
-    return engine::LimitReached("meta_bytes_max", kMetaBytesMax, "meta", bytes, "shorten label, client and traceparent");
-  }
-  if (bytes == 0) return absl::OkStatus();
-  auto meta = std::make_shared<engine::Meta>();
-  meta->label = std::move(*message->mutable_label());
-  meta->client = std::move(*message->mutable_client());
-  meta->traceparent = std::move(*message->mutable_traceparent());
-  *out = std::move(meta);
-  return absl::OkStatus();
-}
-
 template <typename Fences>
-void ReadFences(Fences* messages, std::vector<engine::Fence>* fences) {
+absl::Status ReadFences(Fences* messages, std::vector<engine::Fence>* fences) {
   fences->reserve(messages->size());
   for (v1::Fence& fence : *messages) {
+    const auto field = [&] { return absl::StrCat("fences[", fences->size(), "].lock"); };
+    if (absl::Status status = engine::CheckLockName(field(), fence.lock()); !status.ok()) return status;
     fences->push_back(engine::Fence{std::move(*fence.mutable_lock()), fence.token()});
   }
+  return absl::OkStatus();
 }
 
 absl::Status ReadAt(const v1::ReadPoint& message, engine::ReadPoint* at, engine::Seen* seen) {
@@ -456,6 +450,21 @@ int64_t BytesOf(const ChangeView& view) {
 
 }  // namespace
 
+absl::Status ReadMeta(v1::Meta* message, std::shared_ptr<const engine::Meta>* out) {
+  const int64_t bytes = static_cast<int64_t>(message->label().size() + message->client().size() +
+                                             message->traceparent().size());
+  if (bytes > kMetaBytesMax) {
+    return engine::LimitReached("meta_bytes_max", kMetaBytesMax, "meta", bytes, "shorten label, client and traceparent");
+  }
+  if (bytes == 0) return absl::OkStatus();
+  auto meta = std::make_shared<engine::Meta>();
+  meta->label = std::move(*message->mutable_label());
+  meta->client = std::move(*message->mutable_client());
+  meta->traceparent = std::move(*message->mutable_traceparent());
+  *out = std::move(meta);
+  return absl::OkStatus();
+}
+
 // --- Requests ---
 
 engine::Seen SeenOf(const v1::Seen& message) { return engine::Seen{message.version(), message.store()}; }
@@ -536,7 +545,8 @@ absl::StatusOr<std::unique_ptr<engine::Transaction>> TransactionOf(v1::CommitReq
                                               ", expected a tagged value as #blog.CreateUser{:name \"Bob\"}"));
     }
   }
-  ReadFences(request->mutable_fences(), &transaction->fences);
+  status = ReadFences(request->mutable_fences(), &transaction->fences);
+  if (!status.ok()) return status;
   if (request->has_meta()) {
     status = ReadMeta(request->mutable_meta(), &transaction->meta);
     if (!status.ok()) return status;
@@ -577,8 +587,11 @@ absl::StatusOr<std::unique_ptr<engine::Transaction>> TransactionOf(v1::ApplyAtom
     auto definition = DefinitionOf(request->definition(), "definition", bounds, &tally);
     if (!definition.ok()) return definition.status();
     write.definition = *std::move(definition);
+    status = CheckBinding(write, "definition");
+    if (!status.ok()) return status;
   }
-  ReadFences(request->mutable_fences(), &transaction->fences);
+  status = ReadFences(request->mutable_fences(), &transaction->fences);
+  if (!status.ok()) return status;
   if (request->has_meta()) {
     status = ReadMeta(request->mutable_meta(), &transaction->meta);
     if (!status.ok()) return status;

@@ -48,6 +48,8 @@ absl::StatusOr<engine::WatchRequest> WatchRequestOf(v1::WatchRequest* request, c
 absl::StatusOr<engine::Selector> SelectorOf(v1::Selector* message, std::string_view field,
                                             const engine::Options& bounds);
 engine::Seen SeenOf(const v1::Seen& message);
+// Null stays null when all is empty.
+absl::Status ReadMeta(v1::Meta* message, std::shared_ptr<const engine::Meta>* out);
 absl::StatusOr<absl::Duration> DurationOf(const google::protobuf::Duration& message, std::string_view field);
 
 // --- Answers ---

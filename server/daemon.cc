@@ -74,6 +74,8 @@ struct Daemon::Parts {
   std::unique_ptr<zookeeper::CSessions> sessions;
   std::unique_ptr<zookeeper::ZooKeeperCoordinator> zookeeper;
   std::unique_ptr<engine::Engine> engine;
+  std::unique_ptr<engine::LockCalls> locks;
+  std::unique_ptr<engine::Leases> leases;
   std::unique_ptr<Http> http;
   std::unique_ptr<Listener> listener;
   std::string no_http;
@@ -139,6 +141,8 @@ Daemon::~Daemon() {
   if (parts_->http != nullptr) parts_->http->Stop();
   parts_->LeaveZooKeeper();
   parts_->loop->Stop();
+  // What these still wait for goes with the engine.
+  parts_->leases.reset();
   parts_->engine.reset();
 }
 
@@ -170,6 +174,11 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config config, std::vector
   node.loop = parts.loop.get();
   node.executor = parts.loop.get();
   node.engine = parts.engine.get();
+  parts.locks = std::make_unique<engine::LockCalls>(parts.loop.get(), parts.engine.get(), node.config.engine.locks);
+  parts.leases = std::make_unique<engine::Leases>(parts.loop.get(), parts.engine.get(), backing.writers, node.config.engine.locks,
+                                                  node.config.leases, node.config.lease_canaries);
+  node.locks = parts.locks.get();
+  node.leases = parts.leases.get();
   std::unique_ptr<Daemon> daemon(new Daemon(std::move(made)));
   node.drain = [daemon = daemon.get()](absl::Duration /*grace*/, std::function<void()> drained) {
     daemon->Drain(std::move(drained));
@@ -237,6 +246,7 @@ absl::Status Daemon::Recover() {
     node.store.store(now.store);
     node.writer.store(now.writer);
     node.Saw(now.installed);
+    node.leases->Start();
     done(absl::OkStatus());
   });
 }

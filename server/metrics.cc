@@ -17,7 +17,10 @@ constexpr const char* kMethodNames[kMethods] = {
     "GetRefs",         "ListRefs",       "GetHistory", "ApplyAtom",    "Commit",
     "AwaitChange",     "GetOutcome",     "Pipeline",   "Pipeline.get", "Pipeline.list",
     "Pipeline.commit", "Pipeline.await", "Watch",      "ReadLog",      "GetStatus",
-    "GetConfig",       "GetCluster",     "Backup",     "Restore",      "Drain"};
+    "GetConfig",       "GetCluster",     "Backup",     "Restore",      "Drain",
+    "AcquireLock",     "ReleaseLock",    "GetLock",    "ListLocks",    "BreakLock",
+    "AwaitCondition",  "SignalCondition", "OpenSession", "KeepAlive",   "CloseSession",
+    "ExpireSession",   "ListSessions"};
 
 using prometheus::ClientMetric;
 using prometheus::MetricFamily;
@@ -58,7 +61,7 @@ void Fill(const Histogram& histogram, ClientMetric* metric) {
 
 }  // namespace
 
-std::string Metrics::Print(const engine::Status& engine, engine::Version log_mark,
+std::string Metrics::Print(const engine::Status& engine, const LockStats& locks, engine::Version log_mark,
                            const std::optional<OverZooKeeperStats>& over) const {
   std::vector<MetricFamily> families;
   MetricFamily calls =
@@ -156,6 +159,10 @@ std::string Metrics::Print(const engine::Status& engine, engine::Version log_mar
       Gauge("stmd_history_mark", "The oldest snapshot that can be read.", engine.history_mark));
   families.push_back(
       Gauge("stmd_id_floor", "Ids with a version seen below it may be unknown.", engine.id_floor));
+  families.push_back(Gauge("stmd_sessions", "Open sessions of the store.", locks.sessions));
+  families.push_back(Counter("stmd_sessions_expired_total", "Sessions that this daemon ended, nothing being heard of their clients.",
+                             locks.sessions_expired));
+  families.push_back(Gauge("stmd_lock_calls_waiting", "Calls that wait here for a lock or a signal.", locks.calls_waiting));
   families.push_back(Gauge("stmd_log_mark", "The oldest version that the log keeps.", log_mark));
   families.push_back(Gauge("stmd_ready", "1: recovered and serving.", engine.ready ? 1 : 0));
   if (over) {

@@ -38,8 +38,20 @@ enum class Method : uint8_t {
   kBackup,
   kRestore,
   kDrain,
+  kAcquireLock,
+  kReleaseLock,
+  kGetLock,
+  kListLocks,
+  kBreakLock,
+  kAwaitCondition,
+  kSignalCondition,
+  kOpenSession,
+  kKeepAlive,
+  kCloseSession,
+  kExpireSession,
+  kListSessions,
 };
-inline constexpr size_t kMethods = static_cast<size_t>(Method::kDrain) + 1;
+inline constexpr size_t kMethods = static_cast<size_t>(Method::kListSessions) + 1;
 
 // Times in buckets of powers of two microseconds: 16 us to 16.8 s, and above.
 class Histogram {
@@ -70,6 +82,12 @@ struct OverZooKeeperStats {
   std::optional<zookeeper::ArchiveStats> archive;
 };
 
+struct LockStats {
+  int64_t sessions = 0;          // open in the store
+  int64_t sessions_expired = 0;  // ended here because nothing was heard of their clients
+  int64_t calls_waiting = 0;     // for a lock or a signal, here
+};
+
 class Metrics {
  public:
   void Called(Method method, absl::StatusCode code, absl::Duration time) {
@@ -89,7 +107,7 @@ class Metrics {
 
   // Prometheus' text form, of these and of the engine's own.
   // `over`: of a daemon over ZooKeeper; nullopt: it is none.
-  std::string Print(const engine::Status& engine, engine::Version log_mark,
+  std::string Print(const engine::Status& engine, const LockStats& locks, engine::Version log_mark,
                     const std::optional<OverZooKeeperStats>& over) const;
 
  private:

@@ -12,6 +12,8 @@
 #include "absl/time/time.h"
 #include "engine/coordinator.h"
 #include "engine/engine.h"
+#include "engine/locks/calls.h"
+#include "engine/locks/leases.h"
 #include "engine/loop.h"
 #include "server/config.h"
 #include "server/convert.h"
@@ -29,6 +31,8 @@ struct Node {
   engine::Loop* loop = nullptr;
   engine::Executor* executor = nullptr;
   engine::Engine* engine = nullptr;
+  engine::LockCalls* locks = nullptr;  // on the Loop
+  engine::Leases* leases = nullptr;    // on the Loop
   engine::LogReader* log = nullptr;
   // Of a daemon that keeps its log; else null, and `cluster` is not.
   engine::Archive* archive = nullptr;

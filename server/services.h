@@ -18,6 +18,8 @@ std::unique_ptr<grpc::Service> MakeTransactionService(Node* node);
 std::unique_ptr<grpc::Service> MakeWatchService(Node* node);
 std::unique_ptr<grpc::Service> MakeLogService(Node* node);
 std::unique_ptr<grpc::Service> MakeAdminService(Node* node);
+std::unique_ptr<grpc::Service> MakeSessionService(Node* node);
+std::unique_ptr<grpc::Service> MakeLockService(Node* node);
 
 }  // namespace stm::server
 

@@ -22,8 +22,10 @@
 #include "server/daemon.h"
 #include "stm/v1/admin_service.grpc.pb.h"
 #include "stm/v1/atom_service.grpc.pb.h"
+#include "stm/v1/lock_service.grpc.pb.h"
 #include "stm/v1/log_service.grpc.pb.h"
 #include "stm/v1/ref_service.grpc.pb.h"
+#include "stm/v1/session_service.grpc.pb.h"
 #include "stm/v1/transaction_service.grpc.pb.h"
 #include "stm/v1/watch_service.grpc.pb.h"
 
@@ -48,6 +50,7 @@ const pb::ServiceDescriptor* const kServices[] = {
     v1::GetStatusRequest::descriptor()->file()->service(0), v1::ApplyAtomRequest::descriptor()->file()->service(0),
     v1::ReadLogRequest::descriptor()->file()->service(0),   v1::GetRefsRequest::descriptor()->file()->service(0),
     v1::CommitRequest::descriptor()->file()->service(0),    v1::WatchRequest::descriptor()->file()->service(0),
+    v1::OpenSessionRequest::descriptor()->file()->service(0), v1::AcquireLockRequest::descriptor()->file()->service(0),
 };
 
 // The input, as choices. When it is used up all choices are 0.
