@@ -13,6 +13,7 @@
 #include "absl/strings/str_split.h"
 #include "client/cpp/core/cancel.h"
 #include "client/cpp/core/random.h"
+#include "client/cpp/core/session.h"
 #include "stm/outcome_word.h"
 
 namespace stm::internal {
@@ -59,6 +60,16 @@ absl::Status StoreChangedError() {
                    "the daemon has another store (wiped, restored, or another daemon): read again", info);
 }
 
+absl::Status LockLostError(const std::string& name, std::string_view what) {
+  ErrorInfo info;
+  info.reason = Reason::kLockLost;
+  info.name = name;
+  return MakeError(absl::StatusCode::kFailedPrecondition,
+                   absl::StrCat("the grant of ", name, " ", absl::string_view(what.data(), what.size()),
+                                ": acquire the lock again"),
+                   info);
+}
+
 absl::Status CommitUnknownError(const v1::CommitId& id, std::string_view why) {
   OutcomeWord word;
   word.transaction_id = id.transaction_id();
@@ -84,7 +95,10 @@ ClientCore::ClientCore(ConnectOptions options)
     : options_(std::move(options)), names_(options_.prefix), position_(std::make_shared<Position>()) {}
 
 ClientCore::~ClientCore() {
+  // Nobody but the background calls in here any more.
+  if (session_ != nullptr) session_->Close();
   pool_.reset();
+  session_.reset();
   transport_.reset();
 }
 
@@ -115,6 +129,7 @@ absl::StatusOr<std::shared_ptr<ClientCore>> ClientCore::Connect(ConnectOptions o
   std::shared_ptr<ClientCore> core(new ClientCore(std::move(options)));
   core->transport_ = std::make_unique<Transport>(std::move(addresses), core->position_);
   core->pool_ = std::make_unique<Pool>(core->options_.async_threads_max);
+  core->session_ = std::make_unique<Session>(core.get());
   absl::StatusOr<std::shared_ptr<Link>> link =
       core->transport_->Get(Deadline::In(core->options_.unavailable_timeout), std::nullopt);
   if (!link.ok()) return link.status();

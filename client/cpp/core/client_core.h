@@ -53,6 +53,8 @@ struct Sent {
   int64_t resends = 0;         // counted up, whatever came of it
 };
 
+class Session;
+
 class ClientCore : public std::enable_shared_from_this<ClientCore> {
  public:
   static absl::StatusOr<std::shared_ptr<ClientCore>> Connect(ConnectOptions options);
@@ -63,6 +65,7 @@ class ClientCore : public std::enable_shared_from_this<ClientCore> {
   Position& position() { return *position_; }
   Transport& transport() { return *transport_; }
   Pool& pool() { return *pool_; }
+  Session& session() { return *session_; }
 
   // A call that may be repeated, until it is answered: gets, lists, awaits. `fill` is called for each try.
   absl::StatusOr<v1::PipelineAnswer> Ask(const std::function<void(v1::PipelineCall*)>& fill,
@@ -87,11 +90,14 @@ class ClientCore : public std::enable_shared_from_this<ClientCore> {
   const std::shared_ptr<Position> position_;
   std::unique_ptr<Transport> transport_;
   std::unique_ptr<Pool> pool_;
+  std::unique_ptr<Session> session_;
 };
 
 absl::Status DeadlineError(const absl::Status& cause);
 absl::Status CancelledError();
 absl::Status StoreChangedError();
+// kLockLost. `what`: "is gone", of the grant of the lock that the client knows as `name`.
+absl::Status LockLostError(const std::string& name, std::string_view what);
 absl::Status CommitUnknownError(const v1::CommitId& id, std::string_view why);
 // May the same call be sent again after this answer?
 bool IsTransient(const absl::Status& status);

@@ -17,7 +17,7 @@ struct Named {
   Reason reason;
   std::string_view name;
 };
-constexpr std::array<Named, 20> kNames = {{{Reason::kNone, "none"},
+constexpr std::array<Named, 23> kNames = {{{Reason::kNone, "none"},
                                            {Reason::kConflict, "conflict"},
                                            {Reason::kRejected, "rejected"},
                                            {Reason::kLockLost, "fence-lost"},
@@ -36,7 +36,10 @@ constexpr std::array<Named, 20> kNames = {{{Reason::kNone, "none"},
                                            {Reason::kDenied, "denied"},
                                            {Reason::kTransactionClosed, "transaction-closed"},
                                            {Reason::kInTransaction, "in-transaction"},
-                                           {Reason::kRerunDiffers, "rerun-differs"}}};
+                                           {Reason::kRerunDiffers, "rerun-differs"},
+                                           {Reason::kLockBusy, "lock-busy"},
+                                           {Reason::kUpgradeRefused, "upgrade-refused"},
+                                           {Reason::kDeadlock, "deadlock"}}};
 
 absl::string_view View(std::string_view s) { return absl::string_view(s.data(), s.size()); }
 

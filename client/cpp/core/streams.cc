@@ -10,6 +10,7 @@
 #include "client/cpp/core/grpc_status.h"
 #include "client/cpp/core/server_stream.h"
 #include "client/cpp/core/tx_core.h"
+#include "client/cpp/core/unary.h"
 #include "stm/client.h"
 #include "stm/outcome_word.h"
 #include "stm/v1/log_service.grpc.pb.h"
@@ -22,46 +23,6 @@ namespace {
 
 // A follower of the log is told nothing while nothing happens: after this much silence the daemon is asked.
 constexpr absl::Duration kSilenceMax = absl::Seconds(15);
-
-// One unary call, until it is answered. `call`: grpc::Status(channel, context, response).
-template <typename Response>
-absl::StatusOr<Response> Unary(
-    ClientCore& core, const CallOptions& options,
-    const std::function<grpc::Status(const std::shared_ptr<grpc::Channel>&, grpc::ClientContext*, Response*)>& call) {
-  Outage outage(core.options().unavailable_timeout);
-  for (;;) {
-    if (options.deadline.passed()) return DeadlineError(outage.cause());
-    absl::StatusOr<std::shared_ptr<Link>> link =
-        core.transport().Get(Deadline::Earlier(options.deadline, outage.until()), options.canceller);
-    if (!link.ok()) {
-      if (IsCancelled(options.canceller)) return CancelledError();
-      return options.deadline.passed() ? DeadlineError(link.status()) : link.status();
-    }
-    grpc::ClientContext context;
-    if (!options.deadline.never()) {
-      context.set_deadline(std::chrono::system_clock::now() + absl::ToChronoMicroseconds(options.deadline.left()));
-    }
-    Response response;
-    grpc::Status status;
-    {
-      CancelHook hook(options.canceller, [&] { context.TryCancel(); });
-      status = call((*link)->channel(), &context, &response);
-    }
-    if (status.ok()) return response;
-    if (IsCancelled(options.canceller)) return CancelledError();
-    absl::Status failure = FromGrpc(status);
-    if (absl::IsDeadlineExceeded(failure)) return DeadlineError(outage.cause());
-    std::optional<v1::ErrorDetail> detail = DetailOf(status);
-    if (ReasonOf(failure) == Reason::kStoreChanged && detail.has_value()) core.position().Adopt(detail->header());
-    if (!IsTransient(failure)) return failure;
-    outage.Fail(failure);
-    if (outage.over()) return failure;
-    absl::Duration pause = std::max(outage.Pause(), InfoOf(failure).retry_after.value_or(absl::ZeroDuration()));
-    if (!Sleep(std::min({pause, options.deadline.left(), outage.until().left()}), options.canceller)) {
-      return CancelledError();
-    }
-  }
-}
 
 // A watch, over as many calls as it takes.
 class Watcher {
@@ -258,8 +219,9 @@ absl::StatusOr<v1::CommitResponse> ClientCore::GetOutcome(const v1::CommitId& id
   *request.mutable_id() = id;
   absl::StatusOr<v1::GetOutcomeResponse> response = Unary<v1::GetOutcomeResponse>(
       *this, CallOptions{deadline, std::nullopt},
-      [&](const std::shared_ptr<grpc::Channel>& channel, grpc::ClientContext* context, v1::GetOutcomeResponse* answer) {
-        return v1::TransactionService::NewStub(channel)->GetOutcome(context, request, answer);
+      [&](const std::shared_ptr<grpc::Channel>& channel, grpc::ClientContext* context, v1::GetOutcomeResponse* answer,
+          auto callback) {
+        v1::TransactionService::NewStub(channel)->async()->GetOutcome(context, &request, answer, std::move(callback));
       });
   if (!response.ok()) return response.status();
   position_->Observe(response->outcome().header());
@@ -272,13 +234,14 @@ absl::StatusOr<std::vector<Commit>> HistoryOf(const Handle& handle, const Histor
   ClientCore& core = *handle.client;
   absl::StatusOr<v1::GetHistoryResponse> response = Unary<v1::GetHistoryResponse>(
       core, CallOptions{Deadline::In(options.timeout), std::nullopt},
-      [&](const std::shared_ptr<grpc::Channel>& channel, grpc::ClientContext* context, v1::GetHistoryResponse* answer) {
+      [&](const std::shared_ptr<grpc::Channel>& channel, grpc::ClientContext* context, v1::GetHistoryResponse* answer,
+          auto callback) {
         v1::GetHistoryRequest request;
         request.set_name(core.names().Full(handle.name));
         request.set_before_version(options.before_version);
         request.set_limit(options.limit);
         core.SetSeen(request.mutable_seen());
-        return v1::RefService::NewStub(channel)->GetHistory(context, request, answer);
+        v1::RefService::NewStub(channel)->async()->GetHistory(context, &request, answer, std::move(callback));
       });
   if (!response.ok()) return response.status();
   core.position().Observe(response->header());

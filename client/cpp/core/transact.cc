@@ -225,9 +225,16 @@ class Transaction {
   std::optional<absl::Status> Commit() {
     stm::Committed committed;
     if (core_->NeedsCommit()) {
+      if (absl::Status status = core_->CheckFences(); !status.ok()) return status;
+      std::shared_ptr<Lease> lease;
+      if (core_->NeedsSession()) {
+        absl::StatusOr<std::shared_ptr<Lease>> opened = client_->session().Get(call_);
+        if (!opened.ok()) return opened.status();
+        lease = *std::move(opened);
+      }
       absl::StatusOr<v1::CommitResponse> response = client_->Commit(
           [&](v1::CommitRequest* request) {
-            core_->FillCommit(request);
+            core_->FillCommit(lease == nullptr ? "" : lease->id(), request);
             request->mutable_meta()->set_label(options_.label);
             request->mutable_meta()->set_client(client_->options().client_name);
             request->mutable_meta()->set_traceparent(options_.traceparent);
@@ -242,6 +249,10 @@ class Transaction {
       if (!response.ok()) {
         Reason reason = ReasonOf(response.status());
         if (reason == Reason::kSnapshotTooOld || reason == Reason::kStoreChanged) {
+          return Again({}, std::string(ReasonName(reason)), false);
+        }
+        if (reason == Reason::kSessionExpired && lease != nullptr) {
+          client_->session().Drop(lease, /*known=*/true);
           return Again({}, std::string(ReasonName(reason)), false);
         }
         if (absl::IsDeadlineExceeded(response.status())) return TimeIsUp(response.status());
@@ -267,13 +278,9 @@ class Transaction {
           return RejectedError(rejected, client_->names());
         }
         case v1::CommitResponse::kFenceLost: {
-          ErrorInfo info;
-          info.reason = Reason::kLockLost;
-          info.name = response->fence_lost().fence().lock();
-          return MakeError(absl::StatusCode::kFailedPrecondition,
-                           absl::StrCat("the grant of ", info.name, " that the commit names is gone; nothing was "
-                                        "changed: acquire the lock again"),
-                           info);
+          const v1::Fence& fence = response->fence_lost().fence();
+          core_->FenceLost(fence);
+          return LockLostError(client_->names().Short(fence.lock()), "is gone; nothing was changed");
         }
         default:
           return absl::InternalError("the daemon answered a commit with no outcome: use a client as new as the daemon");
@@ -492,6 +499,7 @@ absl::StatusOr<std::optional<Definition>> DefinitionOf(const Handle& handle, con
   if (!validator.ok()) return validator.status();
   definition.validator = *std::move(validator);
   if (message.has_ttl()) definition.ttl = FromWire(message.ttl());
+  definition.ephemeral = !message.session_id().empty();
   return std::optional<Definition>(std::move(definition));
 }
 

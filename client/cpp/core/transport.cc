@@ -289,6 +289,8 @@ bool Link::alive() const { return stream_->alive(); }
 
 void Link::Break(const absl::Status& cause) { stream_->Break(cause); }
 
+void Link::Heard() const { stream_->Heard(); }
+
 bool Link::Probe() const {
   // One asks for all who wait.
   if (stream_->silence() < kProbeAfter) return true;
@@ -352,6 +354,15 @@ Transport::~Transport() = default;
 std::string Transport::address() const {
   absl::MutexLock lock(&mutex_);
   return addresses_[pinned_];
+}
+
+void Transport::Leave(Link* link, const absl::Status& cause) {
+  if (addresses_.size() == 1) return;
+  {
+    absl::MutexLock lock(&mutex_);
+    if (link_.get() == link) pinned_ = (pinned_ + 1) % addresses_.size();
+  }
+  link->Break(cause);
 }
 
 absl::StatusOr<std::shared_ptr<Link>> Transport::Get(Deadline deadline, const std::optional<Canceller>& canceller) {

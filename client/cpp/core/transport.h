@@ -55,6 +55,8 @@ class Link {
   void Break(const absl::Status& cause);
   // False after kProbeTimeout without an answer.
   bool Probe() const;
+  // The daemon answered something beside the stream: it need not be asked for a while.
+  void Heard() const;
 
  private:
   const std::string address_;
@@ -72,6 +74,8 @@ class Transport {
   absl::StatusOr<std::shared_ptr<Link>> Get(Deadline deadline, const std::optional<Canceller>& canceller)
       ABSL_LOCKS_EXCLUDED(mutex_);
   std::string address() const ABSL_LOCKS_EXCLUDED(mutex_);
+  // Breaks `link`, if there is another daemon to go to: Get tries that one first.
+  void Leave(Link* link, const absl::Status& cause) ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
   absl::StatusOr<std::shared_ptr<Link>> Connect(Deadline deadline, const std::optional<Canceller>& canceller);

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/values/edn.h"
 #include "engine/values/wire.h"
+#include "stm/lock.h"
 #include "stm/v1/common.pb.h"
 
 namespace stm::internal {
@@ -206,7 +207,7 @@ std::optional<Value> TxCore::ReadAfterWrites(const Handle& handle, Written& writ
         v1::GetRefsRequest* get = call->mutable_get();
         get->add_names(client_->names().Full(handle.name));
         SetReadPoint(get->mutable_at());
-        AddWrites(handle.name, written, [&] { return get->add_pending(); });
+        AddWrites(handle.name, written, "", [&] { return get->add_pending(); });
       },
       call_);
   if (!answer.ok()) RaiseFor(answer.status());
@@ -387,6 +388,21 @@ void TxCore::Record(Value record) {
   records_.push_back(std::move(record));
 }
 
+void TxCore::Fence(std::shared_ptr<Grant> grant) {
+  Enter();
+  if (grant->over()) Raise(Signal::kFail, LockLostError(grant->name(), "is gone"));
+  fences_.push_back(std::move(grant));
+}
+
+absl::Status TxCore::CheckFences() const {
+  for (const auto& grant : fences_) {
+    if (grant->over()) return LockLostError(grant->name(), "is gone");
+  }
+  return absl::OkStatus();
+}
+
+void TxCore::FenceLost(const v1::Fence& fence) { client_->session().Lose(fence.lock(), fence.token()); }
+
 void TxCore::Retry() {
   Enter();
   if (!HasReads()) {
@@ -451,10 +467,18 @@ void TxCore::WriteOnce(const std::string& name, Value result, absl::Duration ttl
 }
 
 bool TxCore::NeedsCommit() const {
-  return !writes_.empty() || !records_.empty() || (options_.stale_ok && HasReads());
+  return !writes_.empty() || !records_.empty() || !fences_.empty() || (options_.stale_ok && HasReads());
 }
 
-void TxCore::AddWrites(const std::string& name, const Written& written,
+bool TxCore::NeedsSession() const {
+  return std::any_of(writes_.begin(), writes_.end(), [](const auto& write) {
+    const Written& written = write.second;
+    return (written.definition.has_value() && written.definition->ephemeral) ||
+           (written.define.has_value() && written.define->ephemeral);
+  });
+}
+
+void TxCore::AddWrites(const std::string& name, const Written& written, const std::string& session,
                        const std::function<v1::Write*()>& add) const {
   auto of = [&] {
     v1::Write* write = add();
@@ -464,7 +488,7 @@ void TxCore::AddWrites(const std::string& name, const Written& written,
   };
   auto begin = [&] {
     v1::Write* write = of();
-    if (written.definition.has_value()) ToWire(*written.definition, write->mutable_definition());
+    if (written.definition.has_value()) ToWire(*written.definition, session, write->mutable_definition());
     return write;
   };
   if (written.base == Written::Base::kNone && written.create.has_value()) {
@@ -473,10 +497,10 @@ void TxCore::AddWrites(const std::string& name, const Written& written,
   if (written.base == Written::Base::kSet) ToProto(written.value, begin()->mutable_set());
   if (written.base == Written::Base::kDelete) of()->set_delete_entry(true);
   for (const Op& op : written.ops) ToWire(op, begin()->mutable_apply());
-  if (written.define.has_value()) ToWire(*written.define, of()->mutable_define());
+  if (written.define.has_value()) ToWire(*written.define, session, of()->mutable_define());
 }
 
-void TxCore::FillCommit(v1::CommitRequest* request) const {
+void TxCore::FillCommit(const std::string& session, v1::CommitRequest* request) const {
   const Names& names = client_->names();
   if (HasReads()) request->set_snapshot(snapshot_);
   request->set_isolation(options_.isolation == Isolation::kSnapshot ? v1::ISOLATION_SNAPSHOT
@@ -487,9 +511,14 @@ void TxCore::FillCommit(v1::CommitRequest* request) const {
     for (const std::string& name : ensures_) request->add_ensures(names.Full(name));
   }
   for (const std::string& name : order_) {
-    AddWrites(name, writes_.find(name)->second, [&] { return request->add_writes(); });
+    AddWrites(name, writes_.find(name)->second, session, [&] { return request->add_writes(); });
   }
   for (const Value& record : records_) ToProto(record, request->add_records());
+  for (const auto& grant : fences_) {
+    v1::Fence* fence = request->add_fences();
+    fence->set_lock(grant->lock());
+    fence->set_token(grant->token());
+  }
 }
 
 void TxCore::FillAwait(v1::AwaitChangeRequest* request) const {
@@ -569,6 +598,7 @@ std::vector<std::string> TxCore::Lines() const {
     }
   }
   for (const Value& record : records_) lines.push_back(absl::StrCat("record ", ToEdn(record)));
+  for (const auto& grant : fences_) lines.push_back(absl::StrCat("fence ", grant->name(), " ", grant->token()));
   switch (signal_) {
     case Signal::kRetry: lines.push_back("retry"); break;
     case Signal::kFail: lines.push_back(absl::StrCat("fail: ", signal_status_.message())); break;
@@ -583,6 +613,7 @@ namespace stm {
 
 std::vector<Entry> Tx::List(std::string_view prefix) { return core_->List(prefix); }
 std::vector<std::string> Tx::Names(std::string_view prefix) { return core_->ListNames(prefix); }
+void Tx::Fence(const Held& held) { core_->Fence(held.grant_); }
 void Tx::Retry() { core_->Retry(); }
 int Tx::run() const { return core_->run(); }
 std::optional<Value> Tx::Read(const internal::Handle& handle) { return core_->Read(handle); }

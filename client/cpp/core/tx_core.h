@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "client/cpp/core/client_core.h"
+#include "client/cpp/core/session.h"
 #include "client/cpp/core/unknown_fields.h"
 #include "stm/tx.h"
 
@@ -64,6 +65,7 @@ class TxCore : public std::enable_shared_from_this<TxCore> {
   std::vector<Entry> List(std::string_view prefix);
   std::vector<std::string> ListNames(std::string_view prefix);
   void Record(Value record);
+  void Fence(std::shared_ptr<Grant> grant);
   [[noreturn]] void Retry();
   [[noreturn]] void Fail(const absl::Status& status);
   void OnCommit(std::function<void(const Committed&)> f);
@@ -89,8 +91,14 @@ class TxCore : public std::enable_shared_from_this<TxCore> {
   bool HasReads() const { return !reads_.empty() || !lists_.empty(); }
   bool NeedsCommit() const;
   uint64_t store() const { return store_; }
-  // All but id, meta and age.
-  void FillCommit(v1::CommitRequest* request) const;
+  // Does it make an entry that is bound to the client's session?
+  bool NeedsSession() const;
+  // kLockLost: a grant that it fences is lost already.
+  absl::Status CheckFences() const;
+  // The daemon says so of one.
+  void FenceLost(const v1::Fence& fence);
+  // All but id, meta and age. `session`: of ephemeral entries.
+  void FillCommit(const std::string& session, v1::CommitRequest* request) const;
   void FillAwait(v1::AwaitChangeRequest* request) const;
   // For the next run; with `fresh` as a conflict or an await told it.
   Carried Carry() const;
@@ -135,7 +143,8 @@ class TxCore : public std::enable_shared_from_this<TxCore> {
   std::optional<Value> ReadAfterWrites(const Handle& handle, Written& written);
   Written& WriteTo(const Handle& handle);
   void AddRead(const std::string& name);
-  void AddWrites(const std::string& name, const Written& written,
+  // `session`: of ephemeral entries; "" where nothing is made by it.
+  void AddWrites(const std::string& name, const Written& written, const std::string& session,
                  const std::function<v1::Write*()>& add) const;
   void SetReadPoint(v1::ReadPoint* at) const;
   void TakeSnapshot(const v1::Header& header, int64_t snapshot);
@@ -164,6 +173,7 @@ class TxCore : public std::enable_shared_from_this<TxCore> {
   std::map<std::string, Written, std::less<>> writes_;
   std::vector<std::string> order_;  // of writes_
   std::vector<Value> records_;
+  std::vector<std::shared_ptr<Grant>> fences_;
   std::vector<std::function<void(const stm::Committed&)>> on_commit_;
   std::vector<Mark> marks_;
   UnknownFieldsKept unknown_;

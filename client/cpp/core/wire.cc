@@ -137,9 +137,10 @@ void ToWire(const Op& op, v1::Operation* message) {
   }
 }
 
-void ToWire(const Definition& definition, v1::Definition* message) {
+void ToWire(const Definition& definition, const std::string& session, v1::Definition* message) {
   if (definition.validator.has_value()) ToProto(*definition.validator, message->mutable_validator());
   if (definition.ttl != absl::ZeroDuration()) ToWire(definition.ttl, message->mutable_ttl());
+  if (definition.ephemeral) message->set_session_id(session);
 }
 
 void ToWire(absl::Duration duration, google::protobuf::Duration* message) {

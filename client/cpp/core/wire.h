@@ -38,7 +38,8 @@ bool Under(std::string_view name, std::string_view prefix);
 absl::Status FromWire(int code, const std::string& message, const v1::ErrorDetail* detail);
 
 void ToWire(const Op& op, v1::Operation* message);
-void ToWire(const Definition& definition, v1::Definition* message);
+// `session`: of an ephemeral entry.
+void ToWire(const Definition& definition, const std::string& session, v1::Definition* message);
 void ToWire(absl::Duration duration, google::protobuf::Duration* message);
 absl::Duration FromWire(const google::protobuf::Duration& message);
 Meta FromWire(const v1::Meta& message);

@@ -19,6 +19,7 @@
 #include "stm/codec.h"
 #include "stm/error.h"
 #include "stm/internal.h"
+#include "stm/lock.h"
 #include "stm/op.h"
 #include "stm/options.h"
 #include "stm/records.h"
@@ -192,6 +193,20 @@ class Client {
       return client.Transact(options, body);
     });
   }
+
+  // Waits its turn for a lock, first come, first served, and holds it until the Held ends. The client's session is opened by
+  // the first. kLockBusy: not within options.wait; kUpgradeRefused; kDeadlock; kLockLost: its place was taken from it.
+  absl::StatusOr<Held> Acquire(std::string_view name, const AcquireOptions& options = {}) const {
+    return internal::AcquireHeld(core_, name, options);
+  }
+  // An operator's: who holds a lock and who waits; all locks under a prefix that are held, or were of late, without queues.
+  absl::StatusOr<LockInfo> Lock(std::string_view name) const;
+  absl::StatusOr<std::vector<LockInfo>> Locks(std::string_view prefix) const;
+  // Takes it from all who hold it, by a commit that says who and, as `label`, why. False: nobody does.
+  absl::StatusOr<bool> BreakLock(std::string_view name, std::string_view label = "") const;
+  // All sessions of the store, and the end of one, with all that it has. OK too if it is over.
+  absl::StatusOr<std::vector<SessionInfo>> Sessions() const;
+  absl::Status ExpireSession(std::string_view session_id, std::string_view label = "") const;
 
   // Entries under a prefix, by name, all of one snapshot.
   absl::StatusOr<std::vector<Entry>> List(std::string_view prefix) const;

@@ -21,7 +21,7 @@ enum class Reason : uint8_t {
   kNone,               // OK, or not an error of stmd's
   kConflict,           // ABORTED: runs or time spent; ErrorInfo.causes says which entries, by whom
   kRejected,           // FAILED_PRECONDITION: a validator or an operation said no
-  kLockLost,           // FAILED_PRECONDITION
+  kLockLost,           // FAILED_PRECONDITION: the grant is gone, or the place in the queue
   kSessionExpired,     // FAILED_PRECONDITION
   kCommitUnknown,      // UNKNOWN: sent, and no answer came; `stmctl outcome WORD` asks later
   kSnapshotTooOld,     // OUT_OF_RANGE: older than the history kept
@@ -38,6 +38,9 @@ enum class Reason : uint8_t {
   kTransactionClosed,  // FAILED_PRECONDITION: a Tx used outside its body
   kInTransaction,      // FAILED_PRECONDITION: I/O inside a body
   kRerunDiffers,       // FAILED_PRECONDITION: rerun_check found a body that is not a function of what it reads
+  kLockBusy,           // ABORTED: others have the lock, and did for all of AcquireOptions::wait
+  kUpgradeRefused,     // FAILED_PRECONDITION: others read; release the shared hold before the exclusive one is acquired
+  kDeadlock,           // FAILED_PRECONDITION: it would wait for itself; the message tells the cycle
 };
 
 // "conflict", "commit-unknown", ...
@@ -87,6 +90,9 @@ inline bool IsStoreChanged(const absl::Status& s) { return ReasonOf(s) == Reason
 inline bool IsAbsent(const absl::Status& s) { return ReasonOf(s) == Reason::kAbsent; }
 inline bool IsWrongKind(const absl::Status& s) { return ReasonOf(s) == Reason::kWrongKind; }
 inline bool IsBadValue(const absl::Status& s) { return ReasonOf(s) == Reason::kBadValue; }
+inline bool IsLockBusy(const absl::Status& s) { return ReasonOf(s) == Reason::kLockBusy; }
+inline bool IsUpgradeRefused(const absl::Status& s) { return ReasonOf(s) == Reason::kUpgradeRefused; }
+inline bool IsDeadlock(const absl::Status& s) { return ReasonOf(s) == Reason::kDeadlock; }
 inline bool IsInTransaction(const absl::Status& s) { return ReasonOf(s) == Reason::kInTransaction; }
 
 // Where C++ leaves no place for a Status: iterating records, and a Tx used outside its body.

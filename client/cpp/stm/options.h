@@ -45,6 +45,9 @@ struct ConnectOptions {
   absl::Duration unavailable_timeout = absl::Seconds(10);
   // Threads of the async forms, made as they are needed; a TransactAsync that sleeps in Retry holds one.
   int async_threads_max = 64;
+  // Of the session that locks and ephemeral entries are held by: how long they outlive what the daemon heard of this
+  // client last. Zero: the daemon's default.
+  absl::Duration session_ttl;
   // Takes the client's own warnings (a transaction at its 10th run). Unset: standard error.
   std::function<void(std::string_view)> warn;
 };
@@ -99,6 +102,7 @@ struct ReadOptions {
 struct Definition {
   std::optional<Value> validator;  // EDN, as in [:and :int [:min 0]]
   absl::Duration ttl;              // zero: for ever. Each write starts it again
+  bool ephemeral = false;          // bound to this client's session, whose end deletes it
 };
 
 struct Entry {

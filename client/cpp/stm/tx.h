@@ -21,6 +21,8 @@
 
 namespace stm {
 
+class Held;
+
 // What a commute will have resulted in, once its transaction is committed.
 class CommuteResult {
  public:
@@ -111,6 +113,10 @@ class Tx {
   void Record(const T& record) {
     RecordValue(Encode(record));
   }
+
+  // Commits only while this grant stands, else kLockLost: also of a transaction that only reads. One that is lost already
+  // ends the body at once.
+  void Fence(const Held& held);
 
   // Abandons this run, sleeps until something read has changed, and runs the body again.
   [[noreturn]] void Retry();

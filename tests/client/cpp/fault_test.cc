@@ -1,7 +1,5 @@
 // What the client does when connections break and daemons go: exactly once, and unseen where that can be. A proxy
 // loses requests or answers; a daemon on a data directory is killed and started again.
-#include <stdlib.h>
-
 #include <atomic>
 #include <future>
 #include <random>
@@ -20,27 +18,13 @@ using stm::testing::Connected;
 using stm::testing::Contains;
 using stm::testing::Daemon;
 using stm::testing::DaemonOptions;
+using stm::testing::Directory;
 using stm::testing::Eventually;
 using stm::testing::Must;
 using stm::testing::Names;
 using stm::testing::Proxy;
 using stm::testing::Shared;
 using stm::testing::SharedAddress;
-
-// A directory that is gone with it.
-class Directory {
- public:
-  Directory() {
-    const char* root = getenv("TEST_TMPDIR");
-    path_ = std::string(root != nullptr ? root : "/tmp") + "/stm_client_XXXXXX";
-    REQUIRE(mkdtemp(path_.data()) != nullptr);
-  }
-  ~Directory() { [[maybe_unused]] int status = system(("rm -rf '" + path_ + "'").c_str()); }
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
 
 }  // namespace
 

@@ -2,9 +2,10 @@
 #ifndef STM_TESTS_CLIENT_CPP_FIXTURE_H_
 #define STM_TESTS_CLIENT_CPP_FIXTURE_H_
 
+#include <stdlib.h>
+
 #include <atomic>
 #include <chrono>
-#include <cstdlib>
 #include <functional>
 #include <memory>
 #include <string>
@@ -75,6 +76,21 @@ class Names {
 
  private:
   std::string directory_;
+};
+
+// A directory that is gone with it.
+class Directory {
+ public:
+  Directory() {
+    const char* root = getenv("TEST_TMPDIR");
+    path_ = std::string(root != nullptr ? root : "/tmp") + "/stm_client_XXXXXX";
+    REQUIRE(mkdtemp(path_.data()) != nullptr);
+  }
+  ~Directory() { [[maybe_unused]] int status = system(("rm -rf '" + path_ + "'").c_str()); }
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
 };
 
 // True as soon as `condition` is; false after kPatience.
