@@ -287,8 +287,6 @@ void Engine::State::Validate(std::unique_ptr<Pending> pending, Appending& batch)
     return Refuse(std::move(pending), {NotCommitted{}});
   }
   if (batch.now > t.deadline) return Refuse(std::move(pending), {TooLate()});
-  // Of a run whose batch was lost.
-  pending->transaction->writes.resize(t.writes.size() - std::exchange(pending->bound_writes, 0));
   // Its entries may have become another daemon's turn since it queued.
   if (!turns_.empty() && !draining_ && StandInLine(pending)) return;
   // What was known when it queued may have been dropped since.
@@ -382,7 +380,7 @@ WriteSet::Result Engine::State::EvaluateWrites(Pending& pending, absl::Duration 
   }
   // Values that move faster than they can be worked on elsewhere are worked on here in the end.
   WriteSet::Bounds bounds = WriteBounds(pending.parked < kParkedMax ? options_.heavy_value_bytes : 0);
-  bounds.atoms_together = pending.transaction->procedure != nullptr || pending.bound_writes > 0;
+  bounds.atoms_together = pending.transaction->procedure != nullptr;
   return WriteSet::Evaluate(pending.transaction->writes, bounds,
                             [&](std::string_view name) { return BaseOf(name, now, depends); });
 }
@@ -571,11 +569,7 @@ void Engine::State::Accept(std::unique_ptr<Pending> pending, WriteSet writes, Ap
     (IsMemory(item.name) ? member.memory_changes : member.commit->changes).push_back(std::move(change));
   }
   member.results = std::move(writes.results());
-  if (t.procedure != nullptr) {
-    member.results.assign(1, std::move(pending->outcome));
-  } else if (!member.results.empty()) {
-    member.results.resize(t.writes.size() - pending->bound_writes);
-  }
+  if (t.procedure != nullptr) member.results.assign(1, std::move(pending->outcome));
   member.pending = std::move(pending);
   batch.members.push_back(std::move(member));
 }

@@ -30,7 +30,7 @@ void ForEachName(const Pending& pending, Visit visit) {
   if (t.procedure != nullptr) return;
   for (const std::string& name : t.reads) visit(name);
   for (const std::string& name : t.ensures) visit(name);
-  for (size_t i = 0; i + pending.bound_writes < t.writes.size(); ++i) visit(t.writes[i].name);
+  for (const Write& write : t.writes) visit(write.name);
 }
 
 bool ChecksLists(const Transaction& t) { return t.isolation == Isolation::kSerializable && !t.lists.empty(); }

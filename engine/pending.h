@@ -37,7 +37,7 @@ struct Pending {
   // Entries beside the transaction's own that it rests on: its fences' locks, its sessions, what its procedure looks at.
   std::vector<std::string> looks;
   std::optional<Value> outcome;  // the procedure's, of the last run
-  size_t bound_writes = 0;       // the transaction's last ones, which the engine added for sessions
+  std::vector<Write> bound;      // what the engine writes beside into sessions; the batch's items name these
   int parked = 0;  // how often
   // It waited in line for a reservation: if it is stale after all, its next run gets one at once.
   bool waited_in_line = false;

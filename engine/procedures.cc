@@ -197,7 +197,6 @@ Engine::State::Step Engine::State::BindToSessions(std::unique_ptr<Pending>& pend
   }
   if (bindings.empty()) return Step::kGoesOn;
 
-  Transaction& t = *pending->transaction;
   View view(this, batch.now);
   const absl::Status status = Bind(&view, bindings, options_.locks);
   if (!view.unknown().empty()) {
@@ -209,23 +208,20 @@ Engine::State::Step Engine::State::BindToSessions(std::unique_ptr<Pending>& pend
     RefuseBy(std::move(pending), {status}, view.depends(), batch);
     return Step::kTaken;
   }
-  std::vector<Write> more = view.TakeWrites();
-  pending->bound_writes = more.size();
-  for (Write& write : more) t.writes.push_back(std::move(write));
+  // Sessions' entries have no validators, and nothing is heavy about setting them.
+  pending->bound = view.TakeWrites();
+  const WriteSet::Bounds bounds = WriteBounds(0);
   uint64_t depends = 0;
-  WriteSet::Result result = EvaluateWrites(*pending, batch.now, &depends);
-  if (auto* set = std::get_if<WriteSet>(&result)) {
-    *writes = std::move(*set);
-    return Step::kGoesOn;
-  }
-  // The transaction's own writes went through: it is the sessions' that reach a bound.
-  if (auto* rejected = std::get_if<Rejected>(&result)) {
-    RefuseBy(std::move(pending), {std::move(*rejected)}, depends, batch);
-  } else if (auto* bound = std::get_if<absl::Status>(&result)) {
-    RefuseBy(std::move(pending), {std::move(*bound)}, depends, batch);
+  WriteSet::Result bound = WriteSet::Evaluate(
+      pending->bound, bounds, [&](std::string_view name) { return BaseOf(name, batch.now, &depends); });
+  absl::Status refused;
+  if (auto* set = std::get_if<WriteSet>(&bound)) {
+    refused = writes->Append(std::move(*set), bounds);
   } else {
-    Park(std::move(pending));
+    refused = std::get<absl::Status>(std::move(bound));  // a session reaches a bound
   }
+  if (refused.ok()) return Step::kGoesOn;
+  RefuseBy(std::move(pending), {std::move(refused)}, depends, batch);
   return Step::kTaken;
 }
 

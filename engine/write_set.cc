@@ -59,6 +59,12 @@ std::shared_ptr<const Definition> Redefine(const std::shared_ptr<const Definitio
   return definition;
 }
 
+absl::Status CheckBytes(int64_t bytes, const WriteSet::Bounds& bounds) {
+  if (bytes <= bounds.transaction_bytes_max) return absl::OkStatus();
+  return LimitReached("transaction_bytes_max", bounds.transaction_bytes_max, "the transaction", bytes,
+                      "write less at once");
+}
+
 }  // namespace
 
 WriteSet::Result WriteSet::Evaluate(const std::vector<Write>& writes, const Bounds& bounds,
@@ -217,12 +223,15 @@ WriteSet::Result WriteSet::Evaluate(const std::vector<Write>& writes, const Boun
       }
     }
   }
-  if (set.bytes_ > bounds.transaction_bytes_max) {
-    return LimitReached("transaction_bytes_max", bounds.transaction_bytes_max, "the transaction", set.bytes_,
-                        "write less at once");
-  }
+  if (absl::Status status = CheckBytes(set.bytes_, bounds); !status.ok()) return status;
   if (!any_result) set.results_.clear();
   return set;
+}
+
+absl::Status WriteSet::Append(WriteSet other, const Bounds& bounds) {
+  for (Item& item : other.items_) items_.push_back(std::move(item));
+  bytes_ += other.bytes_;
+  return CheckBytes(bytes_, bounds);
 }
 
 }  // namespace stm::engine

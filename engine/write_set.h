@@ -69,6 +69,9 @@ class WriteSet {
   static Result Evaluate(const std::vector<Write>& writes, const Bounds& bounds,
                          absl::FunctionRef<Base(std::string_view)> base);
 
+  // Adds what was evaluated over other names. A Status: together they are past transaction_bytes_max.
+  absl::Status Append(WriteSet other, const Bounds& bounds);
+
   const std::vector<Item>& items() const { return items_; }
   std::vector<Item>& items() { return items_; }
   // One a write, or empty when no write has one.

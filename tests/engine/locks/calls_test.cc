@@ -376,6 +376,20 @@ TEST_CASE("sessions: an entry that is deleted, or defined anew, is bound no more
   CHECK(s.Value("/y") == "1");
 }
 
+TEST_CASE("sessions: a large value under a rule, worked out off the Loop, is bound all the same") {
+  Scene s;
+  const std::string a = s.Open(1);
+  auto bound = std::make_shared<Definition>();
+  bound->session_id = a;
+  bound->validator = *Validator::Parse(*ReadEdn(":string"));
+  Tx tx;
+  tx.Put(Write::Change::kSet, "/services/a", stm::Value::String(std::string(100'000, 'x'))).Define(bound);
+  REQUIRE(s.Must(std::move(tx)) != 0);
+  CHECK(ReadSession(a, *ReadEdn(s.Value(SessionEntry(a))))->entries == std::set<std::string>{"/services/a"});
+  s.loop.Advance(absl::Seconds(20));
+  CHECK(s.Value("/services/a") == "absent");
+}
+
 TEST_CASE("sessions: a Loop that stood still takes nobody's lease") {
   Scene s;
   const std::string a = s.Open(1, absl::Seconds(10));
