@@ -11,7 +11,6 @@ namespace stm::server {
 namespace {
 
 constexpr size_t kOwnerBytesMax = 256;
-constexpr size_t kClientBytesMax = 256;
 
 // Unset: for ever.
 absl::StatusOr<absl::Duration> WaitOf(bool has, const google::protobuf::Duration& message) {

@@ -41,12 +41,6 @@ absl::StatusOr<std::optional<Value>> ResultOf(const Verdict& verdict, Version* v
                     v1::ERROR_REASON_NOT_COMMITTED);
 }
 
-LockAnswer Only(LockOutcome outcome) {
-  LockAnswer answer;
-  answer.outcome = outcome;
-  return answer;
-}
-
 }  // namespace
 
 LockCalls::LockCalls(Loop* loop, Engine* engine, LockBounds bounds)

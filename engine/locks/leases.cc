@@ -111,11 +111,8 @@ void Leases::Follow() {
   request.initial = true;
   request.own = true;
   absl::StatusOr<uint64_t> watch = engine_->Watch(std::move(request), follower_);
-  if (watch.ok()) {
-    watch_ = *watch;
-    return;
-  }
-  // Too many watches, or the daemon drains.
+  if (watch.ok()) return;
+  // It is being restored, or drains.
   loop_->At(loop_->Now() + kEndAgainAfter, [this, alive = alive_] {
     if (*alive) Follow();
   });

@@ -122,7 +122,6 @@ class Leases {
   Alarm ends_alarm_{loop_, [this] { EndDue(); }};
   absl::Duration last_tick_;
   std::shared_ptr<Follower> follower_;
-  uint64_t watch_ = 0;
   int64_t expired_ = 0;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };

@@ -176,6 +176,13 @@ Value ToValue(const Condition& condition) {
   return fields.ToValue();
 }
 
+// Of what is deleted when nobody used it for long.
+std::shared_ptr<const Definition> Idle(const LockBounds& bounds) {
+  auto definition = std::make_shared<Definition>();
+  definition->ttl = bounds.lock_idle;
+  return definition;
+}
+
 // ---- One lock, while a procedure runs
 
 // A lock and its queue as a procedure has them in hand: read whole, changed, and written by Save.
@@ -201,7 +208,6 @@ class Desk {
 
   LockState& state() { return state_; }
   const std::string& lock() const { return lock_; }
-  int64_t next() const { return next_; }
   bool anyone_waits() const { return state_.first < next_; }
 
   bool IsFree(LockMode mode, int64_t permits) const {
@@ -264,14 +270,12 @@ class Desk {
       ++state_.first;
       changed_ = true;
     }
-    auto idle = std::make_shared<Definition>();
-    idle->ttl = bounds_.lock_idle;
     if (next_ != saved_next_) {
       Fields fields;
       fields.Add("next", Value::Integer(next_));
-      view_->Set(QueueEntry(lock_), fields.ToValue(), idle);
+      view_->Set(QueueEntry(lock_), fields.ToValue(), Idle(bounds_));
     }
-    if (changed_) view_->Set(LockEntry(lock_), ToValue(state_), idle);
+    if (changed_) view_->Set(LockEntry(lock_), ToValue(state_), Idle(bounds_));
     return absl::OkStatus();
   }
 
@@ -302,12 +306,6 @@ LockAnswer Granted(const LockHold& hold) {
   answer.outcome = LockOutcome::kGranted;
   answer.token = hold.token;
   answer.holds = hold.holds;
-  return answer;
-}
-
-LockAnswer Only(LockOutcome outcome) {
-  LockAnswer answer;
-  answer.outcome = outcome;
   return answer;
 }
 
@@ -791,10 +789,8 @@ class AwaitSignal : public LockProcedure {
     await.waiter.acquire = acquire_;
     await.waiter.since = view->now();
     const int64_t place = condition->next++;
-    auto idle = std::make_shared<Definition>();
-    idle->ttl = bounds_.lock_idle;
     view->Set(AwaitEntry(lock_, condition_, place), ToValue(await));
-    view->Set(entry, ToValue(*condition), idle);
+    view->Set(entry, ToValue(*condition), Idle(bounds_));
     desk->Remove(hold);
     if (absl::Status status = desk->Save(); !status.ok()) return status;
     // The lock stays among what the session has: it is going to have it again.
@@ -896,9 +892,7 @@ class Signal : public LockProcedure {
       ++answer.woken;
     }
     if (condition->first != first) {
-      auto idle = std::make_shared<Definition>();
-      idle->ttl = bounds_.lock_idle;
-      view->Set(entry, ToValue(*condition), idle);
+      view->Set(entry, ToValue(*condition), Idle(bounds_));
     }
     if (absl::Status status = desk->Save(); !status.ok()) return status;
     return answer;
@@ -919,8 +913,6 @@ class Sweep : public Procedure {
 
   absl::StatusOr<Value> Run(EntryView* view) const override {
     int64_t deleted = 0;
-    auto idle = std::make_shared<Definition>();
-    idle->ttl = bounds_.lock_idle;
     for (const std::string& entry : entries_) {
       const std::optional<Value> value = view->Get(entry);
       if (!value.has_value()) continue;
@@ -930,7 +922,7 @@ class Sweep : public Procedure {
         view->Delete(entry);
         ++deleted;
       } else {
-        view->Set(entry, *value, idle);
+        view->Set(entry, *value, Idle(bounds_));
       }
     }
     return Value::Integer(deleted);
@@ -1078,6 +1070,12 @@ absl::StatusOr<LockWaiter> ReadWaiter(std::string_view entry, const Value& value
     waiter.unsignalled = unsignalled->boolean();
   if (absl::Status status = ReadMode(&fields, &waiter.mode, &waiter.permits); !status.ok()) return status;
   return waiter;
+}
+
+LockAnswer Only(LockOutcome outcome) {
+  LockAnswer answer;
+  answer.outcome = outcome;
+  return answer;
 }
 
 Value LockAnswer::ToValue() const {

@@ -136,6 +136,8 @@ struct LockAnswer {
   static absl::StatusOr<LockAnswer> FromValue(const Value& value);
 };
 inline constexpr size_t kInTheWayMax = 4;
+// An answer that has no more to say.
+LockAnswer Only(LockOutcome outcome);
 
 struct AcquireLock {
   std::string lock;
