@@ -4,14 +4,13 @@
 
 #include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
+#include "engine/values/absl_view.h"
 #include "stm/v1/common.pb.h"
 
 namespace stm::engine {
 namespace {
 
 constexpr char kDetailUrl[] = "type.googleapis.com/stm.v1.ErrorDetail";
-
-absl::string_view View(std::string_view s) { return absl::string_view(s.data(), s.size()); }
 
 void SetDuration(absl::Duration duration, google::protobuf::Duration* message) {
   int64_t seconds = absl::IDivDuration(duration, absl::Seconds(1), &duration);
@@ -35,7 +34,7 @@ std::optional<v1::ErrorDetail> DetailOf(const absl::Status& status) {
 }
 
 absl::Status BadRequest(std::string_view field, std::string_view what) {
-  return BadField(field, absl::InvalidArgumentError(View(what)));
+  return BadField(field, absl::InvalidArgumentError(Absl(what)));
 }
 
 absl::Status BadField(std::string_view field, const absl::Status& status) {
@@ -43,7 +42,7 @@ absl::Status BadField(std::string_view field, const absl::Status& status) {
   detail.set_reason(absl::IsUnimplemented(status) ? v1::ERROR_REASON_UNSUPPORTED : v1::ERROR_REASON_BAD_VALUE);
   detail.set_name(std::string(field));
   detail.set_found(std::string(status.message()));
-  return WithDetail(absl::Status(status.code(), absl::StrCat(View(field), ": ", status.message())), detail);
+  return WithDetail(absl::Status(status.code(), absl::StrCat(Absl(field), ": ", status.message())), detail);
 }
 
 absl::Status LimitReached(std::string_view limit, int64_t limit_value, std::string_view name, int64_t found,
@@ -54,8 +53,8 @@ absl::Status LimitReached(std::string_view limit, int64_t limit_value, std::stri
   detail.set_limit_value(limit_value);
   detail.set_name(std::string(name));
   detail.set_found(absl::StrCat(found));
-  return WithDetail(absl::ResourceExhaustedError(absl::StrCat("limit ", View(limit), "=", limit_value, ": ", View(name),
-                                                              " has ", found, ": ", View(remedy))),
+  return WithDetail(absl::ResourceExhaustedError(absl::StrCat("limit ", Absl(limit), "=", limit_value, ": ", Absl(name),
+                                                              " has ", found, ": ", Absl(remedy))),
                     detail);
 }
 
@@ -77,7 +76,7 @@ absl::Status LogNotKept(int64_t from, int64_t first, std::string_view why) {
   detail.set_limit("first_version");
   detail.set_limit_value(first);
   return WithDetail(absl::OutOfRangeError(absl::StrCat("log: version ", from, " is no longer kept: the oldest is ", first,
-                                                       ": read from there", View(why))),
+                                                       ": read from there", Absl(why))),
                     detail);
 }
 
@@ -97,7 +96,7 @@ absl::Status NotReady(std::string_view why, absl::Duration retry_after) {
   v1::ErrorDetail detail;
   detail.set_reason(v1::ERROR_REASON_NOT_READY);
   SetDuration(retry_after, detail.mutable_retry_after());
-  return WithDetail(absl::UnavailableError(absl::StrCat("not ready: ", View(why), ": try again")), detail);
+  return WithDetail(absl::UnavailableError(absl::StrCat("not ready: ", Absl(why), ": try again")), detail);
 }
 
 }  // namespace stm::engine

@@ -12,7 +12,7 @@ namespace stm::engine {
 namespace {
 
 // What an entry costs in an answer beside its name and value.
-constexpr int64_t kEntryOverheadBytes = 64;
+constexpr int64_t kReadOverheadBytes = 64;
 
 template <typename T>
 void AnswerLater(Executor* executor, Done<T> done, absl::StatusOr<T> result) {
@@ -175,7 +175,7 @@ std::vector<EntryState> Engine::State::Fresh(const std::vector<std::string>& nam
   int64_t bytes = 0;
   for (const std::string& name : names) {
     EntryState state = StateAt(name, installed_);
-    bytes += kEntryOverheadBytes + static_cast<int64_t>(name.size());
+    bytes += kReadOverheadBytes + static_cast<int64_t>(name.size());
     if (state.value.has_value()) bytes += static_cast<int64_t>(state.value->edn_size());
     if (bytes > options_.fresh_bytes_max) {
       state.value = std::nullopt;
@@ -280,7 +280,7 @@ bool Engine::State::AddToPage(const ListRequest& request, const Entry& entry, Ve
     return true;
   }
   int64_t page = request.page_size <= 0 ? options_.list_page_max : std::min(request.page_size, options_.list_page_max);
-  int64_t size = kEntryOverheadBytes + static_cast<int64_t>(entry.name.size());
+  int64_t size = kReadOverheadBytes + static_cast<int64_t>(entry.name.size());
   if (!request.names_only) size += static_cast<int64_t>(versioned->value->edn_size());
   bool full = static_cast<int64_t>(result->entries.size()) == page || *bytes + size > options_.list_page_bytes_max;
   if (full && !result->entries.empty()) {

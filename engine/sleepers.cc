@@ -4,14 +4,13 @@
 #include <utility>
 
 #include "absl/strings/string_view.h"
+#include "engine/values/absl_view.h"
 
 namespace stm::engine {
 namespace {
 
 // Handles that left from the middle are counted once in so many departures.
 constexpr size_t kSweepFrom = 32;
-
-absl::string_view View(std::string_view s) { return {s.data(), s.size()}; }
 
 }  // namespace
 
@@ -68,7 +67,7 @@ void Sleepers::Leave(const std::string& name, uint64_t handle) {
 }
 
 bool Sleepers::Change(std::string_view name, Look look, std::vector<Sleeper>* woken) {
-  auto it = beds_.find(View(name));
+  auto it = beds_.find(Absl(name));
   if (it == beds_.end()) return false;
   Bed& bed = it->second;
   bed.now = look(name);
@@ -77,7 +76,7 @@ bool Sleepers::Change(std::string_view name, Look look, std::vector<Sleeper>* wo
 }
 
 bool Sleepers::CameBack(std::string_view name, Back how, std::vector<Sleeper>* woken) {
-  auto it = beds_.find(View(name));
+  auto it = beds_.find(Absl(name));
   if (it == beds_.end() || it->second.out == 0) return false;
   Bed& bed = it->second;
   bed.came_back = true;
@@ -93,7 +92,7 @@ bool Sleepers::CameBack(std::string_view name, Back how, std::vector<Sleeper>* w
 }
 
 bool Sleepers::Next(std::string_view name, std::vector<Sleeper>* woken) {
-  auto it = beds_.find(View(name));
+  auto it = beds_.find(Absl(name));
   if (it == beds_.end()) return false;
   Bed& bed = it->second;
   bed.next_due = false;

@@ -3,11 +3,10 @@
 #include <algorithm>
 
 #include "absl/strings/string_view.h"
+#include "engine/values/absl_view.h"
 
 namespace stm::engine {
 namespace {
-
-absl::string_view Absl(std::string_view text) { return {text.data(), text.size()}; }
 
 }  // namespace
 

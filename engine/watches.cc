@@ -5,11 +5,10 @@
 
 #include "absl/strings/string_view.h"
 #include "engine/name.h"
+#include "engine/values/absl_view.h"
 
 namespace stm::engine {
 namespace {
-
-absl::string_view View(std::string_view s) { return {s.data(), s.size()}; }
 
 }  // namespace
 
@@ -107,7 +106,7 @@ int64_t Watches::Publish(const std::shared_ptr<const InstalledCommit>& commit, i
     }
     if (!by_prefix_.empty()) {
       for (std::string_view prefix : DirectoriesOf(name)) {
-        auto it = by_prefix_.find(View(prefix));
+        auto it = by_prefix_.find(Absl(prefix));
         if (it != by_prefix_.end()) add(it->second);
       }
     }

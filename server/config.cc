@@ -22,6 +22,7 @@
 #include "engine/name.h"
 #include "engine/operation.h"
 #include "engine/validator.h"
+#include "engine/values/absl_view.h"
 #include "engine/values/edn.h"
 #include "engine/values/lexical.h"
 #include "engine/values/wire.h"
@@ -213,8 +214,6 @@ std::string LimitName(const Setting& setting) {
   std::replace(name.begin(), name.end(), '-', '_');
   return name;
 }
-
-absl::string_view Absl(std::string_view text) { return absl::string_view(text.data(), text.size()); }
 
 std::string PrintDuration(absl::Duration duration) {
   return duration == absl::InfiniteDuration() ? "all" : absl::FormatDuration(duration);

@@ -10,6 +10,7 @@
 #include "engine/error.h"
 #include "engine/locks/lock.h"
 #include "engine/name.h"
+#include "engine/values/absl_view.h"
 #include "engine/values/wire.h"
 #include "google/rpc/status.pb.h"
 #include "server/options.h"
@@ -20,8 +21,6 @@ namespace {
 
 using engine::BadField;
 using engine::BadRequest;
-
-absl::string_view Absl(std::string_view text) { return absl::string_view(text.data(), text.size()); }
 
 // The path at the head of a parser's message ("value.map.entries[2].key: not UTF-8", "add: expected a number"): it is
 // that of fields below the one that was parsed. Takes it off `message`.

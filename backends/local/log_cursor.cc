@@ -21,7 +21,7 @@ using engine::LogCursor;
 using engine::Version;
 using Kind = EntryChange::Kind;
 
-absl::Status At(const std::string& path, uint64_t offset, const absl::Status& status) {
+absl::Status AtByte(const std::string& path, uint64_t offset, const absl::Status& status) {
   return absl::Status(status.code(), absl::StrCat(path, " at byte ", offset, ": ", status.message()));
 }
 
@@ -79,7 +79,7 @@ class Cursor : public LogCursor {
         if (!got.ok()) return got.status();
         if (!*got) break;
         absl::Status read = Read(line, &items);
-        if (!read.ok()) return At(disk_->Path(segment_.name), line.offset, read);
+        if (!read.ok()) return AtByte(disk_->Path(segment_.name), line.offset, read);
         offset_ = lines.offset();
         if (!items.empty()) bytes += line.text.size();
         if (bytes >= bytes_max) return items;
@@ -222,7 +222,7 @@ absl::StatusOr<std::vector<LogCursor::Item>> SegmentReader::HistoryOfSegment(con
     absl::StatusOr<LogLine> read =
         absl::DataLossError("the line's sum is wrong: it was changed while the daemon ran: stop it");
     if (trailer) read = parser.Parse(line.text.substr(0, trailer->body_size), trailer->hashes);
-    if (!read.ok()) return At(disk_->Path(segment.name), line.offset, read.status());
+    if (!read.ok()) return AtByte(disk_->Path(segment.name), line.offset, read.status());
     if (read->kind != LogLine::Kind::kCommit) continue;
     if (before > 0 && read->commit->version >= before) return items;
     std::vector<EntryChange>& changes = read->commit->changes;
@@ -231,7 +231,7 @@ absl::StatusOr<std::vector<LogCursor::Item>> SegmentReader::HistoryOfSegment(con
                   changes.end());
     if (changes.empty()) continue;
     absl::StatusOr<LogCursor::Item> item = values.Replay(std::move(read->commit));
-    if (!item.ok()) return At(disk_->Path(segment.name), line.offset, item.status());
+    if (!item.ok()) return AtByte(disk_->Path(segment.name), line.offset, item.status());
     items.push_back(*std::move(item));
   }
 }

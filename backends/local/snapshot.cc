@@ -14,7 +14,7 @@ constexpr size_t kFlushBytes = 1 << 20;
 constexpr uint64_t kSyncEveryBytes = 8 << 20;
 constexpr size_t kEndBytesMax = 4096;
 
-absl::Status At(const std::string& path, int64_t line, const absl::Status& status) {
+absl::Status AtLine(const std::string& path, int64_t line, const absl::Status& status) {
   return absl::Status(status.code(), absl::StrCat(path, ":", line, ": ", status.message()));
 }
 
@@ -106,7 +106,7 @@ absl::StatusOr<SnapshotSummary> CheckSnapshot(Disk* disk, const std::string& nam
   if (!got.ok()) return got.status();
   if (!*got) return absl::DataLossError(absl::StrCat(path, ": is empty"));
   absl::StatusOr<SnapshotLine> header = parser.ParseSnapshot(line.text);
-  if (!header.ok()) return At(path, 1, header.status());
+  if (!header.ok()) return AtLine(path, 1, header.status());
   if (header->kind != SnapshotLine::Kind::kHeader) {
     return absl::DataLossError(absl::StrCat(path, ":1: expected {:stm/log 1 ...}"));
   }
@@ -173,7 +173,7 @@ absl::StatusOr<engine::ImagePart> SnapshotReader::Next(size_t items_max) {
       break;
     }
     absl::StatusOr<SnapshotLine> read = parser_.ParseSnapshot(body);
-    if (!read.ok()) return At(path_, line_, read.status());
+    if (!read.ok()) return AtLine(path_, line_, read.status());
     if (read->kind == SnapshotLine::Kind::kEntry) part.entries.push_back(std::move(read->entry));
     if (read->kind == SnapshotLine::Kind::kId) part.ids.push_back(read->id);
   }

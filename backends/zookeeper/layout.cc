@@ -6,11 +6,10 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
 #include "backends/local/crc32c.h"
+#include "engine/values/absl_view.h"
 
 namespace stm::zookeeper {
 namespace {
-
-absl::string_view Absl(std::string_view text) { return {text.data(), text.size()}; }
 
 // A UTF-8 character's length by its first byte.
 size_t LengthOf(unsigned char first) { return first < 0x80 ? 1 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4; }

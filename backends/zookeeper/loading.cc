@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "backends/zookeeper/coordinator.h"
 #include "backends/zookeeper/layout.h"
+#include "engine/values/absl_view.h"
 
 namespace stm::zookeeper {
 namespace {
@@ -14,8 +15,6 @@ namespace {
 constexpr size_t kAsksAtOnce = 512;
 // Servers in a row that show more than their logs.
 constexpr int kDoubtsMax = 20;
-
-absl::string_view Absl(std::string_view text) { return {text.data(), text.size()}; }
 
 }  // namespace
 

@@ -14,7 +14,7 @@ namespace stm::zookeeper {
 namespace {
 
 // After an answer that was lost.
-constexpr absl::Duration kAgain = absl::Milliseconds(10);
+constexpr absl::Duration kSendAgain = absl::Milliseconds(10);
 // Calls to a server at once, for a listing.
 constexpr size_t kAsksAtOnce = 512;
 // Above it a version that ZooKeeper's zxids are added to might not be an int64.
@@ -148,7 +148,7 @@ void Restore::OnConnected(Chroot::Connected connected) {
 }
 
 void Restore::TakeAgain() {
-  tasks_.After(kAgain, [this, take = take_] {
+  tasks_.After(kSendAgain, [this, take = take_] {
     if (stage_ == Stage::kTake && take == take_) Take();
   });
 }
@@ -342,7 +342,7 @@ void Restore::Answered(const std::shared_ptr<Sent>& sent, const MultiResult& res
   if (sent->state != Sent::State::kSent || stage_ == Stage::kOver) return;
   if (result.code == Code::kUnknown) {
     sent->state = Sent::State::kUnknown;
-    return tasks_.After(kAgain, [this] { SendAgain(); });
+    return tasks_.After(kSendAgain, [this] { SendAgain(); });
   }
   chroot_->Answered();
   const bool gone = result.code == Code::kBadVersion || result.code == Code::kNoNode;
@@ -383,7 +383,7 @@ void Restore::SendAgain() {
 void Restore::LookForOwn() {
   chroot_->session().Get(kEpochPath, Watch::kNo, [this](Code code, const std::string& data, Stat) {
     if (stage_ == Stage::kOver) return;
-    if (code == Code::kUnknown) return tasks_.After(kAgain, [this] { SendAgain(); });
+    if (code == Code::kUnknown) return tasks_.After(kSendAgain, [this] { SendAgain(); });
     const absl::StatusOr<Epoch> epoch = ParseEpoch(data);
     const bool own = code == Code::kOk && epoch.ok() && epoch->store == restored_.store;
     Done(own ? absl::StatusOr<Restored>(restored_) : Taken());

@@ -127,6 +127,9 @@ class Crew {
   absl::Status failed_ ABSL_GUARDED_BY(mutex_);
 };
 
+// For so long may no daemon answer before a demonstration gives up.
+constexpr absl::Duration kOutageMax = absl::Seconds(10);
+
 // A daemon that answers, or the error that every command gives. Its addresses as the client takes them.
 absl::StatusOr<std::string> DemoAddress(Shell& shell);
 absl::StatusOr<Client> DemoClient(const std::string& address, absl::Duration unavailable_timeout);

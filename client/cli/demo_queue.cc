@@ -21,14 +21,13 @@ namespace {
 constexpr int64_t kProducers = 2;
 // A queue is one value, written whole by each take: producers wait for room.
 constexpr size_t kWaitingMax = 64;
-constexpr absl::Duration kOutageMax = absl::Seconds(10);
 // All takers sleep for so long before the first job comes, and none may stir.
 constexpr absl::Duration kIdle = absl::Milliseconds(300);
 // Nothing was taken for so long: a look at the queue tells whether anything still will be.
 constexpr absl::Duration kLookAgain = absl::Seconds(1);
 constexpr absl::Duration kStuck = absl::Seconds(10);
-constexpr char kRuns[] = "/demo/queue/runs";
-constexpr char kLabel[] = "demo queue";
+constexpr char kQueueRuns[] = "/demo/queue/runs";
+constexpr char kQueueLabel[] = "demo queue";
 
 struct Put {
   int64_t run = 0;
@@ -64,9 +63,9 @@ class QueueDemo {
     clients_ = *std::move(clients);
     const Client& client = clients_.back();
     Committed committed;
-    TransactOptions transaction = DemoTransaction(shell_, crew_, kLabel);
+    TransactOptions transaction = DemoTransaction(shell_, crew_, kQueueLabel);
     transaction.committed = &committed;
-    const auto runs = client.Ref<int64_t>(kRuns, 0);
+    const auto runs = client.Ref<int64_t>(kQueueRuns, 0);
     absl::StatusOr<int64_t> run = client.Transact(transaction, [&](stm::Tx& tx) {
       const int64_t number = tx.Alter(runs, [](int64_t n) { return n + 1; });
       tx.Set(client.Ref<Jobs>(NameOf(number)), {});
@@ -120,7 +119,7 @@ class QueueDemo {
   static std::string NameOf(int64_t run) { return absl::StrCat("/demo/queue/", run, "/jobs"); }
 
   TransactOptions Transaction(Committed* committed) {
-    TransactOptions transaction = DemoTransaction(shell_, crew_, kLabel);
+    TransactOptions transaction = DemoTransaction(shell_, crew_, kQueueLabel);
     transaction.committed = committed;
     transaction.on_rerun = [this](const Rerun&) { ++conflicts_; };
     return transaction;
@@ -169,7 +168,7 @@ class QueueDemo {
 
   // No job, no run of a taker: who sleeps by retry() asks nothing.
   absl::Status Rest(const Interrupt& interrupt, absl::Time deadline) {
-    Progress progress(shell_.io(), kLabel, "takers asleep", options_.takers);
+    Progress progress(shell_.io(), kQueueLabel, "takers asleep", options_.takers);
     absl::Status status = crew_.Watch(interrupt, deadline, [&] {
       progress.At(runs_);
       return runs_ >= options_.takers;
@@ -185,7 +184,7 @@ class QueueDemo {
   }
 
   absl::Status Work(const Interrupt& interrupt, absl::Time deadline) {
-    Progress progress(shell_.io(), kLabel, "jobs", options_.jobs);
+    Progress progress(shell_.io(), kQueueLabel, "jobs", options_.jobs);
     int64_t taken = 0;
     absl::Time since = absl::Now();
     absl::Time looked = since;

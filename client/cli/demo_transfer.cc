@@ -21,13 +21,12 @@ namespace {
 constexpr int64_t kReaders = 2;
 constexpr int64_t kBalanceBegin = 100;
 constexpr int64_t kAmountMax = 20;
-constexpr absl::Duration kOutageMax = absl::Seconds(10);
 constexpr absl::Duration kOutageOfKillMax = absl::Seconds(30);
 // A demonstration of kills has some.
 constexpr int64_t kKillsMin = 3;
 constexpr uint32_t kHistoryPage = 1000;
-constexpr char kRuns[] = "/demo/transfer/runs";
-constexpr char kLabel[] = "demo transfer";
+constexpr char kTransferRuns[] = "/demo/transfer/runs";
+constexpr char kTransferLabel[] = "demo transfer";
 constexpr char kValidator[] = "[:and :int [:min 0]]";
 
 struct Transfer {
@@ -75,9 +74,9 @@ class TransferDemo {
     Definition definition;
     definition.validator = *validator;
     Committed committed;
-    TransactOptions transaction = DemoTransaction(shell_, crew_, kLabel);
+    TransactOptions transaction = DemoTransaction(shell_, crew_, kTransferLabel);
     transaction.committed = &committed;
-    const auto runs = client.Ref<int64_t>(kRuns, 0);
+    const auto runs = client.Ref<int64_t>(kTransferRuns, 0);
     absl::Status status = client.Transact(transaction, [&](stm::Tx& tx) {
       run_ = tx.Alter(runs, [](int64_t n) { return n + 1; });
       prefix_ = absl::StrCat("/demo/transfer/", run_, "/");
@@ -163,7 +162,7 @@ class TransferDemo {
       const stm::Ref<int64_t>& to = accounts[static_cast<size_t>(transfer.to)];
 
       Committed committed;
-      TransactOptions transaction = DemoTransaction(shell_, crew_, kLabel);
+      TransactOptions transaction = DemoTransaction(shell_, crew_, kTransferLabel);
       transaction.committed = &committed;
       transaction.on_rerun = [this](const Rerun&) { ++conflicts_; };
       absl::Status status = client.Transact(transaction, [&](stm::Tx& tx) {
@@ -187,7 +186,7 @@ class TransferDemo {
     crew_.Add([this, client]() -> absl::StatusOr<Crew::Step> {
       std::vector<Entry> accounts;
       absl::Status status =
-          client.Transact(DemoTransaction(shell_, crew_, kLabel), [&](stm::Tx& tx) { accounts = tx.List(prefix_); });
+          client.Transact(DemoTransaction(shell_, crew_, kTransferLabel), [&](stm::Tx& tx) { accounts = tx.List(prefix_); });
       if (!status.ok()) return status;
       int64_t found = 0;
       int64_t newest = 0;
@@ -205,7 +204,7 @@ class TransferDemo {
 
   absl::Status Work(const Interrupt& interrupt) {
     const absl::Time deadline = shell_.StreamDeadline();
-    Progress progress(shell_.io(), kLabel, "committed", 0);
+    Progress progress(shell_.io(), kTransferLabel, "committed", 0);
     absl::Status killed;
     absl::Status watched = crew_.Watch(interrupt, deadline, [&] {
       const int64_t told = ledger_.acknowledged() + ledger_.doubted();
@@ -258,7 +257,7 @@ class TransferDemo {
   absl::Status CompareWith(const Client& client, const std::vector<int64_t>& balances,
                            const std::vector<int64_t>& versions) {
     absl::StatusOr<std::map<std::string, int64_t>> found = client.Transact(
-        DemoTransaction(shell_, crew_, kLabel), [&](stm::Tx& tx) { return tx.List<int64_t>(prefix_); });
+        DemoTransaction(shell_, crew_, kTransferLabel), [&](stm::Tx& tx) { return tx.List<int64_t>(prefix_); });
     if (!found.ok()) return found.status();
     size_t i = 0;
     for (const stm::Ref<int64_t>& account : AccountsOf(client)) {

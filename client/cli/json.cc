@@ -154,7 +154,7 @@ absl::StatusOr<Value> Plain(std::string text) {
   return Value::String(text);
 }
 
-absl::Status Wrong(const std::string& key, absl::string_view what) {
+absl::Status WrongJson(const std::string& key, absl::string_view what) {
   return absl::InvalidArgumentError(absl::StrCat("JSON {\"", key, "\": ...}: ", what));
 }
 
@@ -163,7 +163,7 @@ absl::StatusOr<Value> Special(const std::string& key, const Value& inner) {
   std::string name = key.substr(1);
   auto text = [&]() -> absl::StatusOr<std::string> {
     if (inner.is(Type::kString)) return inner.text();
-    return Wrong(key, "expected a string");
+    return WrongJson(key, "expected a string");
   };
   auto quoted = [&]() -> absl::StatusOr<Value> {  // read by EDN's rules, which say what is wrong
     absl::StatusOr<std::string> inside = text();
@@ -171,47 +171,47 @@ absl::StatusOr<Value> Special(const std::string& key, const Value& inner) {
     std::string edn = absl::StrCat("#", name, " ");
     AppendEdnString(*inside, &edn);
     absl::StatusOr<Value> value = ReadEdn(edn);
-    if (!value.ok()) return Wrong(key, value.status().message());
+    if (!value.ok()) return WrongJson(key, value.status().message());
     return value;
   };
   if (name == "inst" || name == "uuid" || name == "stm/bytes") return quoted();
   if (!StartsWith(name, kOurs)) {
     Value value = Value::Tagged(name, inner);
-    if (!Check(Value::Tagged(name, Value())).ok()) return Wrong(key, "expected \"#\" and a tag, as \"#blog.User\"");
+    if (!Check(Value::Tagged(name, Value())).ok()) return WrongJson(key, "expected \"#\" and a tag, as \"#blog.User\"");
     return value;
   }
   if (name == "stm/list" || name == "stm/set") {
-    if (!inner.is(Type::kVector)) return Wrong(key, "expected an array");
+    if (!inner.is(Type::kVector)) return WrongJson(key, "expected an array");
     if (name == "stm/list") return Value::List(inner.items());
     std::vector<Value> items;
     for (const Value& item : inner.items()) items.push_back(item);
     Set set(items);
-    if (set.size() != items.size()) return Wrong(key, "two items are equal");
+    if (set.size() != items.size()) return WrongJson(key, "two items are equal");
     return Value::OfSet(std::move(set));
   }
   if (name == "stm/map") {
-    if (!inner.is(Type::kVector)) return Wrong(key, "expected an array of [key, value]");
+    if (!inner.is(Type::kVector)) return WrongJson(key, "expected an array of [key, value]");
     std::vector<std::pair<Value, Value>> entries;
     for (const Value& entry : inner.items()) {
-      if (!entry.is(Type::kVector) || entry.items().size() != 2) return Wrong(key, "expected an array of [key, value]");
+      if (!entry.is(Type::kVector) || entry.items().size() != 2) return WrongJson(key, "expected an array of [key, value]");
       entries.emplace_back(entry.items().at(0), entry.items().at(1));
     }
     size_t given = entries.size();
     Map map(std::move(entries));
-    if (map.size() != given) return Wrong(key, "two keys are equal");
+    if (map.size() != given) return WrongJson(key, "two keys are equal");
     return Value::OfMap(std::move(map));
   }
   if (name == "stm/tagged") {
     if (!inner.is(Type::kVector) || inner.items().size() != 2 || !inner.items().at(0).is(Type::kString)) {
-      return Wrong(key, "expected [\"tag\", value]");
+      return WrongJson(key, "expected [\"tag\", value]");
     }
     Value value = Value::Tagged(inner.items().at(0).text(), inner.items().at(1));
-    if (!Check(Value::Tagged(inner.items().at(0).text(), Value())).ok()) return Wrong(key, "that is no legal tag");
+    if (!Check(Value::Tagged(inner.items().at(0).text(), Value())).ok()) return WrongJson(key, "that is no legal tag");
     return value;
   }
   if (name != "stm/double" && name != "stm/char" && name != "stm/symbol" && name != "stm/bigint" &&
       name != "stm/decimal") {
-    return Wrong(key, "no such form: expected list, set, map, bytes, bigint, decimal, symbol, char, double or tagged "
+    return WrongJson(key, "no such form: expected list, set, map, bytes, bigint, decimal, symbol, char, double or tagged "
                       "after \"#stm/\"");
   }
   absl::StatusOr<std::string> inside = text();
@@ -220,22 +220,22 @@ absl::StatusOr<Value> Special(const std::string& key, const Value& inner) {
     if (*inside == "NaN") return Value::Double(std::nan(""));
     if (*inside == "Infinity") return Value::Double(INFINITY);
     if (*inside == "-Infinity") return Value::Double(-INFINITY);
-    return Wrong(key, "expected \"NaN\", \"Infinity\" or \"-Infinity\"");
+    return WrongJson(key, "expected \"NaN\", \"Infinity\" or \"-Infinity\"");
   }
   if (name == "stm/char") {
     std::optional<char32_t> character = OnlyCharacter(*inside);
-    if (!character) return Wrong(key, "expected a string of one character");
+    if (!character) return WrongJson(key, "expected a string of one character");
     return Value::Character(*character);
   }
   if (name == "stm/symbol") {
     Value symbol = Value::Symbol(*inside);
-    if (!Check(symbol).ok()) return Wrong(key, "that is no legal symbol");
+    if (!Check(symbol).ok()) return WrongJson(key, "that is no legal symbol");
     return symbol;
   }
   bool integer = name == "stm/bigint";
   absl::StatusOr<Value> value = ReadEdn(absl::StrCat(*inside, integer ? "N" : "M"));
   if (!value.ok() || !value->is(integer ? Type::kBigInt : Type::kDecimal)) {
-    return Wrong(key, integer ? "expected digits, as \"123\"" : "expected digits, as \"1.50\"");
+    return WrongJson(key, integer ? "expected digits, as \"123\"" : "expected digits, as \"1.50\"");
   }
   return value;
 }

@@ -13,8 +13,8 @@
 namespace stm {
 namespace {
 
-constexpr int kBits = 5;
-constexpr size_t kWidth = size_t{1} << kBits;  // items of a leaf, kids of a branch
+constexpr int kWidthBits = 5;
+constexpr size_t kWidth = size_t{1} << kWidthBits;  // items of a leaf, kids of a branch
 constexpr size_t kMask = kWidth - 1;
 // Whole rebuilding is allowed once so many items were dropped in front, and more than are left.
 constexpr size_t kOffsetMin = kWidth;
@@ -40,7 +40,7 @@ void DropNode(const Chunk* node, int shift) {
   if (shift == 0) {
     for (size_t i = 0; i < kWidth; ++i) node->items()[i].~Value();
   } else {
-    for (uint32_t i = 0; i < node->count; ++i) DropNode(node->kids()[i], shift - kBits);
+    for (uint32_t i = 0; i < node->count; ++i) DropNode(node->kids()[i], shift - kWidthBits);
   }
   ::operator delete(const_cast<Chunk*>(node));
 }
@@ -81,7 +81,7 @@ Chunk* AppendLeaf(Chunk* node, int shift, size_t index, Chunk* leaf) {
     assert(slot == node->count);
     ++node->count;
   }
-  node->kids()[slot] = AppendLeaf(kid, shift - kBits, index, leaf);
+  node->kids()[slot] = AppendLeaf(kid, shift - kWidthBits, index, leaf);
   return node;
 }
 
@@ -90,8 +90,8 @@ Chunk* PruneFront(Chunk* node, int shift, size_t index) {
   if (shift == 0 || node == nullptr) return node;
   const size_t slot = (index >> shift) & kMask;
   node = OwnBranch(node, shift);
-  for (size_t i = 0; i < slot; ++i) DropNode(std::exchange(node->kids()[i], nullptr), shift - kBits);
-  node->kids()[slot] = PruneFront(node->kids()[slot], shift - kBits, index);
+  for (size_t i = 0; i < slot; ++i) DropNode(std::exchange(node->kids()[i], nullptr), shift - kWidthBits);
+  node->kids()[slot] = PruneFront(node->kids()[slot], shift - kWidthBits, index);
   return node;
 }
 
@@ -100,9 +100,9 @@ Chunk* PruneBack(Chunk* node, int shift, size_t end) {
   if (shift == 0 || node == nullptr) return node;
   const size_t slot = ((end - 1) >> shift) & kMask;
   node = OwnBranch(node, shift);
-  for (size_t i = slot + 1; i < node->count; ++i) DropNode(node->kids()[i], shift - kBits);
+  for (size_t i = slot + 1; i < node->count; ++i) DropNode(node->kids()[i], shift - kWidthBits);
   node->count = static_cast<uint32_t>(slot) + 1;
-  node->kids()[slot] = PruneBack(node->kids()[slot], shift - kBits, end);
+  node->kids()[slot] = PruneBack(node->kids()[slot], shift - kWidthBits, end);
   return node;
 }
 
@@ -114,7 +114,7 @@ Chunk* AssocAt(Chunk* node, int shift, size_t index, Value value) {
   }
   node = OwnBranch(node, shift);
   Chunk*& kid = node->kids()[(index >> shift) & kMask];
-  kid = AssocAt(kid, shift - kBits, index, std::move(value));
+  kid = AssocAt(kid, shift - kWidthBits, index, std::move(value));
   return node;
 }
 
@@ -185,7 +185,7 @@ struct Vector::Rep : Value::Node {
 
   const Value* Leaf(size_t place) const {
     const Chunk* node = root;
-    for (int level = shift; level > 0; level -= kBits) node = node->kids()[(place >> level) & kMask];
+    for (int level = shift; level > 0; level -= kWidthBits) node = node->kids()[(place >> level) & kMask];
     return node->items();
   }
 
@@ -195,12 +195,12 @@ struct Vector::Rep : Value::Node {
       root = leaf;
       return;
     }
-    while (index >> (shift + kBits) != 0) {
+    while (index >> (shift + kWidthBits) != 0) {
       Chunk* branch = NewBranch();
       branch->count = 1;
       branch->kids()[0] = root;
       root = branch;
-      shift += kBits;
+      shift += kWidthBits;
     }
     root = AppendLeaf(root, shift, index, leaf);
   }
@@ -381,7 +381,7 @@ Vector Vector::DropBack(size_t n) const {
       kid->Ref();
       DropNode(rep->root, rep->shift);
       rep->root = kid;
-      rep->shift -= kBits;
+      rep->shift -= kWidthBits;
     }
   }
   rep->end = end;

@@ -30,7 +30,7 @@ void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 namespace stm::engine {
 namespace {
 
-Value V(std::string_view edn) {
+Value Edn(std::string_view edn) {
   absl::StatusOr<Value> value = ReadEdn(edn);
   INFO(edn);
   REQUIRE(value.ok());
@@ -38,7 +38,7 @@ Value V(std::string_view edn) {
 }
 
 std::shared_ptr<const Validator> Rule(std::string_view edn) {
-  absl::StatusOr<std::shared_ptr<const Validator>> validator = Validator::Parse(V(edn));
+  absl::StatusOr<std::shared_ptr<const Validator>> validator = Validator::Parse(Edn(edn));
   INFO(edn << ": " << std::string(validator.status().message()));
   REQUIRE(validator.ok());
   return *validator;
@@ -116,14 +116,14 @@ TEST_CASE("validator: what each rule lets through and what not") {
            {"[:not [:not :nil]]", {"nil"}, {"1"}},
        }) {
     std::shared_ptr<const Validator> validator = Rule(c.rule);
-    CHECK(validator->form() == V(c.rule));
+    CHECK(validator->form() == Edn(c.rule));
     for (const char* value : c.yes) {
       INFO(c.rule << " of " << value);
-      CHECK_FALSE(validator->Check(V(value)).has_value());
+      CHECK_FALSE(validator->Check(Edn(value)).has_value());
     }
     for (const char* value : c.no) {
       INFO(c.rule << " of " << value);
-      CHECK(validator->Check(V(value)).has_value());
+      CHECK(validator->Check(Edn(value)).has_value());
     }
   }
 }
@@ -154,10 +154,10 @@ TEST_CASE("validator: a refusal names the innermost rule, the place and what was
            {"[:tag a/b :int]", "#a/b :x", ":int", ":x", "validator :int: found :x"},
        }) {
     INFO(c.rule << " of " << c.value);
-    std::optional<Rejection> rejection = Rule(c.rule)->Check(V(c.value));
+    std::optional<Rejection> rejection = Rule(c.rule)->Check(Edn(c.value));
     REQUIRE(rejection.has_value());
     CHECK(rejection->cause == RejectCause::kValidator);
-    CHECK(rejection->rule == V(c.said_no));
+    CHECK(rejection->rule == Edn(c.said_no));
     CHECK(rejection->found == c.found);
     CHECK(rejection->message == c.message);
   }
@@ -167,10 +167,10 @@ TEST_CASE("validator: an unknown rule is UNIMPLEMENTED, wherever it stands") {
   for (const char* rule : {":integer", ":tagged", "[:even]", "[:and :int [:prime]]", "[:keys {:a :whole}]",
                            "[:every [:future 1]]", "[:not :no-such]"}) {
     INFO(rule);
-    absl::Status status = Validator::Parse(V(rule)).status();
+    absl::Status status = Validator::Parse(Edn(rule)).status();
     CHECK(status.code() == absl::StatusCode::kUnimplemented);
   }
-  CHECK_THAT(std::string(Validator::Parse(V("[:and :int [:prime 7]]")).status().message()),
+  CHECK_THAT(std::string(Validator::Parse(Edn("[:and :int [:prime 7]]")).status().message()),
              Catch::Contains("[:prime 7]"));
 }
 
@@ -216,11 +216,11 @@ TEST_CASE("validator: bad arguments are INVALID_ARGUMENT and name the rule") {
                            "[:not :int :int]",
                            "[:and nil]"}) {
     INFO(rule);
-    absl::Status status = Validator::Parse(V(rule)).status();
+    absl::Status status = Validator::Parse(Edn(rule)).status();
     CHECK(status.code() == absl::StatusCode::kInvalidArgument);
     CHECK_THAT(std::string(status.message()), Catch::StartsWith("validator "));
   }
-  CHECK_THAT(std::string(Validator::Parse(V("[:and :int [:regex \"a(\"]]")).status().message()),
+  CHECK_THAT(std::string(Validator::Parse(Edn("[:and :int [:regex \"a(\"]]")).status().message()),
              Catch::Contains("[:regex \"a(\"]"));
 }
 
@@ -246,7 +246,7 @@ TEST_CASE("validator: bounds are exact and named") {
   deep = Value::OfVector(std::vector<Value>{Value::Keyword("every"), deep});
   CHECK(Validator::Parse(deep).status().code() == absl::StatusCode::kInvalidArgument);
 
-  status = Validator::Parse(V("[:regex \"((a{100}){100}){100}\"]")).status();
+  status = Validator::Parse(Edn("[:regex \"((a{100}){100}){100}\"]")).status();
   CHECK(status.code() == absl::StatusCode::kInvalidArgument);
 }
 
@@ -262,7 +262,7 @@ TEST_CASE("validator: a check that is satisfied does not allocate") {
       "\"[a-z]+\"]]"
       " :v [:every [:one-of 1 2 3]] :m [:every :string] :t [:tag a/b [:not :nil]] :e [:every :int]"
       " :d [:min 1.5M]}]]");
-  Value value = V("{:n 3 :s \"abc\" :v [1 2 3] :m {:a \"x\"} :t #a/b 1 :e #{1 2} :d 2.5M}");
+  Value value = Edn("{:n 3 :s \"abc\" :v [1 2 3] :m {:a \"x\"} :t #a/b 1 :e #{1 2} :d 2.5M}");
   REQUIRE_FALSE(validator->Check(value).has_value());  // RE2 fills its cache
 #if !defined(ABSL_HAVE_ADDRESS_SANITIZER) && !defined(ABSL_HAVE_THREAD_SANITIZER)
   REQUIRE(allocations.load() > 0);
@@ -283,7 +283,7 @@ TEST_CASE("validator: and, or and not agree with logic") {
       std::string pair = std::string(a) + " " + b;
       for (const char* text : values) {
         INFO(pair << " of " << text);
-        Value value = V(text);
+        Value value = Edn(text);
         bool in_a = !Rule(a)->Check(value);
         bool in_b = !Rule(b)->Check(value);
         CHECK(!Rule("[:and " + pair + "]")->Check(value) == (in_a && in_b));

@@ -4,6 +4,7 @@
 
 #include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
+#include "engine/values/absl_view.h"
 #include "engine/values/edn.h"
 #include "engine/values/map.h"
 
@@ -40,8 +41,6 @@ constexpr std::array<Named, 23> kNames = {{{Reason::kNone, "none"},
                                            {Reason::kLockBusy, "lock-busy"},
                                            {Reason::kUpgradeRefused, "upgrade-refused"},
                                            {Reason::kDeadlock, "deadlock"}}};
-
-absl::string_view View(std::string_view s) { return absl::string_view(s.data(), s.size()); }
 
 void Put(Map* map, std::string_view key, const std::string& text) {
   if (!text.empty()) *map = map->Assoc(Value::Keyword(key), Value::String(text));
@@ -151,7 +150,7 @@ absl::Status MakeError(absl::StatusCode code, std::string_view message, const Er
     }
     map = map.Assoc(Value::Keyword("causes"), Value::OfVector(std::move(causes)));
   }
-  absl::Status status(code, View(message));
+  absl::Status status(code, Absl(message));
   status.SetPayload(kPayloadUrl, absl::Cord(ToEdn(Value::OfMap(map))));
   return status;
 }

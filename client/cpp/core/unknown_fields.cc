@@ -3,7 +3,7 @@
 namespace stm::internal {
 namespace {
 
-bool IsRecord(const Value& value) { return value.is(Type::kTagged) && value.tagged_value().is(Type::kMap); }
+bool IsTaggedMap(const Value& value) { return value.is(Type::kTagged) && value.tagged_value().is(Type::kMap); }
 
 const Value* Child(const Value* parent, size_t index) {
   if (parent == nullptr || !(parent->is(Type::kVector) || parent->is(Type::kList))) return nullptr;
@@ -32,7 +32,7 @@ void UnknownFieldsKept::Collect(const Value& raw, const Value& known) {
   if (raw.type() != known.type() || raw == known) return;
   switch (raw.type()) {
     case Type::kTagged:
-      if (IsRecord(known)) records_.insert_or_assign(known, raw);
+      if (IsTaggedMap(known)) records_.insert_or_assign(known, raw);
       return Collect(raw.tagged_value(), known.tagged_value());
     case Type::kVector:
     case Type::kList:

@@ -2,13 +2,12 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "engine/values/absl_view.h"
 #include "engine/values/wire.h"
 #include "stm/v1/common.pb.h"
 
 namespace stm::internal {
 namespace {
-
-absl::string_view View(std::string_view s) { return absl::string_view(s.data(), s.size()); }
 
 // Where the first segment ends: "/.once/k" -> 6.
 size_t FirstSegmentEnd(const std::string& name) { return std::min(name.find('/', 1), name.size()); }
@@ -73,7 +72,7 @@ absl::Status CheckName(std::string_view name) {
   info.reason = Reason::kBadValue;
   info.name = std::string(name);
   return MakeError(absl::StatusCode::kInvalidArgument,
-                   absl::StrCat("\"", View(name), "\" is no name of an entry: begin it with \"/\""), info);
+                   absl::StrCat("\"", Absl(name), "\" is no name of an entry: begin it with \"/\""), info);
 }
 
 absl::Status CheckPrefix(std::string_view prefix) {
@@ -82,7 +81,7 @@ absl::Status CheckPrefix(std::string_view prefix) {
   info.reason = Reason::kBadValue;
   info.name = std::string(prefix);
   return MakeError(absl::StatusCode::kInvalidArgument,
-                   absl::StrCat("\"", View(prefix), "\" is no prefix: begin and end it with \"/\""), info);
+                   absl::StrCat("\"", Absl(prefix), "\" is no prefix: begin and end it with \"/\""), info);
 }
 
 bool Under(std::string_view name, std::string_view prefix) {

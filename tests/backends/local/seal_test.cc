@@ -11,7 +11,7 @@ namespace {
 using Catch::Contains;
 using contract::Set;
 
-const char kLong[] = "[1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30]";
+const char kLongerThanBefore[] = "[1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30]";
 
 void FiveCommits(LocalStore* store) {
   store->Reopen();
@@ -94,7 +94,7 @@ TEST_CASE("seal: a version that was given is not given again though its line is 
 TEST_CASE("seal: operations behind an edit are replayed, and their sums made anew") {
   LocalStore store;
   store.Reopen();
-  store.Put("/v", Edn(kLong));
+  store.Put("/v", Edn(kLongerThanBefore));
   store.Apply("/v", "(conj 31)");
   store.Apply("/v", "(conj 32)");
   store.Apply("/v", "(conj 33)");
