@@ -6,9 +6,7 @@
 #include "engine/values/absl_view.h"
 
 namespace stm::engine {
-namespace {
-
-}  // namespace
+namespace {}  // namespace
 
 bool Turns::CountLoss(const std::string& name, absl::Duration now) {
   Losses& losses = losses_[name];

@@ -8,9 +8,7 @@
 #include "engine/values/absl_view.h"
 
 namespace stm::engine {
-namespace {
-
-}  // namespace
+namespace {}  // namespace
 
 bool Selector::Selects(std::string_view name) const {
   if (names.empty() && prefixes.empty()) return UnderPrefix(name, "/");
@@ -26,7 +24,8 @@ bool Selector::Selects(std::string_view name) const {
 Watcher& Watches::Add(WatchRequest request, std::shared_ptr<WatchSink> sink) {
   auto watcher = std::make_unique<Watcher>();
   watcher->handle = next_handle_++;
-  if (request.selector.names.empty() && request.selector.prefixes.empty()) request.selector.prefixes.push_back("/");
+  if (request.selector.names.empty() && request.selector.prefixes.empty())
+    request.selector.prefixes.push_back("/");
   for (auto* list : {&request.selector.names, &request.selector.prefixes}) {
     std::sort(list->begin(), list->end());
     list->erase(std::unique(list->begin(), list->end()), list->end());
@@ -115,7 +114,8 @@ int64_t Watches::Publish(const std::shared_ptr<const InstalledCommit>& commit, i
   std::vector<std::pair<Watcher*, std::vector<uint32_t>>> in_order;
   in_order.reserve(seen.size());
   for (auto& [watcher, indexes] : seen) in_order.emplace_back(watcher, std::move(indexes));
-  std::sort(in_order.begin(), in_order.end(), [](const auto& a, const auto& b) { return a.first->handle < b.first->handle; });
+  std::sort(in_order.begin(), in_order.end(),
+            [](const auto& a, const auto& b) { return a.first->handle < b.first->handle; });
   // Watchers that see the same share one event, and so its encoding.
   std::vector<std::shared_ptr<const WatchEvent>> events;
   std::vector<uint64_t> behind;
