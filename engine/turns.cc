@@ -6,7 +6,6 @@
 #include "engine/values/absl_view.h"
 
 namespace stm::engine {
-namespace {}  // namespace
 
 bool Turns::CountLoss(const std::string& name, absl::Duration now) {
   Losses& losses = losses_[name];

@@ -8,7 +8,6 @@
 #include "engine/values/absl_view.h"
 
 namespace stm::engine {
-namespace {}  // namespace
 
 bool Selector::Selects(std::string_view name) const {
   if (names.empty() && prefixes.empty()) return UnderPrefix(name, "/");

@@ -16,9 +16,17 @@ namespace stm::server {
 namespace {
 
 constexpr const char* kServices[] = {
-    "grpc.health.v1.Health",    "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection",
-    "stm.v1.AdminService",      "stm.v1.AtomService",                  "stm.v1.LogService",
-    "stm.v1.RefService",        "stm.v1.TransactionService",           "stm.v1.WatchService",
+    "grpc.health.v1.Health",
+    "grpc.reflection.v1.ServerReflection",
+    "grpc.reflection.v1alpha.ServerReflection",
+    "stm.v1.AdminService",
+    "stm.v1.AtomService",
+    "stm.v1.LockService",
+    "stm.v1.LogService",
+    "stm.v1.RefService",
+    "stm.v1.SessionService",
+    "stm.v1.TransactionService",
+    "stm.v1.WatchService",
 };
 
 using google::protobuf::DescriptorPool;
