@@ -383,6 +383,19 @@ absl::StatusOr<int64_t> Held::Wake(std::string_view condition, bool all) {
   return static_cast<int64_t>(answer->woken());
 }
 
+// ---- Session
+
+const std::string& Session::id() const { return lease_->id(); }
+bool Session::lost() const { return lease_->over(); }
+bool Session::AwaitLost(absl::Duration timeout) const { return lease_->AwaitOver(timeout); }
+
+absl::StatusOr<Session> Client::OpenSession() const {
+  if (absl::Status status = internal::CheckOutside("OpenSession"); !status.ok()) return status;
+  absl::StatusOr<std::shared_ptr<internal::Lease>> lease = core_->session().Get(internal::CallOptions());
+  if (!lease.ok()) return lease.status();
+  return stm::Session(core_, *std::move(lease));
+}
+
 // ---- What operators ask
 
 absl::StatusOr<bool> Client::BreakLock(std::string_view name_view, std::string_view label) const {

@@ -188,6 +188,18 @@ void Lease::Answered(absl::Duration sent) {
 void Lease::End() {
   absl::MutexLock lock(&mutex_);
   over_ = true;
+  ended_.SignalAll();
+}
+
+bool Lease::AwaitOver(absl::Duration timeout) const {
+  const Deadline deadline = Deadline::In(timeout);
+  while (!over()) {
+    if (deadline.passed()) return false;
+    const absl::Duration wait = std::min({deadline.left(), left(), kSleepMax});
+    absl::MutexLock lock(&mutex_);
+    if (!over_) ended_.WaitWithTimeout(&mutex_, wait);
+  }
+  return true;
 }
 
 // ---- Grant

@@ -44,6 +44,8 @@ class Lease {
   absl::Duration until() const ABSL_LOCKS_EXCLUDED(mutex_);
   // Zero: it is over.
   absl::Duration left() const ABSL_LOCKS_EXCLUDED(mutex_);
+  // True as soon as it is over; false after `timeout`.
+  bool AwaitOver(absl::Duration timeout) const ABSL_LOCKS_EXCLUDED(mutex_);
   // A beat that was sent then is answered.
   void Answered(absl::Duration sent) ABSL_LOCKS_EXCLUDED(mutex_);
   void End() ABSL_LOCKS_EXCLUDED(mutex_);
@@ -53,6 +55,7 @@ class Lease {
   const absl::Duration ttl_;
   const absl::Duration margin_;
   mutable absl::Mutex mutex_;
+  mutable absl::CondVar ended_;
   absl::Duration until_ ABSL_GUARDED_BY(mutex_);
   mutable bool over_ ABSL_GUARDED_BY(mutex_) = false;
 };

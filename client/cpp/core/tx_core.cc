@@ -394,6 +394,19 @@ void TxCore::Fence(std::shared_ptr<Grant> grant) {
   fences_.push_back(std::move(grant));
 }
 
+void TxCore::Fence(std::string_view lock_view, int64_t token) {
+  Enter();
+  std::string lock(lock_view);
+  if (absl::Status status = CheckName(lock); !status.ok()) Raise(Signal::kFail, status);
+  if (token <= 0) {
+    Raise(Signal::kFail, Misuse(Reason::kBadValue, absl::StatusCode::kInvalidArgument, lock,
+                                absl::StrCat(lock, ": ", token,
+                                             " is no token of a lock, which are above 0: give the one that "
+                                             "its holder has")));
+  }
+  handed_on_.emplace_back(std::move(lock), token);
+}
+
 absl::Status TxCore::CheckFences() const {
   for (const auto& grant : fences_) {
     if (grant->over()) return LockLostError(grant->name(), "is gone");
@@ -467,7 +480,8 @@ void TxCore::WriteOnce(const std::string& name, Value result, absl::Duration ttl
 }
 
 bool TxCore::NeedsCommit() const {
-  return !writes_.empty() || !records_.empty() || !fences_.empty() || (options_.stale_ok && HasReads());
+  return !writes_.empty() || !records_.empty() || !fences_.empty() || !handed_on_.empty() ||
+         (options_.stale_ok && HasReads());
 }
 
 bool TxCore::NeedsSession() const {
@@ -518,6 +532,11 @@ void TxCore::FillCommit(const std::string& session, v1::CommitRequest* request) 
     v1::Fence* fence = request->add_fences();
     fence->set_lock(grant->lock());
     fence->set_token(grant->token());
+  }
+  for (const auto& [lock, token] : handed_on_) {
+    v1::Fence* fence = request->add_fences();
+    fence->set_lock(names.Full(lock));
+    fence->set_token(token);
   }
 }
 
@@ -596,9 +615,15 @@ std::vector<std::string> TxCore::Lines() const {
       ToWire(op, &message);
       lines.push_back(absl::StrCat("commute ", name, " ", message.ShortDebugString()));
     }
+    if (written.define.has_value()) {
+      v1::Definition message;
+      ToWire(*written.define, written.define->ephemeral ? "ours" : "", &message);
+      lines.push_back(absl::StrCat("define ", name, " ", message.ShortDebugString()));
+    }
   }
   for (const Value& record : records_) lines.push_back(absl::StrCat("record ", ToEdn(record)));
   for (const auto& grant : fences_) lines.push_back(absl::StrCat("fence ", grant->name(), " ", grant->token()));
+  for (const auto& [lock, token] : handed_on_) lines.push_back(absl::StrCat("fence ", lock, " ", token));
   switch (signal_) {
     case Signal::kRetry: lines.push_back("retry"); break;
     case Signal::kFail: lines.push_back(absl::StrCat("fail: ", signal_status_.message())); break;
@@ -614,6 +639,7 @@ namespace stm {
 std::vector<Entry> Tx::List(std::string_view prefix) { return core_->List(prefix); }
 std::vector<std::string> Tx::Names(std::string_view prefix) { return core_->ListNames(prefix); }
 void Tx::Fence(const Held& held) { core_->Fence(held.grant_); }
+void Tx::Fence(std::string_view lock, int64_t token) { core_->Fence(lock, token); }
 void Tx::Retry() { core_->Retry(); }
 int Tx::run() const { return core_->run(); }
 std::optional<Value> Tx::Read(const internal::Handle& handle) { return core_->Read(handle); }
@@ -626,6 +652,9 @@ void Tx::Write(const internal::Handle& handle, Value value) { core_->Write(handl
 CommuteResult Tx::Apply(const internal::Handle& handle, const Op& op) { return core_->Apply(handle, op); }
 void Tx::EnsureEntry(const internal::Handle& handle) { core_->Ensure(handle); }
 void Tx::Erase(const internal::Handle& handle) { core_->Erase(handle); }
+void Tx::DefineEntry(const internal::Handle& handle, const Definition& definition) {
+  core_->Define(handle, definition);
+}
 void Tx::RecordValue(Value record) { core_->Record(std::move(record)); }
 void Tx::CallOnCommit(std::function<void(const Committed&)> f) { core_->OnCommit(std::move(f)); }
 void Tx::Fail(const absl::Status& status) { core_->Fail(status); }

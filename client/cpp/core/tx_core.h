@@ -66,6 +66,7 @@ class TxCore : public std::enable_shared_from_this<TxCore> {
   std::vector<std::string> ListNames(std::string_view prefix);
   void Record(Value record);
   void Fence(std::shared_ptr<Grant> grant);
+  void Fence(std::string_view lock, int64_t token);
   [[noreturn]] void Retry();
   [[noreturn]] void Fail(const absl::Status& status);
   void OnCommit(std::function<void(const Committed&)> f);
@@ -174,6 +175,7 @@ class TxCore : public std::enable_shared_from_this<TxCore> {
   std::vector<std::string> order_;  // of writes_
   std::vector<Value> records_;
   std::vector<std::shared_ptr<Grant>> fences_;
+  std::vector<std::pair<std::string, int64_t>> handed_on_;  // fences of others' grants: lock and token
   std::vector<std::function<void(const stm::Committed&)>> on_commit_;
   std::vector<Mark> marks_;
   UnknownFieldsKept unknown_;

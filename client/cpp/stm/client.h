@@ -199,6 +199,8 @@ class Client {
   absl::StatusOr<Held> Acquire(std::string_view name, const AcquireOptions& options = {}) const {
     return internal::AcquireHeld(core_, name, options);
   }
+  // The session that locks and ephemeral entries are held by, opened if there is none.
+  absl::StatusOr<stm::Session> OpenSession() const;
   // An operator's: who holds a lock and who waits; all locks under a prefix that are held, or were of late, without queues.
   absl::StatusOr<LockInfo> Lock(std::string_view name) const;
   absl::StatusOr<std::vector<LockInfo>> Locks(std::string_view prefix) const;

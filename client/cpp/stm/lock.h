@@ -28,6 +28,7 @@ struct AcquireOptions;
 namespace internal {
 class ClientCore;
 class Grant;
+class Lease;
 absl::StatusOr<Held> AcquireHeld(const std::shared_ptr<ClientCore>& client, std::string_view name,
                                  const AcquireOptions& options);
 }  // namespace internal
@@ -94,6 +95,26 @@ class Held {
 
   std::shared_ptr<internal::ClientCore> core_;
   std::shared_ptr<internal::Grant> grant_;  // null: moved from
+};
+
+// What a client holds locks and ephemeral entries by, as far as this client believes in it. A handle of one
+// session: the next need of one after its end opens another. Keeps its client, whose end closes it.
+class Session {
+ public:
+  // As operators see it (Client::Sessions), and as Definition.session_id of the wire names it.
+  const std::string& id() const;
+  // It was expired, or not heard of for its TTL by this client's own clock. Stays true.
+  bool lost() const;
+  // True as soon as it is lost; false after `timeout`.
+  bool AwaitLost(absl::Duration timeout) const;
+
+ private:
+  friend class Client;
+  Session(std::shared_ptr<internal::ClientCore> core, std::shared_ptr<internal::Lease> lease)
+      : core_(std::move(core)), lease_(std::move(lease)) {}
+
+  std::shared_ptr<internal::ClientCore> core_;
+  std::shared_ptr<internal::Lease> lease_;
 };
 
 enum class LockMode : uint8_t { kExclusive, kShared, kPermits };

@@ -76,6 +76,54 @@ class Barrier {
   Ref<std::vector<int64_t>> ref_;
 };
 
+// Election has one leader at a time: who holds the lock `name`, and says so in the ref `name`, written under
+// its fence and bound to its session, so that it goes with it. What a leader does for others it fences by its
+// Held.
+class Election {
+ public:
+  Election(const Client& client, std::string name)
+      : client_(client), name_(std::move(name)), leader_(client.Ref<std::string>(name_)) {}
+
+  // Waits its turn and proclaims `id`, as which the lock is held, too. It leads until it resigns or the Held
+  // is lost.
+  absl::StatusOr<Held> Campaign(const std::string& id, AcquireOptions options = {}) const {
+    options.owner = id;
+    absl::StatusOr<Held> held = client_.Acquire(name_, options);
+    if (!held.ok()) return held;
+    absl::Status proclaimed = Proclaim(*held, id);
+    if (!proclaimed.ok()) return proclaimed;
+    return held;
+  }
+  // What observers see, anew. kLockLost: it leads no more, and nothing was changed.
+  absl::Status Proclaim(const Held& held, const std::string& value) const {
+    Definition bound;
+    bound.ephemeral = true;
+    return client_.Transact([&](Tx& tx) {
+      tx.Fence(held);
+      tx.Set(leader_, value);
+      tx.Define(leader_, bound);
+    });
+  }
+  absl::Status Resign(Held held) const {
+    absl::Status cleared = client_.Transact([&](Tx& tx) {
+      tx.Fence(held);
+      tx.Delete(leader_);
+    });
+    return cleared.ok() ? held.Release() : cleared;
+  }
+  // Calls on_leader(const std::optional<std::string>&) with who leads now (nullopt: nobody), then with each
+  // change. Whose lock an operator broke is seen until the next leads, or its session ends.
+  template <typename F>
+  absl::Status Observe(F&& on_leader, const WatchOptions& options = {}) const {
+    return leader_.Follow(std::forward<F>(on_leader), options);
+  }
+
+ private:
+  Client client_;
+  std::string name_;
+  Ref<std::string> leader_;
+};
+
 // Fold follows records into a state of this process's own: an index, a read model, a triple store. One thread.
 //   stm::Fold<Users, CreateUser, DeleteUser> fold(client, {}, [](Users us, const auto& e) { ... });
 template <typename State, typename... Records>

@@ -114,9 +114,20 @@ class Tx {
     RecordValue(Encode(record));
   }
 
+  // Replaces validator, TTL and binding of a ref that is there by then, whole, together with what else the
+  // body does: who sets a ref and defines it as ephemeral has bound it to this client's session, whoever made
+  // it.
+  template <typename T>
+  void Define(const Ref<T>& ref, const Definition& definition) {
+    DefineEntry(ref.handle(), definition);
+  }
+
   // Commits only while this grant stands, else kLockLost: also of a transaction that only reads. One that is lost already
   // ends the body at once.
   void Fence(const Held& held);
+  // A grant that another client holds and handed on, as `stmctl lock` does by STM_LOCK and STM_LOCK_TOKEN:
+  // the daemon alone knows whether it stands.
+  void Fence(std::string_view lock, int64_t token);
 
   // Abandons this run, sleeps until something read has changed, and runs the body again.
   [[noreturn]] void Retry();
@@ -183,6 +194,7 @@ class Tx {
   CommuteResult Apply(const internal::Handle& handle, const Op& op);
   void EnsureEntry(const internal::Handle& handle);
   void Erase(const internal::Handle& handle);
+  void DefineEntry(const internal::Handle& handle, const Definition& definition);
   void RecordValue(Value record);
   void CallOnCommit(std::function<void(const Committed&)> f);
   [[noreturn]] void Fail(const absl::Status& status);

@@ -10,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include "stm/recipes.h"
 #include "tests/client/cpp/fixture.h"
 
 namespace {
@@ -484,6 +485,29 @@ TEST_CASE("fence: a transaction that only reads is held to it, too") {
   CHECK(stm::IsLockLost(status));
 }
 
+TEST_CASE(
+    "fence: a grant that its holder handed on by its token is one for others' commits, until it is gone") {
+  Client a = Shared("a");
+  Client b = Shared("b");
+  Names name;
+  auto r = b.Ref<int64_t>(name("r"), 0);
+  Held held = Must(a.Acquire(name("lock")));
+  const auto set = [&](int64_t token, int64_t value) {
+    return b.Transact([&](Tx& tx) {
+      tx.Fence(name("lock"), token);
+      tx.Set(r, value);
+    });
+  };
+  OK(set(held.token(), 1));
+  CHECK(stm::IsLockLost(set(held.token() + 1, 2)));
+  CHECK(stm::IsBadValue(set(0, 2)));
+  OK(held.Release());
+  absl::Status status = set(held.token(), 2);
+  CHECK(stm::IsLockLost(status));
+  CHECK(Contains(status, name("lock")));
+  CHECK(Must(r.Get()) == 1);
+}
+
 // ---- Losses
 
 TEST_CASE("break: the loss is pushed to who holds it, and to that hold alone") {
@@ -605,6 +629,138 @@ TEST_CASE("ephemeral: after its session's end a write makes it again under anoth
   OK(client.Transact([&](Tx& tx) { tx.Set(r, 2); }));
   CHECK(Must(r.Get()) == 2);
   CHECK(Eventually([&] { return SessionsOf(watcher, "phoenix") == 1; }));
+}
+
+TEST_CASE("define: a body that sets a ref and defines it as ephemeral has bound it, whoever made it") {
+  Client watcher = Shared();
+  Names name;
+  stm::Definition ephemeral;
+  ephemeral.ephemeral = true;
+  auto seen = watcher.Ref<int64_t>(name("r"));
+  std::optional<Client> first = Shared("first");
+  const auto bind = [&](const Client& client, int64_t value) {
+    return client.Transact([&](Tx& tx) {
+      auto r = client.Ref<int64_t>(name("r"));
+      tx.Set(r, value);
+      tx.Define(r, ephemeral);
+    });
+  };
+  OK(bind(*first, 1));
+  std::optional<Client> second = Shared("second");
+  OK(bind(*second, 2));
+  first.reset();
+  CHECK(Must(seen.Get()) == 2);
+  second.reset();
+  CHECK_FALSE(Must(seen.Find()).has_value());
+}
+
+TEST_CASE("session: its handle has its id, and is lost when an operator ends it; the next is another") {
+  Client client = Shared("handle");
+  Client other = Shared();
+  stm::Session session = Must(client.OpenSession());
+  CHECK(Must(client.OpenSession()).id() == session.id());
+  Held held = Must(client.Acquire(Names()("lock")));
+  CHECK(Must(other.Lock(held.name())).holders.at(0).session_id == session.id());
+  CHECK_FALSE(session.lost());
+  CHECK_FALSE(session.AwaitLost(absl::ZeroDuration()));
+  OK(other.ExpireSession(session.id()));
+  CHECK(session.AwaitLost(kPatience));
+  CHECK(session.lost());
+  CHECK(held.lost());
+  CHECK(Must(client.OpenSession()).id() != session.id());
+}
+
+// ---- Recipes
+
+TEST_CASE("election: one leads, and who waits leads after it resigns, or is gone") {
+  Client observer = Shared();
+  Names name;
+  std::optional<Client> a = Shared("a");
+  Client b = Shared("b");
+  Client c = Shared("c");
+  const auto leader = [&] { return Must(observer.Ref<std::string>(name("e")).Find()); };
+  CHECK_FALSE(leader().has_value());
+  std::optional<Held> first = Must(stm::Election(*a, name("e")).Campaign("a"));
+  CHECK(leader() == "a");
+  Acquired second = std::async(std::launch::async, [&] { return stm::Election(b, name("e")).Campaign("b"); });
+  REQUIRE(QueueIs(observer, name("e"), 1));
+  Acquired third = std::async(std::launch::async, [&] { return stm::Election(c, name("e")).Campaign("c"); });
+  REQUIRE(QueueIs(observer, name("e"), 2));
+  CHECK(leader() == "a");
+  OK(stm::Election(*a, name("e")).Proclaim(*first, "a, at work"));
+  CHECK(leader() == "a, at work");
+  OK(stm::Election(*a, name("e")).Resign(*std::exchange(first, std::nullopt)));
+  Held held = Must(second.get());
+  CHECK(leader() == "b");
+  // Its session's end ends its leadership, and what it proclaimed.
+  OK(observer.ExpireSession(Must(observer.Lock(name("e"))).holders.at(0).session_id));
+  Held last = Must(third.get());
+  CHECK(leader() == "c");
+  CHECK(last.token() > held.token());
+  OK(stm::Election(c, name("e")).Resign(std::move(last)));
+  CHECK_FALSE(leader().has_value());
+}
+
+TEST_CASE("election: a stale leader's proclamation is refused, and changes nothing") {
+  Client a = Shared("a");
+  Client b = Shared("b");
+  Names name;
+  stm::Election of_a(a, name("e"));
+  Held stale = Must(of_a.Campaign("a"));
+  // It believes in it: its proclamation is on its way when the lock is taken from it and b leads.
+  CHECK(Must(b.BreakLock(name("e"))));
+  Held held = Must(stm::Election(b, name("e")).Campaign("b"));
+  CHECK(stm::IsLockLost(of_a.Proclaim(stale, "a again")));
+  CHECK(Must(b.Ref<std::string>(name("e")).Get()) == "b");
+  // What a proclaimed is bound to b's session by now, so its end leaves it.
+  CHECK(stm::IsLockLost(of_a.Resign(std::move(stale))));
+  OK(b.ExpireSession(Must(a.OpenSession()).id()));
+  CHECK(Must(b.Ref<std::string>(name("e")).Get()) == "b");
+}
+
+TEST_CASE("election: observers are told who leads, and that nobody does") {
+  Client client = Shared();
+  Names name;
+  stm::Election election(client, name("e"));
+  std::vector<std::string> told;
+  std::atomic<size_t> count{0};
+  auto observing = std::async(std::launch::async, [&] {
+    return election.Observe([&](const std::optional<std::string>& leader) {
+      told.push_back(leader.value_or("nobody"));
+      count = told.size();
+      return count == 1 || leader.has_value();
+    });
+  });
+  REQUIRE(Eventually([&] { return count == 1; }));
+  Held held = Must(election.Campaign("a"));
+  REQUIRE(Eventually([&] { return count == 2; }));
+  OK(election.Resign(std::move(held)));
+  OK(observing.get());
+  CHECK(told == std::vector<std::string>{"nobody", "a", "nobody"});
+}
+
+TEST_CASE("barrier: nobody leaves a round before all have come to it") {
+  constexpr int kParties = 4;
+  constexpr int kRounds = 3;
+  const std::string name = Names()("barrier");
+  std::atomic<int> come{0};
+  std::atomic<int> early{0};
+  std::atomic<int> failed{0};
+  std::vector<std::thread> parties;
+  for (int i = 0; i < kParties; ++i) {
+    parties.emplace_back([&, client = Shared("party")] {
+      stm::Barrier barrier(client, name, kParties);
+      for (int round = 1; round <= kRounds; ++round) {
+        ++come;
+        failed += !barrier.Await().ok();
+        early += come < round * kParties;
+      }
+    });
+  }
+  for (auto& party : parties) party.join();
+  CHECK(failed == 0);
+  CHECK(early == 0);
+  CHECK(come == kParties * kRounds);
 }
 
 // ---- Connections, daemons and time that go
