@@ -654,7 +654,9 @@ class Leave : public LockProcedure {
       if (absl::Status status = desk->Save(); !status.ok()) return status;
       if (absl::Status status = DropFromSession(view, waiter->by.session, desk, place_); !status.ok())
         return status;
-      return Only(LockOutcome::kLeft);
+      LockAnswer left = Only(LockOutcome::kLeft);
+      left.in_the_way = InTheWay(lock_, desk->state());  // of whose time is over it is busy
+      return left;
     }
     for (const LockHold& hold : desk->state().holders) {
       if (hold.acquire != acquire_) continue;

@@ -111,7 +111,7 @@ enum class LockOutcome : uint8_t {
   kStillHeld,  // holds
   kNotHeld,
   kNotYours,   // in_the_way
-  kLeft,       // the place was given up
+  kLeft,       // the place was given up; in_the_way
   kSignalled,  // woken, or of an await: it has its place in the lock's queue, or the lock
 };
 

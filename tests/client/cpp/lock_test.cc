@@ -164,8 +164,11 @@ TEST_CASE(
   Client b = Shared("b");
   const std::string name = Names()("lock");
   std::optional<Held> held = Must(a.Acquire(name));
-  CHECK(stm::IsLockBusy(b.Acquire(name, As("", absl::Milliseconds(20))).status()));
-  CHECK(Must(a.Lock(name)).queue.empty());
+  absl::Status busy = b.Acquire(name, As("", absl::Milliseconds(20))).status();
+  CHECK(stm::IsLockBusy(busy));
+  const LockInfo lock = Must(a.Lock(name));
+  CHECK(Contains(busy, lock.holders.at(0).session_id));  // who is in the way
+  CHECK(lock.queue.empty());
   Acquired waiting = Async(b, name, As("", kPatience));
   REQUIRE(QueueIs(a, name, 1));
   held.reset();

@@ -272,8 +272,10 @@ TEST_CASE("lock: who leaves the queue is passed over, and those behind who can g
   const LockAnswer queued = s.Acquire(writer);
   REQUIRE(s.Acquire("c", LockMode::kShared).outcome == LockOutcome::kQueued);
   const auto leave = MakeLeave(kLock, queued.place, writer.acquire, /*give_back=*/true, s.bounds);
-  CHECK(s.book.Answer(leave)->outcome == LockOutcome::kLeft);
+  const LockAnswer left = *s.book.Answer(leave);
+  CHECK(left.outcome == LockOutcome::kLeft);
   CHECK(s.Holders() == Names{"a", "c"});
+  CHECK(left.in_the_way.size() == 2);  // whose time is over is told who has it
   CHECK(s.book.Answer(leave)->outcome == LockOutcome::kNotHeld);
 }
 
