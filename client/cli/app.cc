@@ -17,12 +17,17 @@ namespace {
 
 constexpr char kAddressDefault[] = "127.0.0.1:7440";
 
+constexpr char kHidden[] = "";  // the group of options that are for stmctl itself
+
 constexpr char kStoreAbout[] = "as stmd's --coordinator: zk://host:port,host:port/chroot";
 
 constexpr char kFooter[] =
-    "\nVALUE is EDN (JSON with --json); \"-\" is the standard input; write -- before one that begins with \"-\" and is\n"
-    "no number. Exit codes: 0 ok, 1 error, 2 usage, 3 absent, 4 conflict or compare failed, 5 rejected, 6 unavailable,\n"
-    "124 timed out. More of a command: stmctl help COMMAND";
+    "\nVALUE is EDN (JSON with --json); \"-\" is the standard input; write -- before one that begins with "
+    "\"-\" and is\n"
+    "no number. Exit codes: 0 ok, 1 error, 2 usage, 3 absent, 4 conflict or compare failed, 5 rejected, 6 "
+    "unavailable,\n"
+    "7 lock busy, 8 lock lost, 124 timed out; lock, elect and set --ephemeral pass on that of their command. "
+    "More of a command: stmctl help COMMAND";
 
 // What the command line said, and which command it chose.
 struct Line {
@@ -34,6 +39,8 @@ struct Line {
 
   GetOptions get;
   SetOptions set;
+  LockOptions lock;
+  LockOptions elect;
   std::string name;
   std::string value;
   std::string expected;
@@ -50,6 +57,7 @@ struct Line {
   TopOptions top;
   DemoTransferOptions demo_transfer;
   DemoQueueOptions demo_queue;
+  DemoLockOptions demo_lock;
   std::string at;
   int64_t from = 0;
   int64_t to = 0;
@@ -57,6 +65,7 @@ struct Line {
   std::string grace;
   int64_t limit = 100;
   bool ready = false;
+  bool follow = false;
   std::vector<std::string> help;
 
   std::function<absl::Status(Shell&)> run;
@@ -83,6 +92,7 @@ class Parser {
     app_.add_option("--timeout", line_.timeout, "of each call, as 5s or 200ms; 10s; streams: none")->type_name("D");
     app_.add_option("--label", line_.label, "why: kept in the log with what is committed")->type_name("TEXT");
     Entries();
+    Locks();
     Streams();
     Log();
     Admin();
@@ -106,6 +116,31 @@ class Parser {
     sub->footer(absl::StrCat("\nExample: ", example));
     sub->final_callback([this, command = std::move(command)] { line_.run = command; });
     return sub;
+  }
+
+  // A group that is a command itself: with none of its own it is that.
+  CLI::App* AddWithGroup(const char* name, const char* about, const char* example, Command command) {
+    CLI::App* group = Group(name, about);
+    group->footer(absl::StrCat("\nExample: ", example));
+    group->final_callback([this, group, command = std::move(command)] {
+      if (group->get_subcommands().empty()) {
+        line_.run = command;
+        return;
+      }
+      for (const CLI::Option* option :
+           group->get_options([](CLI::Option* one) { return one->get_positional(); })) {
+        if (option->count() == 0) continue;
+        throw CLI::ExtrasError(group->get_name(), {option->results().front()});
+      }
+    });
+    return group;
+  }
+
+  // What runs while something is held: all behind --.
+  static void Run(CLI::App* sub, RunOptions* run) {
+    sub->add_option("COMMAND", run->command, "behind --: what to run meanwhile, and its arguments")
+        ->type_name("");
+    sub->add_option("--grace", run->grace, "once that is lost: from SIGTERM to SIGKILL; 10s")->type_name("D");
   }
 
   static CLI::Option* Name(CLI::App* sub, std::string* name) {
@@ -139,6 +174,17 @@ class Parser {
                                ->check(CLI::PositiveNumber);
     sub->add_flag("--if-absent", line.set.if_absent, "only if there is none")->excludes(version);
     sub->add_option("--ttl", line.set.ttl, "it expires this long after each write")->type_name("D");
+    sub->add_option("--fence", line.set.fence,
+                    "only while this grant of this lock stands, as /nightly:42; else exit 8")
+        ->type_name("LOCK:TOKEN");
+    CLI::Option* ephemeral = sub->add_flag("--ephemeral", line.set.ephemeral,
+                                           "it is there as long as this runs: until COMMAND ends, or without "
+                                           "one until a signal; exit 8: lost before");
+    sub->add_option("--session-ttl", line.set.session_ttl,
+                    "how long it outlives a stmctl that was killed; 15s")
+        ->type_name("D")
+        ->needs(ephemeral);
+    Run(sub, &line.set.run);
 
     sub = Add(&app_, "apply", "apply one operation; prints its result", "stmctl apply /r0 '(add 1)'",
               [&line](Shell& shell) { return ApplyOperation(shell, line.name, line.value); });
@@ -212,6 +258,66 @@ class Parser {
     Name(sub, &line.name);
     Positional(sub, "EXPECTED", &line.expected, "EDN; :stm/absent: there is none");
     Positional(sub, "VALUE", &line.value, "EDN");
+  }
+
+  static void Waiting(CLI::App* sub, LockOptions* options) {
+    sub->add_option("NAME", options->name, "of the lock, as /nightly")->type_name("");
+    sub->add_option("--wait", options->wait, "at most so long, then exit 7; 0: at once; for ever")
+        ->type_name("D");
+    sub->add_option("--ttl", options->ttl, "how long it outlives a stmctl that was killed; 15s")
+        ->type_name("D");
+    Run(sub, &options->run);
+  }
+
+  void Locks() {
+    Line& line = line_;
+    CLI::App* group = AddWithGroup(
+        "lock", "run a command while a lock is held; it has STM_LOCK and STM_LOCK_TOKEN, for set --fence",
+        "stmctl lock /nightly --wait 10s -- ./report",
+        [&line](Shell& shell) { return Lock(shell, line.lock); });
+    Waiting(group, &line.lock);
+    CLI::Option* shared = group->add_flag("--shared", line.lock.shared, "together with others who say so");
+    group
+        ->add_option("--permits", line.lock.permits,
+                     "one of so many: a semaphore, of as many for all who use it")
+        ->type_name("N")
+        ->check(CLI::Range(int64_t{1}, int64_t{0xFFFFFFFF}))
+        ->excludes(shared);
+    group->add_option("--as", line.lock.as, "whom others see; user@host/pid")->type_name("OWNER");
+    CLI::App* sub =
+        Add(group, "list", "locks that are held, or were of late", "stmctl lock list /jobs/",
+            [&line](Shell& shell) { return LockList(shell, line.path.empty() ? "/" : line.path); });
+    sub->add_option("PREFIX/", line.path, "ends in /; all")->type_name("");
+    sub = Add(group, "show", "who holds a lock, since when, and who waits, in order; exit 3: nobody",
+              "stmctl lock show /nightly", [&line](Shell& shell) { return LockShow(shell, line.name); });
+    Positional(sub, "NAME", &line.name, "of the lock");
+    sub = Add(group, "break", "take a lock from all who hold it; --label says why",
+              "stmctl lock break /nightly --label 'host is gone'",
+              [&line](Shell& shell) { return LockBreak(shell, line.name); });
+    Positional(sub, "NAME", &line.name, "of the lock");
+
+    group = AddWithGroup(
+        "elect", "run a command while leader; it has STM_LEADER, STM_LEADER_TOKEN and what lock gives",
+        "stmctl elect /leader --as host1 -- ./serve",
+        [&line](Shell& shell) { return Elect(shell, line.elect); });
+    Waiting(group, &line.elect);
+    group->add_option("--as", line.elect.as, "who leads then: the value of the ref NAME meanwhile")
+        ->type_name("ID");
+    sub = Add(group, "show", "who leads; exit 3: nobody", "stmctl elect show /leader --follow",
+              [&line](Shell& shell) { return ElectShow(shell, line.name, line.follow); });
+    Positional(sub, "NAME", &line.name, "of the election");
+    sub->add_flag("--follow", line.follow, "go on with each change; nil: nobody");
+
+    group = Group("session", "what clients hold locks and ephemeral entries by");
+    Add(group, "list", "all sessions", "stmctl session list",
+        [](Shell& shell) { return SessionList(shell); });
+    sub = Add(group, "show", "one of them", "stmctl session show 0f8fad5b-d9cb-469f-a165-70867728950e",
+              [&line](Shell& shell) { return SessionShow(shell, line.value); });
+    Positional(sub, "ID", &line.value, "as session list and lock show tell it");
+    sub = Add(group, "expire", "end one, with all that it has; --label says why",
+              "stmctl session expire 0f8fad5b-d9cb-469f-a165-70867728950e --label 'host is gone'",
+              [&line](Shell& shell) { return SessionExpire(shell, line.value); });
+    Positional(sub, "ID", &line.value, "as session list and lock show tell it");
   }
 
   void Streams() {
@@ -342,6 +448,13 @@ class Parser {
                         [&line](Shell& shell) { return DemoQueue(shell, line.demo_queue); });
     sub->add_option("--takers", line.demo_queue.takers, "how many; 16")->type_name("N")->check(CLI::Range(1, 256));
     sub->add_option("--jobs", line.demo_queue.jobs, "how many; 1000")->type_name("N")->check(CLI::Range(1, 1000000));
+    sub =
+        Add(group, "lock", "a holder that is paused for longer than its lock lasts, and what a fence is for",
+            "stmctl demo lock", [&line](Shell& shell) { return DemoLock(shell, line.demo_lock); });
+    sub->add_option("--ttl", line.demo_lock.ttl, "of the holder's session; 2s")->type_name("D");
+    sub->add_option("--holder", line.demo_lock.holder, "be the holder, of this run")
+        ->type_name("RUN")
+        ->group(kHidden);
   }
 
   void Self() {
@@ -367,10 +480,26 @@ std::vector<std::string> CommandNames(CLI::App* app) {
   return names;
 }
 
+std::vector<const CLI::Option*> OptionsOf(CLI::App* app) {
+  std::vector<const CLI::Option*> options;
+  for (CLI::Option* option : app->get_options([](CLI::Option* one) { return one->get_group() != kHidden; })) {
+    options.push_back(option);
+  }
+  return options;
+}
+
+// It is a command, and not only a group of such.
+bool Runs(CLI::App* app) {
+  if (CommandNames(app).empty()) return true;
+  const std::vector<const CLI::Option*> options = OptionsOf(app);
+  return std::any_of(options.begin(), options.end(),
+                     [](const CLI::Option* option) { return option->get_positional(); });
+}
+
 std::vector<std::string> OptionNames(CLI::App* app) {
   std::vector<std::string> names;
   for (; app != nullptr; app = app->get_parent()) {
-    for (const CLI::Option* option : app->get_options([](CLI::Option*) { return true; })) {
+    for (const CLI::Option* option : OptionsOf(app)) {
       for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
       for (const std::string& name : option->get_snames()) names.push_back("-" + name);
     }
@@ -448,7 +577,7 @@ std::string FishCompletion(CLI::App* app) {
       absl::StrAppend(&script, "complete -c stmctl -f -n ", quoted(unsaid), " -a ", name, " -d ",
                       quoted(at->get_subcommand(name)->get_description()), "\n");
     }
-    for (const CLI::Option* option : at->get_options([](CLI::Option*) { return true; })) {
+    for (const CLI::Option* option : OptionsOf(at)) {
       if (option->get_lnames().empty()) continue;
       absl::StrAppend(&script, "complete -c stmctl ", words.empty() ? "" : absl::StrCat("-n ", quoted(when), " "), "-l ",
                       option->get_lnames().front(), option->get_type_size_max() > 0 ? " -r" : "", " -d ",
@@ -481,9 +610,10 @@ std::string ManualPage(CLI::App* app) {
       "stmctl \\- the shell of stmd: refs, atoms, transactions, watches, the log\n.SH SYNOPSIS\n",
       ".B stmctl\n[options] command ...\n");
   const auto options = [&](CLI::App* at) {
-    for (const CLI::Option* option : at->get_options([](CLI::Option*) { return true; })) {
+    for (const CLI::Option* option : OptionsOf(at)) {
       std::string names = option->nonpositional() ? option->get_name(false, true) : option->get_name(true);
-      if (option->get_type_size_max() > 0 && option->nonpositional()) absl::StrAppend(&names, " ", option->get_type_name());
+      if (option->get_type_size_max() > 0 && option->nonpositional())
+        absl::StrAppend(&names, " ", option->get_type_name());
       names.erase(names.find_last_not_of(' ') + 1);
       absl::StrAppend(&page, ".TP\n.B ", Roff(names), "\n", Roff(option->get_description()), "\n");
     }
@@ -495,7 +625,7 @@ std::string ManualPage(CLI::App* app) {
       absl::StrAppend(&page, ".SH COMMANDS\n");
       return;
     }
-    if (!CommandNames(at).empty()) return;  // a group: its commands follow
+    if (!Runs(at)) return;  // a group: its commands follow
     std::string usage;
     for (const CLI::Option* option : at->get_options([](CLI::Option* o) { return o->get_positional(); })) {
       absl::StrAppend(&usage, " ", option->get_name(true));
@@ -697,8 +827,8 @@ int Run(std::vector<std::string> arguments, Io& io) {
   shell.printer().Finish();
   absl::Status flushed = shell.Flush();
   if (status.ok()) status = flushed;
-  if (status.ok()) return kOk;
-  return Fail(io, title, Explain(status), ExitOf(status));
+  if (status.ok()) return shell.passed_on().value_or(kOk);
+  return Fail(io, title, Explain(status), shell.passed_on().value_or(ExitOf(status)));
 }
 
 }  // namespace stm::cli

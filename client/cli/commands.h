@@ -11,6 +11,12 @@
 
 namespace stm::cli {
 
+// What is run while something is held.
+struct RunOptions {
+  std::vector<std::string> command;
+  std::string grace;  // from SIGTERM to SIGKILL once that is lost; "": kKillGraceDefault
+};
+
 // entries.cc
 
 struct GetOptions {
@@ -26,6 +32,10 @@ struct SetOptions {
   int64_t if_version = 0;  // 0: not asked
   bool if_absent = false;
   std::string ttl;
+  std::string fence;       // "/nightly:42": only while that grant of that lock stands
+  bool ephemeral = false;  // bound to a session that is kept until `run` ends, or a signal comes
+  std::string session_ttl;
+  RunOptions run;
 };
 absl::Status Set(Shell& shell, const SetOptions& options);
 
@@ -80,6 +90,32 @@ struct LogOptions {
 absl::Status LogTail(Shell& shell, const LogOptions& options);
 absl::Status LogRecords(Shell& shell, const LogOptions& options);
 
+// locks.cc
+
+struct LockOptions {
+  std::string name;
+  bool shared = false;
+  int64_t permits = 0;  // of the semaphore; 0: it is none
+  std::string wait;     // "": until it is granted; "0": at once
+  std::string ttl;      // of the session; "": the daemon's default
+  std::string as;       // whom others see; "": user@host/pid
+  RunOptions run;
+};
+// ABORTED, kLockBusy: not within `wait`. FAILED_PRECONDITION, kLockLost: it was lost while the command ran.
+absl::Status Lock(Shell& shell, const LockOptions& options);
+absl::Status LockList(Shell& shell, const std::string& prefix);
+absl::Status LockShow(Shell& shell, const std::string& name);
+absl::Status LockBreak(Shell& shell, const std::string& name);
+// As Lock; `options.as` is proclaimed.
+absl::Status Elect(Shell& shell, const LockOptions& options);
+absl::Status ElectShow(Shell& shell, const std::string& name, bool follow);
+
+// sessions.cc
+
+absl::Status SessionList(Shell& shell);
+absl::Status SessionShow(Shell& shell, const std::string& id);
+absl::Status SessionExpire(Shell& shell, const std::string& id);
+
 // import.cc
 
 struct ImportOptions {
@@ -120,6 +156,15 @@ struct DemoQueueOptions {
 };
 // DATA_LOSS: what the demonstration shows does not hold.
 absl::Status DemoQueue(Shell& shell, const DemoQueueOptions& options);
+
+// demo_lock.cc
+
+struct DemoLockOptions {
+  std::string ttl = "2s";  // of the holder that is paused
+  std::string holder;      // not "": be that holder, of the lock and the ref of this run
+};
+// DATA_LOSS: as DemoQueue.
+absl::Status DemoLock(Shell& shell, const DemoLockOptions& options);
 
 // demo_transfer.cc
 

@@ -2,10 +2,12 @@
 #include <ostream>
 #include <set>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "client/cli/commands.h"
+#include "client/cli/held.h"
 #include "client/cli/progress.h"
 #include "client/cli/transaction_file.h"
 #include "engine/operation.h"
@@ -62,9 +64,21 @@ absl::Status Define(Shell& shell, const std::string& name, const std::function<v
   return PrintVersion(shell, *committed);
 }
 
-// Set with what must be read first: the version there, or the definition whose TTL changes.
-absl::StatusOr<v1::Committed> SetAfterRead(Shell& shell, const SetOptions& options, const Value& value,
-                                           std::optional<absl::Duration> ttl) {
+// What Set does beside its options' words.
+struct SetParts {
+  Value value;
+  std::optional<absl::Duration> ttl;
+  std::optional<v1::Fence> fence;
+  std::string session_id;  // "": bound to none
+};
+
+void DefineBy(const SetParts& parts, v1::Definition* definition) {
+  if (parts.ttl) SetDuration(*parts.ttl, definition->mutable_ttl());
+  if (!parts.session_id.empty()) definition->set_session_id(parts.session_id);
+}
+
+// Set with what must be read first: the version there, or the definition that changes.
+absl::StatusOr<v1::Committed> SetAfterRead(Shell& shell, const SetOptions& options, const SetParts& parts) {
   return shell.Transact([&]() -> absl::StatusOr<v1::CommitRequest> {
     absl::StatusOr<v1::GetRefsResponse> read = shell.Read({options.name}, "", true);
     if (!read.ok()) return read.status();
@@ -82,19 +96,89 @@ absl::StatusOr<v1::Committed> SetAfterRead(Shell& shell, const SetOptions& optio
     v1::Write* write = request.add_writes();
     write->set_name(options.name);
     write->set_kind(entry.has_value() ? entry.kind() : v1::ENTRY_KIND_REF);
-    ToProto(value, write->mutable_set());
-    if (!ttl) return request;
+    ToProto(parts.value, write->mutable_set());
+    if (parts.fence) *request.add_fences() = *parts.fence;
+    if (!parts.ttl && parts.session_id.empty()) return request;
     if (!entry.has_value()) {
-      SetDuration(*ttl, write->mutable_definition()->mutable_ttl());
+      DefineBy(parts, write->mutable_definition());
       return request;
     }
     v1::Write* define = request.add_writes();
     define->set_name(options.name);
     define->set_kind(entry.kind());
     *define->mutable_define() = entry.definition();
-    SetDuration(*ttl, define->mutable_define()->mutable_ttl());
+    DefineBy(parts, define->mutable_define());
     return request;
   });
+}
+
+absl::StatusOr<v1::Committed> SetOnce(Shell& shell, const SetOptions& options, const SetParts& parts) {
+  if (options.if_version != 0 || options.if_absent || parts.ttl || !parts.session_id.empty()) {
+    return SetAfterRead(shell, options, parts);
+  }
+  v1::Write write;
+  write.set_name(options.name);
+  ToProto(parts.value, write.mutable_set());
+  return shell.CommitEither(std::move(write), parts.fence);
+}
+
+// "/nightly:42".
+absl::StatusOr<v1::Fence> FenceOf(const std::string& text) {
+  const size_t colon = text.rfind(':');
+  v1::Fence fence;
+  int64_t token = 0;
+  if (colon == std::string::npos || !absl::SimpleAtoi(text.substr(colon + 1), &token) || token <= 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--fence ", text,
+                     ": expected a lock and its token, as /nightly:42 or \"$STM_LOCK:$STM_LOCK_TOKEN\""));
+  }
+  fence.set_lock(text.substr(0, colon));
+  fence.set_token(token);
+  absl::Status status = CheckNames({fence.lock()});
+  if (!status.ok()) return status;
+  return fence;
+}
+
+absl::Status CheckEphemeral(const SetOptions& options) {
+  if (options.ephemeral) return CheckRun(options.run);
+  if (!options.run.command.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat("one argument too many: ", options.run.command.front(),
+                                                   ": a command is run with --ephemeral"));
+  }
+  return absl::OkStatus();
+}
+
+// The entry is there as long as this is: until the command ends, or without one a signal comes (`*signal`).
+absl::Status SetPresent(Shell& shell, const SetOptions& options, SetParts parts, int* signal) {
+  absl::Duration ttl;
+  if (!options.session_ttl.empty()) {
+    absl::StatusOr<absl::Duration> given = ReadDuration(options.session_ttl, "--session-ttl");
+    if (!given.ok()) return given.status();
+    ttl = *given;
+  }
+  absl::StatusOr<Client> client = shell.NewClient(ttl);
+  if (!client.ok()) return client.status();
+  absl::StatusOr<Session> session = client->OpenSession();
+  if (!session.ok()) return session.status();
+  Signals signals;
+  parts.session_id = session->id();
+  absl::StatusOr<v1::Committed> committed = SetOnce(shell, options, parts);
+  if (!committed.ok()) return committed.status();
+  absl::Status status = PrintVersion(shell, *committed);
+  if (!status.ok()) return status;
+  if (!options.run.command.empty()) {
+    const Tenure tenure{options.name, [&] { return session->lost(); }, {}};
+    absl::StatusOr<int> exit = RunFor(shell, signals, tenure, options.run);
+    if (!exit.ok()) return exit.status();
+    shell.PassOn(*exit);
+    return absl::OkStatus();
+  }
+  constexpr absl::Duration kLookEvery = absl::Milliseconds(100);
+  while (*signal == 0) {
+    if (session->lost()) return TenureLost(options.name, "it is deleted, or will be: set it again");
+    *signal = EndingSignal(signals, kLookEvery);
+  }
+  return absl::OkStatus();
 }
 
 // Refs of one batch in one commit; an atom changes alone.
@@ -215,24 +299,29 @@ absl::Status Get(Shell& shell, const GetOptions& options) {
 
 absl::Status Set(Shell& shell, const SetOptions& options) {
   absl::Status status = CheckNames({options.name});
+  if (status.ok()) status = CheckEphemeral(options);
   if (!status.ok()) return status;
+  SetParts parts;
   absl::StatusOr<Value> value = shell.ReadValue(options.value);
   if (!value.ok()) return value.status();
-  std::optional<absl::Duration> ttl;
+  parts.value = *std::move(value);
   if (!options.ttl.empty()) {
     absl::StatusOr<absl::Duration> duration = ReadDuration(options.ttl, "--ttl");
     if (!duration.ok()) return duration.status();
-    ttl = *duration;
+    parts.ttl = *duration;
   }
-  absl::StatusOr<v1::Committed> committed;
-  if (options.if_version != 0 || options.if_absent || ttl) {
-    committed = SetAfterRead(shell, options, *value, ttl);
-  } else {
-    v1::Write write;
-    write.set_name(options.name);
-    ToProto(*value, write.mutable_set());
-    committed = shell.CommitEither(std::move(write));
+  if (!options.fence.empty()) {
+    absl::StatusOr<v1::Fence> fence = FenceOf(options.fence);
+    if (!fence.ok()) return fence.status();
+    parts.fence = *std::move(fence);
   }
+  if (options.ephemeral) {
+    int signal = 0;
+    status = SetPresent(shell, options, std::move(parts), &signal);
+    if (signal != 0) EndBy(signal);  // the entry is gone by now
+    return status;
+  }
+  absl::StatusOr<v1::Committed> committed = SetOnce(shell, options, parts);
   if (!committed.ok()) return committed.status();
   return PrintVersion(shell, *committed);
 }

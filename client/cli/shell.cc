@@ -13,11 +13,13 @@
 #include <ostream>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "client/cli/json.h"
 #include "engine/name.h"
 #include "engine/values/edn.h"
 #include "engine/values/wire.h"
+#include "stm/client.h"
 #include "stm/v1/common.pb.h"
 
 namespace stm::cli {
@@ -75,6 +77,8 @@ const char* Remedy(const v1::ErrorDetail& detail) {
     case v1::ERROR_REASON_UNSUPPORTED: return "upgrade the daemon";
     case v1::ERROR_REASON_NOT_READY: return "try again soon, or see: stmctl status";
     case v1::ERROR_REASON_VALUE_LOST: return "set it anew";
+    case v1::ERROR_REASON_SESSION_EXPIRED:
+      return "begin again: what it held is others' now";
     case v1::ERROR_REASON_STORE_CHANGED: return "begin again: versions of the old store mean nothing here";
     default: return "";
   }
@@ -98,6 +102,17 @@ std::string ClientName() {
 }
 
 Exit ExitOf(const absl::Status& status) {
+  const std::optional<v1::ErrorDetail> detail = DetailOf(status);
+  if (detail && detail->reason() == v1::ERROR_REASON_SESSION_EXPIRED) return kLockLost;
+  switch (ReasonOf(status)) {
+    case Reason::kLockBusy:
+      return kLockBusy;
+    case Reason::kLockLost:
+    case Reason::kSessionExpired:
+      return kLockLost;
+    default:
+      break;
+  }
   switch (status.code()) {
     case absl::StatusCode::kOk: return kOk;
     case absl::StatusCode::kInvalidArgument: return kUsage;
@@ -132,9 +147,19 @@ absl::Status OutcomeStatus(const v1::CommitResponse& response) {
     case v1::CommitResponse::kCommitted: return absl::OkStatus();
     case v1::CommitResponse::kConflict: return ConflictStatus(response.conflict());
     case v1::CommitResponse::kRejected: return RejectedStatus(response.rejected());
-    case v1::CommitResponse::kFenceLost:
-      return absl::FailedPreconditionError(absl::StrCat("lock ", response.fence_lost().fence().lock(),
-                                                        ": the grant that fences this commit is gone: take it again"));
+    case v1::CommitResponse::kFenceLost: {
+      const v1::FenceLost& lost = response.fence_lost();
+      std::string now = "nobody holds it now";
+      if (lost.current_tokens_size() > 0)
+        now = absl::StrCat("it is held under ", absl::StrJoin(lost.current_tokens(), ", "));
+      ErrorInfo info;
+      info.reason = Reason::kLockLost;
+      info.name = lost.fence().lock();
+      return MakeError(absl::StatusCode::kFailedPrecondition,
+                       absl::StrCat("lock ", info.name, ": the grant with token ", lost.fence().token(),
+                                    " is gone (", now, "): nothing was committed: take the lock again"),
+                       info);
+    }
     case v1::CommitResponse::kNotCommitted:
       return absl::AbortedError("not committed, and never will be: send it again");
     case v1::CommitResponse::kIdTooOld:
@@ -188,6 +213,18 @@ Shell::Shell(Globals globals, Io& io)
       printer_(globals_.output, io.out_is_terminal ? io.width : 0, io.out) {}
 
 Shell::~Shell() = default;
+
+absl::StatusOr<Client> Shell::NewClient(absl::Duration session_ttl) {
+  // It would wait for a daemon that is away; a command says so at once.
+  absl::StatusOr<v1::Header> header = daemon_->Hello(CallDeadline());
+  if (!header.ok()) return header.status();
+  ConnectOptions options;
+  options.address = absl::StrJoin(globals_.addresses, ",");
+  options.client_name = ClientName();
+  options.unavailable_timeout = globals_.timeout.value_or(kTimeoutDefault);
+  options.session_ttl = session_ttl;
+  return stm::Connect(options);
+}
 
 absl::Time Shell::CallDeadline() const { return absl::Now() + globals_.timeout.value_or(kTimeoutDefault); }
 
@@ -289,7 +326,7 @@ absl::StatusOr<v1::Committed> Shell::Transact(const std::function<absl::StatusOr
   }
 }
 
-absl::StatusOr<v1::Committed> Shell::CommitEither(v1::Write write) {
+absl::StatusOr<v1::Committed> Shell::CommitEither(v1::Write write, const std::optional<v1::Fence>& fence) {
   const absl::Time deadline = CallDeadline();
   // The other kind is tried only when the daemon says that the first was wrong; twice, since the entry may have been
   // deleted and made again between.
@@ -297,6 +334,7 @@ absl::StatusOr<v1::Committed> Shell::CommitEither(v1::Write write) {
     v1::CommitRequest request;
     write.set_kind(kind);
     *request.add_writes() = write;
+    if (fence) *request.add_fences() = *fence;
     absl::StatusOr<v1::CommitResponse> response = Send(std::move(request), deadline);
     if (!response.ok()) return response.status();
     if (response->has_rejected() && response->rejected().cause() == v1::REJECT_CAUSE_KIND) continue;

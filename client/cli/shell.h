@@ -18,6 +18,10 @@
 #include "client/cli/print.h"
 #include "engine/values/value.h"
 
+namespace stm {
+class Client;
+}
+
 namespace stm::cli {
 
 enum Exit : int {
@@ -28,10 +32,13 @@ enum Exit : int {
   kConflict = 4,  // or a compare failed
   kRejected = 5,
   kUnavailable = 6,
+  kLockBusy = 7,
+  kLockLost = 8,  // or a session, or the grant of a fence
   kTimedOut = 124,
 };
 
-// NOT_FOUND absent, ABORTED conflict, FAILED_PRECONDITION rejected, INVALID_ARGUMENT usage, ...
+// By what it says of locks; else NOT_FOUND absent, ABORTED conflict, FAILED_PRECONDITION rejected,
+// INVALID_ARGUMENT usage, ...
 Exit ExitOf(const absl::Status& status);
 // The message with what ErrorDetail adds, on one line.
 std::string Explain(const absl::Status& status);
@@ -70,6 +77,14 @@ class Shell {
   Io& io() { return io_; }
   const Globals& globals() const { return globals_; }
 
+  // The public client, as programs have it, for what is held: a session of its own, by whose end all of that
+  // goes.
+  absl::StatusOr<Client> NewClient(absl::Duration session_ttl = absl::ZeroDuration());
+
+  // The exit code of what was run is this process's, whatever else is said.
+  void PassOn(int exit) { passed_on_ = exit; }
+  std::optional<int> passed_on() const { return passed_on_; }
+
   absl::Time CallDeadline() const;
   absl::Time StreamDeadline() const;
 
@@ -90,7 +105,8 @@ class Shell {
   // Commits what `body` makes from a snapshot that it reads itself; after a conflict again, until the deadline.
   absl::StatusOr<v1::Committed> Transact(const std::function<absl::StatusOr<v1::CommitRequest>()>& body);
   // A commit of one write, of a ref or an atom, whichever the entry is.
-  absl::StatusOr<v1::Committed> CommitEither(v1::Write write);
+  absl::StatusOr<v1::Committed> CommitEither(v1::Write write,
+                                             const std::optional<v1::Fence>& fence = std::nullopt);
 
   // After a line that others wait for. UNKNOWN: the standard output takes no more.
   absl::Status Flush();
@@ -102,6 +118,7 @@ class Shell {
   Io& io_;
   std::unique_ptr<Connection> daemon_;
   Printer printer_;
+  std::optional<int> passed_on_;
 };
 
 // ok: committed. ABORTED: conflict or a failed compare; NOT_FOUND: an operation on an absent entry; FAILED_PRECONDITION:

@@ -17,6 +17,7 @@
 #include "engine/values/edn.h"
 #include "engine/values/map.h"
 #include "engine/values/wire.h"
+#include "stm/error.h"
 #include "stm/outcome_word.h"
 #include "stm/v1/common.pb.h"
 #include "tests/engine/values/generators.h"
@@ -411,6 +412,20 @@ TEST_CASE("errors: outcomes map to the documented exit codes") {
     CHECK(ExitOf(OutcomeStatus(response)) == exit);
     CHECK(Has(OutcomeStatus(response).message(), "/a"));
   }
+  response.mutable_fence_lost()->mutable_fence()->set_lock("/a");
+  response.mutable_fence_lost()->mutable_fence()->set_token(7);
+  CHECK(ExitOf(OutcomeStatus(response)) == kLockLost);
+  CHECK(Has(OutcomeStatus(response).message(), "/a: the grant with token 7 is gone (nobody holds it now)"));
+  response.mutable_fence_lost()->add_current_tokens(9);
+  CHECK(Has(OutcomeStatus(response).message(), "it is held under 9"));
+  v1::ErrorDetail expired;
+  expired.set_reason(v1::ERROR_REASON_SESSION_EXPIRED);
+  absl::Status status = absl::FailedPreconditionError("");
+  SetDetail(expired, &status);
+  CHECK(ExitOf(status) == kLockLost);
+  ErrorInfo info;
+  info.reason = Reason::kLockBusy;
+  CHECK(ExitOf(MakeError(absl::StatusCode::kAborted, "", info)) == kLockBusy);
   CHECK(ExitOf(absl::UnavailableError("")) == kUnavailable);
   CHECK(ExitOf(absl::DeadlineExceededError("")) == kTimedOut);
   CHECK(ExitOf(absl::OkStatus()) == kOk);
@@ -464,7 +479,10 @@ TEST_CASE("usage: a daemon that is away is unavailable, and its address is named
   for (std::vector<std::string> line : std::vector<std::vector<std::string>>{
            {"get", "/a"}, {"set", "/a", "1"}, {"set", "/a", "-1"}, {"set", "/a", "version"}, {"set", "/a", "[1 2]"},
            {"set", "/a", "-1.5", "--json"}, {"status"}, {"watch", "/"}, {"log", "tail"}, {"log", "records"},
-           {"health"}, {"set", "/a", "--", "->x"}, {"demo", "queue"}, {"demo", "transfer"}}) {
+           {"health"}, {"set", "/a", "--", "->x"}, {"demo", "queue"}, {"demo", "transfer"}, {"demo", "lock"},
+           {"lock", "/a", "--", "true"}, {"lock", "list"}, {"lock", "show", "/a"}, {"lock", "break", "/a"},
+           {"elect", "/a", "--as", "me", "--", "true"}, {"elect", "show", "/a"}, {"session", "list"},
+           {"set", "/a", "1", "--ephemeral"}}) {
     INFO(line[0] << " " << line.back());
     Ran ran = RunLine(line);
     CHECK(ran.code == kUnavailable);
