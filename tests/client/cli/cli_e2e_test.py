@@ -754,8 +754,9 @@ class Locks(OneDaemon):
             pass
 
     def test_a_command_runs_under_the_lock_and_its_exit_code_is_passed_on(self):
-        code, printed, said = self.run_to_end("lock", self.name, "--", "sh", "-c",
-                                              "echo $STM_LOCK $STM_LOCK_TOKEN $STM_ADDRESS; stmctl lock show $STM_LOCK; exit 5")
+        code, printed, said = self.run_to_end(
+            "lock", self.name, "--", "sh", "-c",
+            "echo $STM_LOCK $STM_LOCK_TOKEN $STM_ADDRESS; stmctl lock show $STM_LOCK; exit 5")
         self.assertEqual((code, said), (5, ""))
         lines = printed.splitlines()
         token = re.fullmatch(rf"{self.name} (\d+) {self.daemon.address}", lines[0]).group(1)
@@ -804,7 +805,9 @@ class Locks(OneDaemon):
         third = self.start("lock", self.name, "--permits", "2", "--", "sh", "-c", self.HOLD)
         eventually("two have permits", lambda: len(self.written("log")) == 2)
         self.ctl("lock", self.name, "--permits", "2", "--wait", "0", "--", "true", check=7)
-        self.assertRegex(self.out("lock", "list", "/locks/"), rf'"{self.name}", :held-by \["t.*" "t.*"\], :last-token \d+, :mode :permits, :permits-max 2')
+        self.assertRegex(
+            self.out("lock", "list", "/locks/"),
+            rf'"{self.name}", :held-by \["t.*" "t.*"\], :last-token \d+, :mode :permits, :permits-max 2')
         self.end()
         self.assertEqual((second.wait(DEADLINE_S), third.wait(DEADLINE_S)), (11, 11))
 
@@ -818,7 +821,8 @@ class Locks(OneDaemon):
         printed, said = waiting.communicate(timeout=DEADLINE_S)
         self.assertEqual((waiting.returncode, said), (0, ""))
         self.assertGreater(int(printed.split()[1]), token)
-        self.assertIn(f"token {token} is gone", self.ctl("set", "/locks/late", "1", "--fence", f"{self.name}:{token}", check=8).stderr)
+        late = self.ctl("set", "/locks/late", "1", "--fence", f"{self.name}:{token}", check=8)
+        self.assertIn(f"token {token} is gone", late.stderr)
 
     def test_a_broken_lock_ends_its_command_and_all_that_it_started(self):
         holder = self.hold(command='(trap "echo grandchild >>$DIR/log; exit" TERM; echo started >>$DIR/log; '
@@ -879,6 +883,19 @@ class Locks(OneDaemon):
         self.assertIn("no daemon answered", said)
         self.assertIn("TERM", self.written("log"))
 
+    def test_a_daemon_that_comes_back_in_time_costs_nothing(self):
+        daemon = Daemon(self.folder + "/data")
+        self.addCleanup(daemon.stop)
+        holder = self.hold("--ttl", "60s", "--as", "me", daemon=daemon)
+        shown = ctl(daemon, "lock", "show", self.name).stdout
+        daemon.kill()
+        daemon.start()
+        self.assertEqual(ctl(daemon, "lock", "show", self.name).stdout, shown)
+        self.end()
+        self.assertEqual(holder.wait(DEADLINE_S), 11)
+        self.assertEqual(len(self.written("log")), 1)
+        ctl(daemon, "lock", "show", self.name, check=3)
+
     def on_terminal(self, command):
         """(the pid of a stmctl lock that leads a session on a terminal of its own, that terminal)."""
         pid, terminal = pty.fork()
@@ -934,7 +951,8 @@ class Locks(OneDaemon):
         self.assertIn(row, self.out("lock", "list"))
         self.assertIn(row, self.out("lock", "list", "/locks/"))
         self.assertNotIn(row, self.out("lock", "list", "/elsewhere/"))
-        self.assertRegex(self.out("lock", "list", "/locks/", "--output", "table"), rf'NAME +HELD-BY +LAST-TOKEN +MODE.*\n(.*\n)*{self.name} +\["me"\] +\d+ +exclusive\n')
+        self.assertRegex(self.out("lock", "list", "/locks/", "--output", "table"),
+                         rf'NAME +HELD-BY +LAST-TOKEN +MODE.*\n(.*\n)*{self.name} +\["me"\] +\d+ +exclusive\n')
         self.end()
         holder.wait(DEADLINE_S)
 
@@ -942,8 +960,9 @@ class Locks(OneDaemon):
         self.assertIn("nobody leads", self.ctl("elect", "show", self.name, check=3).stderr)
         follow = self.start("elect", "show", self.name, "--follow")
         self.assertRegex(follow.stdout.readline(), r"^{:version \d+, :leader nil}$")
-        code, printed, said = self.run_to_end("elect", self.name, "--as", "a", "--", "sh", "-c",
-                                              "echo $STM_LEADER $STM_LEADER_TOKEN $STM_LOCK_TOKEN; stmctl elect show $STM_LOCK; exit 4")
+        code, printed, said = self.run_to_end(
+            "elect", self.name, "--as", "a", "--", "sh", "-c",
+            "echo $STM_LEADER $STM_LEADER_TOKEN $STM_LOCK_TOKEN; stmctl elect show $STM_LOCK; exit 4")
         self.assertEqual((code, said), (4, ""))
         first, shown = printed.splitlines()
         token = first.split()[1]
@@ -987,9 +1006,10 @@ class Locks(OneDaemon):
 
     def test_a_fenced_set_goes_through_only_while_its_grant_stands(self):
         entry = self.name + "/entry"
-        code, printed, said = self.run_to_end("lock", self.name, "--", "sh", "-c",
-                                              f'stmctl set {entry} 1 --fence "$STM_LOCK:$STM_LOCK_TOKEN" && echo $STM_LOCK_TOKEN; '
-                                              f'stmctl set {entry} 2 --ttl 1h --fence "$STM_LOCK:$STM_LOCK_TOKEN"')
+        code, printed, said = self.run_to_end(
+            "lock", self.name, "--", "sh", "-c",
+            f'stmctl set {entry} 1 --fence "$STM_LOCK:$STM_LOCK_TOKEN" && echo $STM_LOCK_TOKEN; '
+            f'stmctl set {entry} 2 --ttl 1h --fence "$STM_LOCK:$STM_LOCK_TOKEN"')
         self.assertEqual((code, said), (0, ""))
         fence = f"{self.name}:{printed.splitlines()[1]}"
         for options in ([], ["--ttl", "2h"], ["--if-absent"]):
@@ -1170,7 +1190,8 @@ class Demos(OneDaemon):
     def test_lock_finds_out_a_daemon_that_checks_no_fences(self):
         daemon = Daemon(planted="skip_fences")
         self.addCleanup(daemon.stop)
-        self.assertRegex(ctl(daemon, "demo", "lock", check=1).stderr, r"A, who was paused past its session's end, wrote under its fence")
+        self.assertIn("A, who was paused past its session's end, wrote under its fence",
+                      ctl(daemon, "demo", "lock", check=1).stderr)
 
     def test_lock_that_is_interrupted_leaves_no_holder(self):
         process, prefix = self.start_next("lock", "--ttl", "600s")
