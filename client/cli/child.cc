@@ -9,7 +9,7 @@
 
 #include <cerrno>
 #include <cstring>
-#include <optional>
+#include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -45,18 +45,30 @@ std::vector<char*> Pointers(std::vector<std::string>& strings) {
   return pointers;
 }
 
-// The terminal that the command may have: ours, if all of the job is this process as far as can be seen. In a
-// pipeline the others would lose it.
+// The terminal that the command may have while this process's group is in its foreground, if all of the job
+// is this process as far as can be seen. In a pipeline the others would lose it.
 class Terminal {
  public:
   Terminal()
-      : ours_(isatty(STDIN_FILENO) == 1 && isatty(STDOUT_FILENO) == 1 && IsForeground() &&
-              tcgetattr(STDIN_FILENO, &modes_) == 0) {}
+      : usable_(isatty(STDIN_FILENO) == 1 && isatty(STDOUT_FILENO) == 1 &&
+                tcgetattr(STDIN_FILENO, &modes_) == 0) {}
 
-  bool ours() const { return ours_; }
-  static bool IsForeground() { return tcgetpgrp(STDIN_FILENO) == getpgrp(); }
+  bool usable() const { return usable_; }
+  // Is it ours to give now?
+  bool CanGive() const { return usable_ && tcgetpgrp(STDIN_FILENO) == getpgrp(); }
+  void GiveTo(pid_t group) {
+    given_ = true;
+    Set(group);
+  }
+  void TakeBack() {
+    if (std::exchange(given_, false)) Set(getpgrp());
+  }
+  // As it was before a command that could not tidy up.
+  void Mend() const {
+    if (CanGive()) tcsetattr(STDIN_FILENO, TCSADRAIN, &modes_);
+  }
   // Who is in the background may do this only with SIGTTOU blocked. Safe between fork and exec.
-  static void GiveTo(pid_t group) {
+  static void Set(pid_t group) {
     sigset_t mask, before;
     sigemptyset(&mask);
     sigaddset(&mask, SIGTTOU);
@@ -64,17 +76,11 @@ class Terminal {
     tcsetpgrp(STDIN_FILENO, group);
     sigprocmask(SIG_SETMASK, &before, nullptr);
   }
-  void TakeBack() const {
-    if (ours_) GiveTo(getpgrp());
-  }
-  // As it was before a command that could not tidy up.
-  void Mend() const {
-    if (ours_) tcsetattr(STDIN_FILENO, TCSADRAIN, &modes_);
-  }
 
  private:
   termios modes_ = {};
-  const bool ours_;
+  const bool usable_;
+  bool given_ = false;
 };
 
 class Child {
@@ -109,6 +115,7 @@ class Child {
     int failure[2];  // the child's errno, if it comes to that
     if (pipe2(failure, O_CLOEXEC) != 0) return Failed(errno);
     const pid_t parent = getpid();
+    const bool give = terminal_.CanGive();
     pid_ = fork();
     if (pid_ < 0) {
       const int error = errno;
@@ -119,7 +126,7 @@ class Child {
       // Only what is safe between fork and exec in a process of many threads.
       signals_.Restore();
       setpgid(0, 0);
-      if (terminal_.ours()) Terminal::GiveTo(getpid());
+      if (give) Terminal::Set(getpid());
       prctl(PR_SET_PDEATHSIG, SIGTERM);
       if (getppid() != parent) _exit(kNotRunnable);
       execvpe(argv[0], argv.data(), envp.data());
@@ -127,7 +134,9 @@ class Child {
       [[maybe_unused]] ssize_t written = write(failure[1], &error, sizeof error);
       _exit(kNotRunnable);
     }
-    setpgid(pid_, pid_);  // whoever is first
+    // As the child does: whoever is first.
+    setpgid(pid_, pid_);
+    if (give) terminal_.GiveTo(pid_);
     close(failure[1]);
     int error = 0;
     ssize_t got;
@@ -155,7 +164,7 @@ class Child {
     const pid_t looked = waitpid(pid_, &status, WNOHANG | WUNTRACED);
     if (looked != pid_) return false;
     if (WIFSTOPPED(status)) {
-      if (terminal_.ours()) Suspend();
+      if (terminal_.usable()) Suspend();
       return false;
     }
     end_.exit = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
@@ -188,7 +197,7 @@ class Child {
   void Suspend() {
     terminal_.TakeBack();
     kill(getpid(), SIGSTOP);
-    if (terminal_.ours() && Terminal::IsForeground()) Terminal::GiveTo(pid_);
+    if (terminal_.CanGive()) terminal_.GiveTo(pid_);
     CheckLoss();
     Kill(SIGCONT);
   }
@@ -207,7 +216,7 @@ class Child {
 
   Signals& signals_;
   const ChildOptions& options_;
-  const Terminal terminal_;
+  Terminal terminal_;
   pid_t pid_ = -1;
   absl::Time kill_at_;
   ChildEnd end_;

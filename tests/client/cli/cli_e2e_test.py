@@ -944,6 +944,42 @@ class Locks(OneDaemon):
         os.write(terminal, b"\x03")
         self.assertEqual(os.waitstatus_to_exitcode(self.wait_for(pid)), 9)
 
+    def test_a_job_in_the_background_that_wants_to_read_stops_until_it_has_the_terminal(self):
+        pid, terminal = pty.fork()
+        if pid == 0:
+            os.environ.update(STM_ADDRESS=self.daemon.address, DIR=self.folder)
+            os.execvp("bash", ["bash", "--norc", "--noediting", "-i"])
+        self.addCleanup(os.close, terminal)
+        self.addCleanup(self.kill_and_reap, pid)
+        threading.Thread(target=self.drain, args=(os.dup(terminal),), daemon=True).start()
+        os.write(terminal, f"{STMCTL} lock {self.name} --as me/$$ -- sh -c 'echo held >>$DIR/log; "
+                           f"read line; echo read $line >>$DIR/log; exit 3' & echo $! >$DIR/job\n".encode())
+        self.await_written("held")
+
+        def state():
+            with open(f"/proc/{self.written('job')[0]}/stat", encoding="utf-8") as status:
+                return status.read().rsplit(")", 1)[1].split()[0]
+
+        eventually("the job stops", lambda: state() == "T")
+        os.write(terminal, b"fg\n")
+        eventually("it goes on", lambda: state() != "T")
+        os.write(terminal, b"a word\n")
+        self.await_written("read a word")
+        os.write(terminal, b"echo $? >>$DIR/log\n")
+        self.await_written("3")
+        os.write(terminal, b"exit\n")
+        self.assertEqual(os.waitstatus_to_exitcode(self.wait_for(pid)), 0)
+
+    @staticmethod
+    def drain(terminal):
+        """What a shell shows would fill its terminal."""
+        try:
+            while os.read(terminal, 4096):
+                pass
+        except OSError:
+            pass  # the other side is closed
+        os.close(terminal)
+
     def test_list_and_show(self):
         self.ctl("lock", "show", self.name, check=3)
         holder = self.hold("--as", "me")
