@@ -20,7 +20,7 @@ extern char** environ;
 namespace stm::cli {
 namespace {
 
-constexpr absl::Duration kLookEvery = absl::Milliseconds(50);
+constexpr absl::Duration kChildLookEvery = absl::Milliseconds(50);
 constexpr int kNotRunnable = 126;
 constexpr int kNotFound = 127;
 
@@ -100,7 +100,7 @@ class Child {
     if (!Start()) return;
     while (!Look()) {
       CheckLoss();
-      Pass(signals_.Await(kLookEvery));
+      Pass(signals_.Await(kChildLookEvery));
     }
     if (end_.lost) EndGroup();
     terminal_.TakeBack();
@@ -209,7 +209,7 @@ class Child {
       }
       if (kill(-pid_, 0) != 0) return;
       if (absl::Now() >= kill_at_) break;
-      signals_.Await(kLookEvery);
+      signals_.Await(kChildLookEvery);
     }
     if (kill(-pid_, SIGKILL) == 0) end_.killed = true;
   }
