@@ -319,30 +319,23 @@ void LockCalls::GiveUp(CallContext context, std::string lock, LockOwner by, Comm
           if (came_to.has_value())
             return EndCall(std::move(context), std::move(lock), std::move(by), id, *std::move(came_to),
                            std::move(done));
-          FindToEnd(std::move(context), std::move(lock), std::move(by), LockMode::kExclusive, id,
-                    std::move(done));
+          FindToEnd(std::move(context), std::move(lock), std::move(by), id, std::move(done));
         });
       });
 }
 
-// It was committed, and what it came to is not kept: its hold or place is looked for, as one of this mode and
-// then the next.
-void LockCalls::FindToEnd(CallContext context, std::string lock, LockOwner by, LockMode mode, Uuid acquire,
-                          LockDone done) {
+// It was committed, and what it came to is not kept: its hold or place is looked for by its id alone, as
+// permits are. Another hold of its owner is none of its business.
+void LockCalls::FindToEnd(CallContext context, std::string lock, LockOwner by, Uuid acquire, LockDone done) {
   CallContext look;
   look.deadline = context.deadline;
-  auto find = MakeFind(lock, by, mode, acquire, bounds_);
+  auto find = MakeFind(lock, by, LockMode::kPermits, acquire, bounds_);
   Run(std::move(look), std::move(find),
-      [this, context = std::move(context), lock = std::move(lock), by = std::move(by), mode, acquire,
+      [this, context = std::move(context), lock = std::move(lock), by = std::move(by), acquire,
        done = std::move(done)](absl::StatusOr<std::optional<LockAnswer>> answer, Version) mutable {
         if (!answer.ok()) return done(answer.status());
-        LockAnswer came_to = answer->value_or(Only(LockOutcome::kNotHeld));
-        if (came_to.outcome == LockOutcome::kNotHeld && mode == LockMode::kExclusive) {
-          return FindToEnd(std::move(context), std::move(lock), std::move(by), LockMode::kShared, acquire,
-                           std::move(done));
-        }
-        EndCall(std::move(context), std::move(lock), std::move(by), acquire, std::move(came_to),
-                std::move(done));
+        EndCall(std::move(context), std::move(lock), std::move(by), acquire,
+                answer->value_or(Only(LockOutcome::kNotHeld)), std::move(done));
       });
 }
 

@@ -129,8 +129,7 @@ class LockCalls {
                   LockResult so_far, LockDone done);
   void EndCall(CallContext context, std::string lock, LockOwner by, Uuid acquire, LockAnswer came_to,
                LockDone done);
-  void FindToEnd(CallContext context, std::string lock, LockOwner by, LockMode mode, Uuid acquire,
-                 LockDone done);
+  void FindToEnd(CallContext context, std::string lock, LockOwner by, Uuid acquire, LockDone done);
 
   Loop* const loop_;
   Engine* const engine_;

@@ -72,6 +72,7 @@ Value ToValue(const LockHold& hold) {
   fields.Add("token", Value::Integer(hold.token));
   if (hold.holds != 1) fields.Add("holds", Value::Integer(hold.holds));
   fields.Add("acquire", Value::OfUuid(hold.acquire));
+  if (hold.again != Uuid()) fields.Add("again", Value::OfUuid(hold.again));
   fields.Add("since", Value::OfInstant(hold.since));
   if (hold.unsignalled) fields.Add("unsignalled", Value::Boolean(true));
   return fields.ToValue();
@@ -84,6 +85,7 @@ absl::StatusOr<LockHold> ReadHold(const std::string& entry, const Value& value) 
   hold.token = fields.Integer("token");
   hold.holds = fields.Find("holds", Type::kInteger) == nullptr ? 1 : fields.Integer("holds");
   hold.acquire = fields.Id("acquire");
+  if (const Value* again = fields.Find("again", Type::kUuid)) hold.again = again->uuid();
   hold.since = fields.Moment("since");
   if (const Value* unsignalled = fields.Find("unsignalled", Type::kBoolean))
     hold.unsignalled = unsignalled->boolean();
@@ -467,6 +469,7 @@ class LockProcedure : public Procedure {
     LockAnswer answer;
     if (hold->holds > 1) {
       const_cast<LockHold*>(hold)->holds -= 1;
+      const_cast<LockHold*>(hold)->again = Uuid();
       desk->Changed();
       answer.outcome = LockOutcome::kStillHeld;
       answer.holds = hold->holds;
@@ -516,6 +519,7 @@ class Acquire : public LockProcedure {
                               "holds of one owner: release some");
         }
         const_cast<LockHold*>(hold)->holds += 1;
+        const_cast<LockHold*>(hold)->again = request_.acquire;
         desk->Changed();
         const LockAnswer answer = Granted(*hold);
         if (absl::Status status = desk->Save(); !status.ok()) return status;
@@ -687,7 +691,7 @@ class Find : public LockProcedure {
     if (!session.ok()) return session.status();
     const LockState& lock = desk->state();
     for (const LockHold& hold : lock.holders) {
-      if (hold.acquire == acquire_ && hold.by == by_) return Granted(hold);
+      if ((hold.acquire == acquire_ || hold.again == acquire_) && hold.by == by_) return Granted(hold);
     }
     LockAnswer queued = Only(LockOutcome::kQueued);
     if (!mode_.has_value()) {
@@ -716,7 +720,7 @@ class Find : public LockProcedure {
         return queued;
       }
     }
-    // A hold that it added to has the id of its first call. A semaphore's are each one's own.
+    // A hold that others were added to since has not its id. A semaphore's are each one's own.
     const LockHold* hold = *mode_ == LockMode::kPermits ? nullptr : lock.Find(by_, *mode_);
     return hold == nullptr ? Only(LockOutcome::kNotHeld) : Granted(*hold);
   }

@@ -50,6 +50,7 @@ struct LockHold {
   int64_t holds = 1;    // of exclusive and shared: how often it was taken
   int64_t permits = 0;  // of kPermits
   Uuid acquire;         // the id of the call that was granted
+  Uuid again;           // of the last that took it once more, until one of its holds is released; zero: none
   Instant since;
   bool unsignalled = false;  // it is of one who awaited a condition until its time was over
 };
@@ -161,7 +162,7 @@ std::shared_ptr<const Procedure> MakeRelease(std::string lock, LockOwner by, int
 std::shared_ptr<const Procedure> MakeLeave(std::string lock, int64_t place, Uuid acquire, bool give_back,
                                            LockBounds bounds);
 // What became of a call whose answer is not known: kGranted, kQueued, kNotHeld. `mode`: of a hold that the
-// call may have added to. Changes nothing.
+// call may have added to before others did; kPermits: it counts only under its id. Changes nothing.
 std::shared_ptr<const Procedure> MakeFind(std::string lock, LockOwner by, LockMode mode, Uuid acquire,
                                           LockBounds bounds);
 // The same of one that awaits: kQueued with its place in the condition, or kGranted, or kNotHeld.

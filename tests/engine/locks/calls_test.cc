@@ -33,8 +33,9 @@ struct Call {
 };
 
 struct Scene : Harness {
-  explicit Scene(LeaseOptions lease_options = {}, LeaseCanaries lease_canaries = {})
-      : calls(&loop, &engine, bounds),
+  explicit Scene(LeaseOptions lease_options = {}, LeaseCanaries lease_canaries = {}, Options options = {})
+      : Harness(options),
+        calls(&loop, &engine, bounds),
         leases(&loop, &engine, &coordinator, bounds, lease_options, lease_canaries) {
     leases.Start();
     loop.Turn();
@@ -89,6 +90,26 @@ struct Scene : Harness {
                   [call](absl::StatusOr<LockResult> result) { call->result = std::move(result); });
     loop.Turn();
     return call;
+  }
+
+  std::shared_ptr<Call> GiveUp(const std::string& session, uint64_t acquire, uint64_t low) {
+    auto call = std::make_shared<Call>();
+    CallContext context;
+    context.id = Id(low);
+    calls.GiveUp(std::move(context), kLock, {session, ""}, Id(acquire, /*resend=*/true),
+                 [call](absl::StatusOr<LockResult> result) { call->result = std::move(result); });
+    loop.Turn();
+    return call;
+  }
+  LockState Lock() {
+    std::optional<LockState> state;
+    calls.Get(kLock, {}, absl::InfiniteDuration(), [&](absl::StatusOr<LockView> view) {
+      REQUIRE(view.ok());
+      state = view->state;
+    });
+    loop.Turn();
+    REQUIRE(state.has_value());
+    return *state;
   }
 
   absl::Status Beat(const std::string& session) {
@@ -183,6 +204,29 @@ TEST_CASE("calls: a grant that comes as the time is over is a grant") {
     s.loop.Turn();
   }
   CHECK(waits->outcome() == LockOutcome::kGranted);
+}
+
+// Found by tests/simulation: what the call came to was not kept, and the owner's exclusive hold was given
+// back in the place of the shared one that the call had taken once more.
+TEST_CASE("calls: who gives up a call whose result is not kept gives back that call's hold alone") {
+  Options options;
+  options.id_result_bytes_max = 8;
+  Scene s({}, {}, options);
+  const std::string a = s.Open(1);
+  REQUIRE(s.Acquire(a, 10)->outcome() == LockOutcome::kGranted);
+  for (uint64_t call : {11, 12}) {
+    REQUIRE(s.Acquire(a, call, absl::ZeroDuration(), LockMode::kShared)->outcome() == LockOutcome::kGranted);
+  }
+  REQUIRE(s.Lock().holders.size() == 2);
+  CHECK(s.GiveUp(a, 12, 20)->outcome() == LockOutcome::kStillHeld);
+  REQUIRE(s.Lock().Find({a, ""}, LockMode::kExclusive) != nullptr);
+  REQUIRE(s.Lock().Find({a, ""}, LockMode::kShared) != nullptr);
+  CHECK(s.Lock().Find({a, ""}, LockMode::kShared)->holds == 1);
+  CHECK(s.GiveUp(a, 11, 21)->outcome() == LockOutcome::kReleased);
+  CHECK(s.Lock().Find({a, ""}, LockMode::kShared) == nullptr);
+  // It has nothing any more: what else its owner has stays.
+  CHECK(s.GiveUp(a, 12, 22)->outcome() == LockOutcome::kNotHeld);
+  CHECK(s.Lock().Find({a, ""}, LockMode::kExclusive) != nullptr);
 }
 
 TEST_CASE("calls: a resent call keeps its place or its hold, and is told what it has by now") {
