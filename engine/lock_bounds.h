@@ -9,6 +9,12 @@
 
 namespace stm::engine {
 
+// Planted bugs of what a lock's calls do.
+struct LockCanaries {
+  bool token_reused = false;    // a lock that was forgotten begins its tokens anew
+  bool waiter_dropped = false;  // a grant to one who waits drops the next in line
+};
+
 struct LockBounds {
   int64_t lock_queue_max = 20000;     // places of one lock's queue, and of one condition's
   int64_t lock_holders_max = 500;     // of a shared lock, or a semaphore: who asks for more waits
@@ -19,6 +25,7 @@ struct LockBounds {
   int64_t deadlock_steps_max =
       1000;  // holders that are looked at for a cycle; one that is longer is not found
   absl::Duration lock_idle = absl::Minutes(10);  // a lock that nobody used for so long is deleted
+  LockCanaries canaries;
 };
 
 struct LeaseOptions {
@@ -31,7 +38,7 @@ struct LeaseOptions {
   absl::Duration tick = absl::Milliseconds(500);
 };
 
-// Planted bugs.
+// Planted bugs of leases.
 struct LeaseCanaries {
   bool expire_early = false;   // at half the TTL
   bool answer_unsure = false;  // beats, though others may see the daemon gone

@@ -233,7 +233,8 @@ class Desk {
     hold.acquire = waiter.acquire;
     hold.since = view_->now();
     hold.unsignalled = waiter.unsignalled;
-    hold.token = state_.token = std::max(state_.token + 1, view_->version());
+    hold.token = state_.token =
+        std::max(state_.token + 1, bounds_.canaries.token_reused ? 1 : view_->version());
     state_.holders.push_back(std::move(hold));
     changed_ = true;
     return state_.holders.back();
@@ -258,14 +259,22 @@ class Desk {
 
   // Gives those who wait what is free, first come first served, and writes the lock.
   absl::Status Save() {
+    bool drops = false;
     while (anyone_waits()) {
       const std::string entry = WaiterEntry(lock_, state_.first);
       const std::optional<Value> value = view_->Get(entry);
       if (value.has_value()) {
         absl::StatusOr<LockWaiter> waiter = ReadWaiter(entry, *value);
         if (!waiter.ok()) return waiter.status();
-        if (!IsFree(waiter->mode, waiter->permits)) break;
+        if (!IsFree(waiter->mode, waiter->permits)) {
+          if (!drops) break;
+          drops = false;
+          view_->Delete(entry);
+          ++state_.first;
+          continue;
+        }
         Grant(*waiter);
+        drops = bounds_.canaries.waiter_dropped;
         view_->Delete(entry);
         if (!waiter->await.empty()) view_->Delete(waiter->await);
       }

@@ -10,15 +10,17 @@
 #include "absl/strings/str_cat.h"
 #include "engine/values/edn.h"
 #include "engine/values/vector.h"
+#include "tests/checkers/lock_checker.h"
 
 namespace stm::check {
 namespace {
 
 constexpr std::string_view kRuleNames[] = {
-    "log-order",   "id-twice", "unowned",     "lost-commit",    "false-refusal",
-    "one-verdict", "effects",  "results",     "read-state",     "real-time",
-    "stale-read",  "phantom",  "lost-update", "false-conflict", "false-rejection",
-    "watch",       "sleep",    "log-read",    "expiry",
+    "log-order",   "id-twice",       "unowned",         "lost-commit", "false-refusal", "one-verdict",
+    "effects",     "results",        "read-state",      "real-time",   "stale-read",    "phantom",
+    "lost-update", "false-conflict", "false-rejection", "watch",       "sleep",         "log-read",
+    "expiry",      "lock-holders",   "lock-token",      "lock-order",  "lock-change",   "lock-waiter",
+    "lock-answer", "lock-stuck",     "belief",          "fence",
 };
 
 bool Under(std::string_view name, std::string_view prefix) {
@@ -266,6 +268,7 @@ class Checking {
  public:
   Checking(const History& history, const Log& log) : history_(history), states_(log, history) {
     for (const Transaction& t : history.transactions) by_id_[t.id] = &t;
+    for (const LockCall& call : history.lock_calls) calls_.insert(call.id);
     for (const LogCommit& commit : log) {
       if (commit.id) in_log_[*commit.id].push_back(commit.version);
       for (const LogChange& change : commit.changes) {
@@ -294,6 +297,9 @@ class Checking {
     for (const Sleep& sleep : history_.sleeps) Sleeping(sleep);
     for (const LogRead& read : history_.log_reads) read.name.empty() ? LogReading(read) : HistoryPage(read);
     Expiries();
+    for (Violation& violation : CheckLocks(history_, states_.log())) {
+      if (++counts_[violation.rule] <= kViolationsMax) violations_.push_back(std::move(violation));
+    }
     return std::move(violations_);
   }
 
@@ -348,13 +354,13 @@ class Checking {
     if (!history_.whole) return;
     for (const LogCommit& commit : states_.log()) {
       if (commit.id) {
-        if (by_id_.count(*commit.id) == 0) {
+        if (by_id_.count(*commit.id) == 0 && calls_.count(*commit.id) == 0) {
           Report(Rule::kUnowned, "version ", commit.version, ": nobody sent id ", ToString(*commit.id));
         }
         continue;
       }
       for (const LogChange& change : commit.changes) {
-        if (change.kind == LogChange::Kind::kExpire) continue;
+        if (change.kind == LogChange::Kind::kExpire || IsOfLocks(change.name)) continue;
         Report(Rule::kUnowned, "version ", commit.version, " has no id and changes ", change.name);
       }
     }
@@ -1033,6 +1039,7 @@ class Checking {
   Known known_;                        // by anybody
   std::map<int64_t, Known> known_by_;  // by each client
   std::map<Uuid, const Transaction*> by_id_;
+  std::set<Uuid> calls_;  // of locks and sessions
   std::map<Uuid, std::vector<Version>> in_log_;
   std::map<Rule, size_t> counts_;
   std::vector<Violation> violations_;

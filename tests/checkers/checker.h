@@ -1,6 +1,6 @@
 // The checker says whether what clients saw can be, given the log: strict serializability, snapshot
-// isolation, opacity, exactly once, watches, sleeps, expiries. The log tells the order of versions, so that
-// every check is exact: it compares with the state that replaying the log gives at a version, and never
+// isolation, opacity, exactly once, watches, sleeps, expiries, locks. The log tells the order of versions, so
+// that every check is exact: it compares with the state that replaying the log gives at a version, and never
 // searches for an order. It shares no code with the engine but values. Pure; any thread.
 #ifndef STM_TESTS_CHECKERS_CHECKER_H_
 #define STM_TESTS_CHECKERS_CHECKER_H_
@@ -35,6 +35,16 @@ enum class Rule : uint8_t {
   kSleep,           // a sleeper wakes when what it read changes, and only then
   kLogRead,  // the log is read in order, each commit once, none left out; what is no longer kept is refused
   kExpiry,   // an entry expires one TTL after its last write, never early
+  // Of locks and sessions (lock_checker.cc).
+  kLockHolders,  // an exclusive holder is alone, but for its own shared hold; no more permits than there are
+  kLockToken,    // each grant's token is above all before it of that lock
+  kLockOrder,    // who queued first is granted first, and nobody is granted past those who wait
+  kLockChange,   // a hold comes by one call, once, and goes by a release, a break, or its session's end
+  kLockWaiter,   // a place is granted or left, never dropped; no lock is free for the first who waits
+  kLockAnswer,   // what a call was told is what the log made of it, and the same each time
+  kLockStuck,    // a session that nobody keeps is over after its TTL and a grace
+  kBelief,       // while a client believes that it has a lock, the lock is its own
+  kFence,        // a commit goes through if all of its fences' grants stand, and only then
 };
 // "lost-commit".
 std::string_view RuleName(Rule rule);

@@ -62,6 +62,12 @@ constexpr std::string_view kChanges[] = {"set", "add", "conj", "delete", "create
 constexpr std::string_view kVerdicts[] = {"committed", "conflict",      "rejected",
                                           "refused",   "not-committed", "unknown"};
 constexpr std::string_view kSteps[] = {"opened", "initial", "synced", "commit", "progress", "gap"};
+constexpr std::string_view kCalls[] = {"open",    "close", "acquire", "release",
+                                       "give-up", "await", "signal",  "break"};
+constexpr std::string_view kModes[] = {"exclusive", "shared", "permits"};
+constexpr std::string_view kOutcomes[] = {
+    "granted",   "busy", "upgrade-refused", "deadlock", "released", "still-held",    "not-held",
+    "not-yours", "left", "signalled",       "done",     "expired",  "not-committed", "unknown"};
 constexpr std::string_view kLogChanges[] = {"set", "create", "delete", "expire", "define"};
 
 Value Print(const Write& write) {
@@ -88,6 +94,7 @@ Value Print(const Answer& answer) {
       .Number("version", answer.version)
       .Each("results", answer.results, PrintResult)
       .Flag("results-dropped", answer.results_dropped)
+      .Flag("fence-lost", answer.fence_lost)
       .Each("causes", answer.causes,
             [](const Answer::Cause& cause) {
               return Line().Put("name", Text(cause.name)).Number("version", cause.version).Take();
@@ -131,6 +138,21 @@ Value Print(const LogChange& change) {
       .Flag("atom", change.atom)
       .Optional("before", change.before)
       .Flag("before-known", change.before_known)
+      .Take();
+}
+
+Value Print(const Fence& fence) {
+  return Line().Put("lock", Text(fence.lock)).Put("token", Value::Integer(fence.token)).Take();
+}
+
+Value Print(const LockAnswer& answer) {
+  return Line()
+      .Put("outcome", Value::Keyword(kOutcomes[static_cast<int>(answer.outcome)]))
+      .Number("at", answer.at)
+      .Number("version", answer.version)
+      .Number("token", answer.token)
+      .Number("holds", answer.holds)
+      .Flag("signalled", answer.signalled)
       .Take();
 }
 
@@ -284,6 +306,7 @@ Answer ReadAnswer(const Value& value, std::string where, absl::Status* status) {
     return some ? std::optional<Value>(value.items().at(0)) : std::nullopt;
   });
   answer.results_dropped = f.Flag("results-dropped");
+  answer.fence_lost = f.Flag("fence-lost");
   answer.causes = f.Each<Answer::Cause>("causes", [status](const Value& value, std::string where) {
     Fields f(value, std::move(where), status);
     return Answer::Cause{f.Text("name"), f.Number("version")};
@@ -352,6 +375,10 @@ void ReadTransaction(Fields* f, History* history) {
   t.ensures = f->Texts("ensures");
   t.writes = Writes(f, "writes");
   t.records = f->Values("records");
+  t.fences = f->Each<Fence>("fences", [status](const Value& value, std::string where) {
+    Fields f(value, std::move(where), status);
+    return Fence{f.Text("lock"), f.Number("token")};
+  });
   t.answers = f->Each<Answer>("answers", [status](const Value& value, std::string where) {
     return ReadAnswer(value, std::move(where), status);
   });
@@ -435,20 +462,72 @@ void ReadLogRead(Fields* f, History* history) {
   history->log_reads.push_back(std::move(r));
 }
 
+LockAnswer ReadLockAnswer(const Value& value, std::string where, absl::Status* status) {
+  Fields f(value, std::move(where), status);
+  LockAnswer answer;
+  answer.outcome = f.OneOf<LockAnswer::Outcome>("outcome", kOutcomes);
+  answer.at = f.Number("at");
+  answer.version = f.Number("version");
+  answer.token = f.Number("token");
+  answer.holds = f.Number("holds");
+  answer.signalled = f.Flag("signalled");
+  return answer;
+}
+
+void ReadLockCall(Fields* f, History* history) {
+  absl::Status* status = f->status();
+  LockCall c;
+  c.kind = f->OneOf<LockCall::Kind>("call", kCalls);
+  c.client = f->Number("client");
+  c.id = f->Id("id").value_or(Uuid());
+  c.invoked = f->Number("invoked");
+  c.session = f->Text("session");
+  c.owner = f->Text("owner");
+  c.lock = f->Text("lock");
+  c.mode = f->OneOf<LockMode>("mode", kModes);
+  c.permits = f->Number("permits");
+  c.permits_max = f->Number("permits-max");
+  c.wait_ms = f->Number("wait-ms");
+  c.token = f->Number("token");
+  c.condition = f->Text("condition");
+  c.acquire = f->Id("acquire").value_or(Uuid());
+  c.answers = f->Each<LockAnswer>("answers", [status](const Value& value, std::string where) {
+    return ReadLockAnswer(value, std::move(where), status);
+  });
+  history->lock_calls.push_back(std::move(c));
+}
+
+void ReadBelief(Fields* f, History* history) {
+  Belief b;
+  b.client = f->Number("client");
+  b.session = f->Text("session");
+  b.owner = f->Text("owner");
+  b.lock = f->Text("lock");
+  b.mode = f->OneOf<LockMode>("mode", kModes);
+  b.token = f->Number("token");
+  b.from = f->Number("from");
+  b.until = f->Number("until");
+  history->beliefs.push_back(std::move(b));
+}
+
 enum class Op : uint8_t {
   kCommit,
   kRead,
   kWatch,
   kSleep,
   kLogRead,
+  kLockCall,
+  kBelief,
+  kLease,
+  kQuiet,
   kLog,
   kStart,
   kMemory,
   kInstalled,
   kHistory
 };
-constexpr std::string_view kOps[] = {"commit", "read",  "watch",  "sleep",     "log-read",
-                                     "log",    "start", "memory", "installed", "history"};
+constexpr std::string_view kOps[] = {"commit", "read",  "watch", "sleep", "log-read", "lock-call", "belief",
+                                     "lease",  "quiet", "log",   "start", "memory",   "installed", "history"};
 
 }  // namespace
 
@@ -465,6 +544,7 @@ std::string ToEdnLine(const Transaction& t) {
                    .Each("ensures", t.ensures, Text)
                    .Each("writes", t.writes, [](const Write& write) { return Print(write); })
                    .Each("records", t.records, Same)
+                   .Each("fences", t.fences, [](const Fence& fence) { return Print(fence); })
                    .Each("answers", t.answers, [](const Answer& answer) { return Print(answer); })
                    .Take());
 }
@@ -529,6 +609,48 @@ std::string ToEdnLine(const LogRead& r) {
                    .Take());
 }
 
+std::string ToEdnLine(const LockCall& c) {
+  Line line("lock-call");
+  line.Put("call", Value::Keyword(kCalls[static_cast<int>(c.kind)]))
+      .Number("client", c.client)
+      .Put("id", Value::OfUuid(c.id))
+      .Number("invoked", c.invoked)
+      .Text("session", c.session)
+      .Text("owner", c.owner)
+      .Text("lock", c.lock)
+      .Put("mode", Value::Keyword(kModes[static_cast<int>(c.mode)]))
+      .Number("permits", c.permits)
+      .Number("permits-max", c.permits_max)
+      .Number("wait-ms", c.wait_ms)
+      .Number("token", c.token)
+      .Text("condition", c.condition);
+  if (!(c.acquire == Uuid())) line.Put("acquire", Value::OfUuid(c.acquire));
+  return ToEdn(
+      line.Each("answers", c.answers, [](const LockAnswer& answer) { return Print(answer); }).Take());
+}
+
+std::string ToEdnLine(const Belief& b) {
+  return ToEdn(Line("belief")
+                   .Number("client", b.client)
+                   .Text("session", b.session)
+                   .Text("owner", b.owner)
+                   .Text("lock", b.lock)
+                   .Put("mode", Value::Keyword(kModes[static_cast<int>(b.mode)]))
+                   .Number("token", b.token)
+                   .Number("from", b.from)
+                   .Number("until", b.until)
+                   .Take());
+}
+
+std::string ToEdnLine(const Lease& l) {
+  return ToEdn(Line("lease")
+                   .Number("client", l.client)
+                   .Text("session", l.session)
+                   .Number("ttl-ms", l.ttl_ms)
+                   .Number("last-beat", l.last_beat)
+                   .Take());
+}
+
 std::string ToEdnLine(const Start& s) {
   return ToEdn(
       Line("start").Number("life", s.life).Number("version", s.recovered).Number("daemon", s.daemon).Take());
@@ -552,6 +674,16 @@ std::string ToEdnText(const History& history, const Log& log) {
   for (const Watch& watch : history.watches) add(ToEdnLine(watch));
   for (const Sleep& sleep : history.sleeps) add(ToEdnLine(sleep));
   for (const LogRead& read : history.log_reads) add(ToEdnLine(read));
+  for (const LockCall& call : history.lock_calls) add(ToEdnLine(call));
+  for (const Belief& belief : history.beliefs) add(ToEdnLine(belief));
+  for (const Lease& lease : history.leases) add(ToEdnLine(lease));
+  if (history.quiet.until != 0) {
+    add(ToEdn(Line("quiet")
+                  .Number("from", history.quiet.from)
+                  .Number("until", history.quiet.until)
+                  .Number("grace-ms", history.quiet.grace_ms)
+                  .Take()));
+  }
   for (const Start& start : history.starts) add(ToEdnLine(start));
   for (const MemoryCommit& commit : history.memory) add(ToEdnLine(commit));
   for (const auto& [version, lives] : history.installed) {
@@ -583,6 +715,19 @@ absl::Status AddEdnLine(std::string_view line, History* history, Log* log) {
         break;
       case Op::kLogRead:
         ReadLogRead(&f, history);
+        break;
+      case Op::kLockCall:
+        ReadLockCall(&f, history);
+        break;
+      case Op::kBelief:
+        ReadBelief(&f, history);
+        break;
+      case Op::kLease:
+        history->leases.push_back(
+            Lease{f.Number("client"), f.Text("session"), f.Number("ttl-ms"), f.Number("last-beat")});
+        break;
+      case Op::kQuiet:
+        history->quiet = Quiet{f.Number("from"), f.Number("until"), f.Number("grace-ms")};
         break;
       case Op::kLog:
         log->push_back(ReadLogCommit(&f));

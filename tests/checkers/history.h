@@ -82,9 +82,17 @@ struct Answer {
   Version version = 0;  // of kCommitted
   std::vector<std::optional<Value>> results;
   bool results_dropped = false;
+  bool fence_lost = false;    // of kRefused: a lock that it names as a fence is not held so any more
   std::vector<Cause> causes;  // of kConflict
-  Version snapshot = 0;       // of kConflict; of kRejected at least the version that it was decided at, or 0
+  // Of kConflict; of kRejected, and of fence_lost, at least the version that it was decided at, or 0.
+  Version snapshot = 0;
   std::vector<Entry> fresh;
+};
+
+// It commits only while the grant with this token stands.
+struct Fence {
+  std::string lock;
+  int64_t token = 0;
 };
 
 struct Transaction {
@@ -99,6 +107,7 @@ struct Transaction {
   std::vector<std::string> ensures;
   std::vector<Write> writes;
   std::vector<Value> records;
+  std::vector<Fence> fences;
   std::vector<Answer> answers;
 };
 
@@ -148,6 +157,84 @@ struct Sleep {
   std::vector<Entry> fresh;
   // Not answered although the daemon that held it had installed this version; 0: nothing is claimed.
   Version asleep_at = 0;
+};
+
+// What a client was told of a lock's or a session's call.
+struct LockAnswer {
+  enum class Outcome : uint8_t {
+    kGranted,  // token, holds
+    kBusy,
+    kUpgradeRefused,
+    kDeadlock,
+    kReleased,
+    kStillHeld,  // holds
+    kNotHeld,    // of an acquire or an await: its place or its grant is another's by now
+    kNotYours,
+    kLeft,
+    kSignalled,
+    kDone,          // of a session's call
+    kExpired,       // the session is over
+    kNotCommitted,  // and never will be
+    kUnknown,
+  };
+  Outcome outcome = Outcome::kUnknown;
+  Time at = 0;
+  Version version = 0;  // at least what it was decided at
+  int64_t token = 0;
+  int64_t holds = 0;
+  bool signalled = false;  // of an await: else its time was over
+};
+
+enum class LockMode : uint8_t { kExclusive, kShared, kPermits };
+
+// One call that changes a lock or a session, with every answer that the client went by.
+struct LockCall {
+  enum class Kind : uint8_t { kOpen, kClose, kAcquire, kRelease, kGiveUp, kAwait, kSignal, kBreak };
+  Kind kind = Kind::kAcquire;
+  int64_t client = 0;
+  Uuid id;
+  Time invoked = 0;     // first sent
+  std::string session;  // of kOpen: the one that it makes
+  std::string owner;    // holds are a session's and an owner's
+  std::string lock;
+  LockMode mode = LockMode::kExclusive;  // of kAcquire; and:
+  int64_t permits = 0;
+  int64_t permits_max = 0;
+  int64_t wait_ms = 0;    // of kAcquire and kAwait; 0: at once, past those who wait; -1: for ever
+  int64_t token = 0;      // of kRelease, kAwait and kSignal
+  std::string condition;  // of kAwait and kSignal
+  Uuid acquire;           // of kGiveUp: the call that it gives up
+  std::vector<LockAnswer> answers;
+};
+
+// A client was sure that it had the lock, from when it was told until a moment of its own choice: it asked to
+// release it, its session's time was over by its own clock, or it was told of the loss.
+struct Belief {
+  int64_t client = 0;
+  std::string session;
+  std::string owner;
+  std::string lock;
+  LockMode mode = LockMode::kExclusive;
+  int64_t token = 0;
+  Time from = 0;
+  Time until = 0;
+};
+
+// A session, as its client kept it.
+struct Lease {
+  int64_t client = 0;
+  std::string session;
+  int64_t ttl_ms = 0;
+  Time last_beat = 0;  // sent; the session's opening counts
+};
+
+// From `from` on nothing went wrong with daemons and what they stand on, and at `until` the history was
+// taken: by then every session whose client stopped is over, `grace_ms` beside its TTL after its last beat or
+// `from`.
+struct Quiet {
+  Time from = 0;
+  Time until = 0;  // 0: nothing is claimed
+  int64_t grace_ms = 0;
 };
 
 // The log as its reader serves it: the version order, known exactly.
@@ -215,6 +302,10 @@ struct History {
   std::vector<Watch> watches;
   std::vector<Sleep> sleeps;
   std::vector<LogRead> log_reads;
+  std::vector<LockCall> lock_calls;
+  std::vector<Belief> beliefs;
+  std::vector<Lease> leases;
+  Quiet quiet;
   // By an observer inside each daemon; may be empty. When a life, once it had recovered, installed a version.
   std::map<Version, std::map<Life, Time>> installed;
   std::vector<Start> starts;  // in order
@@ -229,6 +320,9 @@ std::string ToEdnLine(const Read& read);
 std::string ToEdnLine(const Watch& watch);
 std::string ToEdnLine(const Sleep& sleep);
 std::string ToEdnLine(const LogRead& read);
+std::string ToEdnLine(const LockCall& call);
+std::string ToEdnLine(const Belief& belief);
+std::string ToEdnLine(const Lease& lease);
 std::string ToEdnLine(const LogCommit& commit);
 std::string ToEdnLine(const Start& start);
 std::string ToEdnLine(const MemoryCommit& commit);
