@@ -203,7 +203,11 @@ void Leases::End(CallContext context, std::string session,
 }
 
 void Leases::Beat(const std::string& name, absl::AnyInvocable<void(absl::StatusOr<absl::Duration>)> done) {
-  if (!Sure()) return done(NotSure());
+  if (!Sure()) {
+    // It had no session to be sure for. Its client comes again, or finds another daemon sure.
+    writers_->BeSure();
+    return done(NotSure());
+  }
   auto it = sessions_.find(name);
   if (it != sessions_.end() && IsOwn(it->second)) {
     if (it->second.ending)

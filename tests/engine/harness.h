@@ -73,6 +73,9 @@ class FakeCoordinator : public Coordinator, public Writers {
   void Close(uint64_t, absl::AnyInvocable<void(absl::Status)> done) override { done(absl::OkStatus()); }
   bool Alive(uint64_t writer) override { return writer == self(); }
   absl::Duration SureUntil() override { return sure_until; }
+  void BeSure() override {
+    if (sure_for > absl::ZeroDuration()) sure_until = loop_->Now() + sure_for;
+  }
 
   // Decides the oldest batch.
   void Decide(AppendResult::Outcome outcome) {
@@ -102,6 +105,7 @@ class FakeCoordinator : public Coordinator, public Writers {
 
   bool hold = false;
   absl::Duration sure_until = absl::InfiniteDuration();
+  absl::Duration sure_for;  // from when it is asked to be; zero: as it is
   Version version = 0;
   std::deque<std::pair<Batch, absl::AnyInvocable<void(AppendResult)>>> waiting;
   std::vector<std::shared_ptr<CommitRecord>> log;

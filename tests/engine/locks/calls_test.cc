@@ -479,6 +479,22 @@ TEST_CASE("sessions: a daemon that is not sure of itself answers no beat, and sa
   CHECK(absl::IsUnavailable(s.Beat(a)));
 }
 
+// Found by tests/simulation: a daemon without sessions of its own was sure of nothing, and no session could
+// come to it.
+TEST_CASE("sessions: a daemon that has none becomes sure when one comes, and has it by the next beat") {
+  Scene s;
+  const std::string a = ToString(Uuid{1, 9});
+  LockCalls::Commit(&s.engine, {}, MakeOpenSession(a, "test", absl::Seconds(15), 99),
+                    [](absl::StatusOr<std::optional<stm::Value>>, Version) {});
+  s.loop.Turn();
+  s.coordinator.sure_until = s.loop.Now();
+  s.coordinator.sure_for = absl::Seconds(4);
+  CHECK(absl::IsUnavailable(s.Beat(a)));
+  CHECK(s.Beat(a).ok());
+  REQUIRE(s.leases.List("", 10).size() == 1);
+  CHECK(s.leases.List("", 10)[0].state.holder == s.coordinator.self());
+}
+
 struct Told : SessionSink {
   std::vector<std::string> events;
   void OnLost(const std::string&, const std::map<std::string, std::vector<int64_t>>& lost) override {

@@ -315,6 +315,23 @@ TEST_CASE("lock: a call is found by its id, with its place or its hold") {
   CHECK(s.book.Answer(MakeFind(kLock, again.by, again.mode, again.acquire, s.bounds))->holds == 2);
 }
 
+TEST_CASE("find: a call that took a hold once more is found by its id, beside another hold of its owner") {
+  Scene s;
+  s.Acquire("a");
+  s.Acquire("a", LockMode::kShared);
+  const AcquireLock again = s.Request("a", LockMode::kShared);
+  const LockAnswer taken = s.Acquire(again);
+  for (LockMode mode : {LockMode::kExclusive, LockMode::kShared, LockMode::kPermits}) {
+    const LockAnswer found = *s.book.Answer(MakeFind(kLock, again.by, mode, again.acquire, s.bounds));
+    CHECK(found.outcome == LockOutcome::kGranted);
+    CHECK(found.token == taken.token);
+  }
+  // Released once: it may have been that one.
+  s.Release("a", taken.token);
+  CHECK(s.book.Answer(MakeFind(kLock, again.by, LockMode::kPermits, again.acquire, s.bounds))->outcome ==
+        LockOutcome::kNotHeld);
+}
+
 TEST_CASE("lock: an operator takes it from all who hold it, whose sessions are told, and the next has it") {
   Scene s;
   const LockAnswer reads = s.Acquire("a", LockMode::kShared);
