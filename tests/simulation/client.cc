@@ -4,10 +4,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "engine/error.h"
 #include "engine/name.h"
 #include "engine/values/vector.h"
-#include "stm/v1/common.pb.h"
+#include "tests/simulation/translate.h"
 
 namespace stm::sim {
 namespace {
@@ -63,113 +62,6 @@ Write DefineAs(std::string name, int64_t ttl_ms) {
   return Change(std::move(name), Write::Change::kDefine, Value(), ttl_ms);
 }
 
-std::shared_ptr<const engine::Definition> DefinitionOf(const Write& write) {
-  if (write.ttl_ms == 0 && !write.min) return nullptr;
-  auto definition = std::make_shared<engine::Definition>();
-  definition->ttl = absl::Milliseconds(write.ttl_ms);
-  if (write.min) {
-    const Value min = Value::OfVector(std::vector<Value>{Value::Keyword("min"), Int(*write.min)});
-    auto validator = engine::Validator::Parse(
-        Value::OfVector(std::vector<Value>{Value::Keyword("and"), Value::Keyword("int"), min}));
-    definition->validator = *validator;
-  }
-  return definition;
-}
-
-engine::Write ToEngine(const Write& from) {
-  engine::Write write;
-  write.name = from.name;
-  write.kind = from.atom ? engine::EntryKind::kAtom : engine::EntryKind::kRef;
-  auto operation = std::make_shared<engine::Operation>();
-  switch (from.change) {
-    case Write::Change::kSet:
-      write.change = engine::Write::Change::kSet;
-      write.value = from.value;
-      write.definition = DefinitionOf(from);
-      break;
-    case Write::Change::kAdd:
-      write.change = engine::Write::Change::kApply;
-      operation->verb = engine::Operation::Verb::kAdd;
-      operation->argument = from.value;
-      write.operation = std::move(operation);
-      break;
-    case Write::Change::kConj:
-      write.change = engine::Write::Change::kApply;
-      operation->verb = engine::Operation::Verb::kConj;
-      operation->arguments = {from.value};
-      write.operation = std::move(operation);
-      break;
-    case Write::Change::kDelete:
-      write.change = engine::Write::Change::kDelete;
-      break;
-    case Write::Change::kCreate:
-      write.change = engine::Write::Change::kCreate;
-      write.value = from.value;
-      write.definition = DefinitionOf(from);
-      break;
-    case Write::Change::kDefine:
-      write.change = engine::Write::Change::kDefine;
-      write.definition = DefinitionOf(from);
-      break;
-  }
-  return write;
-}
-
-std::vector<engine::Write> ToEngine(const std::vector<Write>& from) {
-  std::vector<engine::Write> writes;
-  for (const Write& write : from) writes.push_back(ToEngine(write));
-  return writes;
-}
-
-std::vector<check::Entry> ToEntries(const std::vector<engine::EntryState>& from) {
-  std::vector<check::Entry> entries;
-  for (const engine::EntryState& entry : from) {
-    if (!entry.value_omitted) entries.push_back(check::Entry{entry.name, entry.value, entry.version});
-  }
-  return entries;
-}
-
-bool OtherStore(const absl::Status* status) {
-  if (status == nullptr) return false;
-  const auto detail = engine::DetailOf(*status);
-  return detail.has_value() && detail->reason() == v1::ERROR_REASON_STORE_CHANGED;
-}
-
-check::Answer ToAnswer(const engine::Verdict& verdict, check::Time at, check::Life life,
-                       check::Version installed) {
-  check::Answer answer;
-  answer.at = at;
-  answer.life = life;
-  using Verdict = check::Answer::Verdict;
-  if (const auto* committed = std::get_if<engine::Committed>(&verdict.outcome)) {
-    answer.verdict = Verdict::kCommitted;
-    answer.version = committed->version;
-    answer.results = committed->results;
-    answer.results_dropped = committed->results_dropped;
-  } else if (const auto* conflict = std::get_if<engine::Conflict>(&verdict.outcome)) {
-    answer.verdict = Verdict::kConflict;
-    for (const engine::ConflictCause& cause : conflict->causes) {
-      answer.causes.push_back(check::Answer::Cause{cause.name, cause.version});
-    }
-    answer.snapshot = conflict->snapshot;
-    answer.fresh = ToEntries(conflict->fresh);
-  } else if (std::holds_alternative<engine::Rejected>(verdict.outcome)) {
-    answer.verdict = Verdict::kRejected;
-    answer.snapshot = installed;
-  } else if (std::holds_alternative<engine::NotCommitted>(verdict.outcome)) {
-    answer.verdict = Verdict::kNotCommitted;
-  } else if (std::holds_alternative<engine::IdTooOld>(verdict.outcome)) {
-    answer.verdict = Verdict::kUnknown;
-  } else if (const auto* status = std::get_if<absl::Status>(&verdict.outcome)) {
-    // A daemon that is not ready, or refuses to serve, or another store, has looked at nothing.
-    const bool nothing = absl::IsUnavailable(*status) || absl::IsDataLoss(*status) || OtherStore(status);
-    answer.verdict = nothing ? Verdict::kUnknown : Verdict::kRefused;
-  } else {
-    answer.verdict = Verdict::kRefused;
-  }
-  return answer;
-}
-
 }  // namespace
 
 Client::Client(int64_t number, Scene scene, int64_t operations, ClientTotals* totals)
@@ -205,7 +97,7 @@ void Client::AskAgain(size_t transaction, engine::CommitId id) {
   scene_.network->Request(daemon_, [this, daemon = daemon_, id, transaction] {
     daemon->engine().GetOutcome(
         id, [this, daemon, transaction](std::shared_ptr<const engine::Verdict> verdict, engine::Version) {
-          scene_.network->Answer([this, transaction, verdict, header = MakeHeader(*daemon)] {
+          scene_.network->Answer([this, transaction, verdict, header = HeaderOf(*daemon)] {
             scene_.history->transactions[transaction].answers.push_back(
                 ToAnswer(*verdict, world_.nanos(), header.life, header.installed));
           });
@@ -491,7 +383,7 @@ void Client::StartRun() {
   has_snapshot_ = listed_ = false;
   snapshot_ = 0;
   snapshot_life_ = 0;
-  if (writer() == 0) {
+  if (known_.WriterOf(*daemon_) == 0) {
     // Connecting: whose versions, which writer.
     doing_ = "connecting";
     const uint64_t wait = ++wait_;
@@ -501,7 +393,7 @@ void Client::StartRun() {
     });
     scene_.network->Request(daemon_, [this, daemon = daemon_, wait] {
       if (!daemon->ready()) return;
-      const Header header = MakeHeader(*daemon);
+      const Header header = HeaderOf(*daemon);
       scene_.network->Answer([this, wait, header] {
         Learn(header);
         if (wait != wait_) return;
@@ -579,7 +471,7 @@ void Client::Get(std::vector<std::string> names, std::function<void()> then) {
     copy.deadline = world_.Now() + absl::Milliseconds(10);
     daemon->engine().Get(std::move(copy), [this, daemon, wait, read, names, then,
                                            again](absl::StatusOr<engine::GetResult> result) {
-      const Header header = MakeHeader(*daemon);
+      const Header header = HeaderOf(*daemon);
       scene_.network->Answer([this, wait, read, names, then, again, header, result = std::move(result)] {
         Learn(header);
         if (result.ok()) {
@@ -636,7 +528,7 @@ void Client::ListPage(std::shared_ptr<check::Read> read, std::string after, std:
     copy.deadline = world_.Now() + absl::Milliseconds(10);
     daemon->engine().List(
         std::move(copy), [this, daemon, wait, read, then, again](absl::StatusOr<engine::ListResult> result) {
-          const Header header = MakeHeader(*daemon);
+          const Header header = HeaderOf(*daemon);
           scene_.network->Answer([this, wait, read, then, again, header, result = std::move(result)] {
             Learn(header);
             if (wait != wait_) return;
@@ -700,7 +592,7 @@ void Client::CommitRun() {
 engine::CommitId Client::MakeId() const {
   engine::CommitId id;
   id.transaction_id = scene_.history->transactions[transaction_].id;
-  id.writer = writer();
+  id.writer = known_.WriterOf(*daemon_);
   id.seen = known_.version;
   id.store = known_.store;
   return id;
@@ -753,7 +645,7 @@ void Client::SendCommit(bool resend) {
     daemon->engine().Commit(
         std::move(request),
         [this, daemon, asked](std::shared_ptr<const engine::Verdict> verdict, engine::Version installed) {
-          Header header = MakeHeader(*daemon);
+          Header header = HeaderOf(*daemon);
           header.installed = installed;
           scene_.network->Answer([this, asked, verdict, header] { OnVerdict(asked, *verdict, header); });
         });
@@ -802,7 +694,7 @@ void Client::AskOutcome() {
   scene_.network->Request(daemon_, [this, daemon = daemon_, asked, id] {
     daemon->engine().GetOutcome(
         id, [this, daemon, asked](std::shared_ptr<const engine::Verdict> verdict, engine::Version installed) {
-          Header header = MakeHeader(*daemon);
+          Header header = HeaderOf(*daemon);
           header.installed = installed;
           scene_.network->Answer([this, asked, verdict, header] { OnVerdict(asked, *verdict, header); });
         });
@@ -995,7 +887,7 @@ void Client::SleepOn() {
         *handle = daemon->engine().AwaitChange(
             std::move(copy), [this, daemon, asleep, wait](absl::StatusOr<engine::AwaitResult> result) {
               asleep->answered = true;
-              const Header header = MakeHeader(*daemon);
+              const Header header = HeaderOf(*daemon);
               scene_.network->Answer([this, asleep, wait, header, result = std::move(result)] {
                 Learn(header);
                 if (result.ok()) {
@@ -1046,26 +938,7 @@ void Client::Retry(absl::Duration after, std::function<void()> again) {
 }
 
 void Client::Learn(const Header& header) {
-  if (header.store == 0) return;
-  if (known_.store != 0 && known_.store != header.store) {
-    ++totals_->other_stores;
-    known_.version = 0;
-  }
-  known_.store = header.store;
-  known_.writers[header.daemon] = header.writer;
-  known_.version = std::max(known_.version, header.installed);
-}
-
-Client::Header Client::MakeHeader(const Daemon& daemon) {
-  // Before it has recovered it knows neither store nor version.
-  if (!daemon.ready()) return Header();
-  return Header{daemon.number(), daemon.store(), daemon.writer(), static_cast<check::Life>(daemon.life()),
-                daemon.installed()};
-}
-
-uint64_t Client::writer() const {
-  const auto known = known_.writers.find(daemon_->number());
-  return known == known_.writers.end() ? 0 : known->second;
+  if (known_.Learn(header)) ++totals_->other_stores;
 }
 
 }  // namespace stm::sim

@@ -16,6 +16,7 @@
 
 #include "tests/checkers/history.h"
 #include "tests/simulation/daemon.h"
+#include "tests/simulation/header.h"
 #include "tests/simulation/network.h"
 #include "tests/simulation/world.h"
 
@@ -109,18 +110,6 @@ class Client {
     std::vector<Value> records;
     std::function<std::vector<check::Write>(const std::map<std::string, std::optional<Value>>&)> body;
   };
-  struct Known {
-    uint64_t store = 0;
-    std::map<int64_t, uint64_t> writers;  // by their daemons' numbers
-    check::Version version = 0;
-  };
-  struct Header {
-    int64_t daemon = 0;
-    uint64_t store = 0;
-    uint64_t writer = 0;
-    check::Life life = 0;
-    check::Version installed = 0;
-  };
   struct Asleep {
     size_t sleep = 0;  // in the history
     Daemon* daemon = nullptr;
@@ -171,8 +160,6 @@ class Client {
   void OnVerdict(const Asked& asked, const engine::Verdict& verdict, Header header);
   void CountElsewhere(const check::Answer& answer);
   void Learn(const Header& header);
-  static Header MakeHeader(const Daemon& daemon);
-  uint64_t writer() const;  // of the daemon that it talks to; 0: not known
   engine::CommitId MakeId() const;
   std::unique_ptr<engine::Transaction> MakeTransaction(size_t transaction, bool resend) const;
 

@@ -99,6 +99,10 @@ constexpr Simplification<Settings> kSimplifications[] = {
 
 Settings SettingsOf(Chance* chance, const Run& run) {
   Settings settings = DrawSettings(chance);
+  Chance apart = LockersChance(run.seed);
+  settings.lockers.Draw(&apart);
+  // Each daemon looks at an idle lock, and its commit takes longer than alone.
+  settings.lockers.lock_idle = std::max(settings.lockers.lock_idle, absl::Milliseconds(150));
   for (const auto& simplification : kSimplifications) {
     if (run.without.count(simplification.name) > 0) simplification.apply(&settings);
   }
@@ -111,7 +115,8 @@ Settings SettingsOf(Chance* chance, const Run& run) {
 ZooOptions ServersOf(const Settings& settings) {
   ZooOptions options;
   options.servers = settings.servers;
-  // A hole that goes with its log entry before any daemon met it can't be seen (backends/zookeeper/DESIGN.md).
+  // A hole that goes with its log entry before any daemon met it can't be seen
+  // (backends/zookeeper/DESIGN.md).
   options.mends_at = [](std::string_view path) { return zookeeper::LogPositionOf(path).has_value(); };
   return options;
 }
@@ -131,9 +136,9 @@ class Cluster : public Stage {
         zookeeper::ParseConnectString(absl::StrCat(ensemble_.connect(), kChroot)).value();
     std::vector<Daemon*> daemons;
     for (int64_t number = 1; number <= settings_.daemons; ++number) {
-      daemons_.push_back(std::make_unique<ClusterDaemon>(&world_, &ensemble_, number, &lives_,
-                                                         settings_.engine, run.planted.engine, zookeeper,
-                                                         run.planted.zookeeper, &writers_, &result_.history));
+      daemons_.push_back(std::make_unique<ClusterDaemon>(
+          &world_, &ensemble_, number, &lives_, settings_.engine, run.planted.engine,
+          LocksOf(settings_, run.planted), zookeeper, run.planted.zookeeper, &writers_, &result_.history));
       daemons.push_back(daemons_.back().get());
     }
     session_ = zookeeper.session;
@@ -266,7 +271,7 @@ class Cluster : public Stage {
     const absl::Duration begun = world_.Now() + absl::Milliseconds(3);
     // The worst is over after a while, so that every client comes to an end.
     const absl::Duration end = world_.Now() + kStormMax;
-    RunUntil([&] { return lost_ || (AllIdle() && world_.Now() > begun) || world_.Now() > end; },
+    RunUntil([&] { return lost_ || (ClientsIdle() && world_.Now() > begun) || world_.Now() > end; },
              "the end of the storm");
     if (!ok() || lost_ || settings_.loss == Settings::Loss::kNone) return;
     // Without more disasters all daemons are there in a while; unless nothing more was committed, that is the
@@ -289,7 +294,11 @@ class Cluster : public Stage {
       if (daemon->still()) daemon->GoOn();
     }
     for (const auto& client : clients_) client->BeSteady();
+    // A daemon that died is missed once its session with the ensemble is over.
+    BeQuiet(settings_, settings_.zookeeper.session.timeout + absl::Seconds(2));
     if (!RunUntil([&] { return AllIdle() && AllReady(); }, "the last answer")) return;
+    AwaitSessionsEnd();
+    if (!ok()) return;
     for (const auto& watcher : watchers_) watcher->BeSteady();
     Settle();
     // A TTL runs from when a daemon knows the entry.
@@ -422,6 +431,7 @@ class Cluster : public Stage {
     totals.zookeeper = ensemble_.totals();
     for (const auto& daemon : daemons_) {
       totals.commits[daemon->number()] += daemon->stats().commits;
+      result_.sessions_expired += daemon->sessions_expired();
       totals.kills += daemon->totals().kills;
       totals.servers_left += daemon->totals().holes;
       totals.sweeps += daemon->totals().sweeps;

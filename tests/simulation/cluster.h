@@ -1,8 +1,8 @@
 // A cluster's simulation is one seed's run of two or three daemons over a SimEnsemble of one server or three:
-// clients and watchers go from one daemon to another, resend through it what the first still runs, while
-// daemons are killed and stand still, and the ensemble has weather; then calm, all daemons catch up, are
-// killed and start once more, and the checkers judge all that was seen by the log. In some the store is lost,
-// or an older one comes in its place: then all daemons stop, and what was answered by then is judged.
+// clients, lockers and watchers go from one daemon to another, resend through it what the first still runs,
+// while daemons are killed and stand still, and the ensemble has weather; then calm, all daemons catch up,
+// are killed and start once more, and the checkers judge all that was seen by the log. In some the store is
+// lost, or an older one comes in its place: then all daemons stop, and what was answered by then is judged.
 #ifndef STM_TESTS_SIMULATION_CLUSTER_H_
 #define STM_TESTS_SIMULATION_CLUSTER_H_
 

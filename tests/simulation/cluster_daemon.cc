@@ -8,9 +8,10 @@ namespace stm::sim {
 
 ClusterDaemon::ClusterDaemon(World* world, SimEnsemble* ensemble, int64_t number, uint64_t* lives,
                              engine::Options options, engine::Canaries canaries,
-                             zookeeper::Options zookeeper_options, zookeeper::Canaries zookeeper_canaries,
-                             std::map<uint64_t, check::Life>* writers, check::History* history)
-    : Daemon(world, number, lives, std::move(options), canaries, history),
+                             std::optional<LockOptions> locks, zookeeper::Options zookeeper_options,
+                             zookeeper::Canaries zookeeper_canaries, std::map<uint64_t, check::Life>* writers,
+                             check::History* history)
+    : Daemon(world, number, lives, std::move(options), canaries, std::move(locks), history),
       ensemble_(ensemble),
       name_(absl::StrCat("daemon ", number)),
       zookeeper_options_(std::move(zookeeper_options)),

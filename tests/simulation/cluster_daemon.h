@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "backends/zookeeper/coordinator.h"
@@ -19,9 +20,9 @@ class ClusterDaemon final : public Daemon {
  public:
   // All outlive the daemon. Writers of its lives are noted in `writers`.
   ClusterDaemon(World* world, SimEnsemble* ensemble, int64_t number, uint64_t* lives, engine::Options options,
-                engine::Canaries canaries, zookeeper::Options zookeeper_options,
-                zookeeper::Canaries zookeeper_canaries, std::map<uint64_t, check::Life>* writers,
-                check::History* history);
+                engine::Canaries canaries, std::optional<LockOptions> locks,
+                zookeeper::Options zookeeper_options, zookeeper::Canaries zookeeper_canaries,
+                std::map<uint64_t, check::Life>* writers, check::History* history);
   ~ClusterDaemon() override;
 
   engine::Loop& loop() override { return *loop_; }

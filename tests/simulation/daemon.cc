@@ -10,14 +10,16 @@
 namespace stm::sim {
 
 void AddStats(const engine::Stats& from, engine::Stats* to) {
-  for (int64_t engine::Stats::*figure :
-       {&engine::Stats::commits, &engine::Stats::conflicts, &engine::Stats::rejections,
-        &engine::Stats::batches, &engine::Stats::batches_lost, &engine::Stats::batches_failed,
-        &engine::Stats::no_space, &engine::Stats::resends_answered, &engine::Stats::ids_too_old,
-        &engine::Stats::not_committed, &engine::Stats::reservations, &engine::Stats::turns_asked,
-        &engine::Stats::turns_of_others, &engine::Stats::gets,
-        &engine::Stats::watch_events, &engine::Stats::watches_cut, &engine::Stats::expired,
-        &engine::Stats::loads, &engine::Stats::entries_loaded, &engine::Stats::entries_evicted}) {
+  for (int64_t engine::Stats::*figure : {&engine::Stats::commits,         &engine::Stats::conflicts,
+                                         &engine::Stats::rejections,      &engine::Stats::batches,
+                                         &engine::Stats::batches_lost,    &engine::Stats::batches_failed,
+                                         &engine::Stats::no_space,        &engine::Stats::resends_answered,
+                                         &engine::Stats::ids_too_old,     &engine::Stats::not_committed,
+                                         &engine::Stats::reservations,    &engine::Stats::turns_asked,
+                                         &engine::Stats::turns_of_others, &engine::Stats::gets,
+                                         &engine::Stats::watch_events,    &engine::Stats::watches_cut,
+                                         &engine::Stats::expired,         &engine::Stats::loads,
+                                         &engine::Stats::entries_loaded,  &engine::Stats::entries_evicted}) {
     to->*figure += from.*figure;
   }
 }
@@ -102,12 +104,13 @@ class Daemon::Observer : public engine::Coordinator, public engine::Sink {
 };
 
 Daemon::Daemon(World* world, int64_t number, uint64_t* lives, engine::Options options,
-               engine::Canaries canaries, check::History* history)
+               engine::Canaries canaries, std::optional<LockOptions> locks, check::History* history)
     : world_(world),
       number_(number),
       lives_(lives),
       options_(std::move(options)),
       canaries_(canaries),
+      lock_options_(std::move(locks)),
       history_(history) {}
 
 // Its kind has ended it: what the engine stands on is no more.
@@ -120,6 +123,12 @@ void Daemon::Start() {
   observer_ = std::make_unique<Observer>(this);
   engine_ = std::make_unique<engine::Engine>(parts_.loop, parts_.executor, observer_.get(), parts_.writers,
                                              options_, canaries_, parts_.entries);
+  if (lock_options_.has_value()) {
+    const LockOptions& options = *lock_options_;
+    locks_ = std::make_unique<engine::LockCalls>(parts_.loop, engine_.get(), options.bounds);
+    leases_ = std::make_unique<engine::Leases>(parts_.loop, engine_.get(), parts_.writers, options.bounds,
+                                               options.leases, options.canaries);
+  }
   parts_.loop->Post([this] {
     engine_->Start([this, life = life_](absl::Status status) {
       if (life != life_ || engine_ == nullptr) return;
@@ -129,6 +138,7 @@ void Daemon::Start() {
       }
       history_->starts.push_back(check::Start{static_cast<check::Life>(life_), installed(), number_});
       ready_ = true;
+      if (leases_ != nullptr) leases_->Start();
       Recovered();
     });
   });
@@ -139,8 +149,12 @@ void Daemon::EndLife() {
   start_failed_ = std::nullopt;
   if (!up()) return;
   AddStats(engine_->GetStatus().stats, &stats_);
+  if (leases_ != nullptr) sessions_expired_ += leases_->expired();
   Unmake();
+  // What calls and leases still wait for goes with the engine.
+  leases_.reset();
   engine_.reset();
+  locks_.reset();
   observer_.reset();
   parts_ = Parts();
 }

@@ -1,6 +1,7 @@
-// Daemon is one stmd in a simulation: the real Engine on a real coordinator. It starts, dies and starts
-// again; `life` numbers its starts, and those of all daemons of a run together; what was sent to one life
-// never reaches another. What it is made on, a SimDrive or a SimEnsemble, is its kind's affair.
+// Daemon is one stmd in a simulation: the real Engine on a real coordinator, and its locks and leases. It
+// starts, dies and starts again; `life` numbers its starts, and those of all daemons of a run together; what
+// was sent to one life never reaches another. What it is made on, a SimDrive or a SimEnsemble, is its kind's
+// affair.
 #ifndef STM_TESTS_SIMULATION_DAEMON_H_
 #define STM_TESTS_SIMULATION_DAEMON_H_
 
@@ -11,6 +12,8 @@
 
 #include "absl/status/status.h"
 #include "engine/engine.h"
+#include "engine/locks/calls.h"
+#include "engine/locks/leases.h"
 #include "tests/checkers/history.h"
 #include "tests/simulation/world.h"
 
@@ -18,6 +21,13 @@ namespace stm::sim {
 
 // What is counted, no gauges.
 void AddStats(const engine::Stats& from, engine::Stats* to);
+
+// What a daemon keeps locks and sessions by.
+struct LockOptions {
+  engine::LockBounds bounds;
+  engine::LeaseOptions leases;
+  engine::LeaseCanaries canaries;
+};
 
 class Daemon {
  public:
@@ -36,6 +46,9 @@ class Daemon {
   engine::Engine& engine() { return *engine_; }
   const engine::Engine& engine() const { return *engine_; }
   virtual engine::Loop& loop() = 0;
+  // On its Loop, of a daemon that keeps leases.
+  engine::LockCalls& locks() { return *locks_; }
+  engine::Leases& leases() { return *leases_; }
   uint64_t store() const { return parts_.writers->store(); }
   uint64_t writer() const { return parts_.writers->self(); }
   engine::Version installed() const { return engine_->GetStatus().installed; }
@@ -45,6 +58,7 @@ class Daemon {
 
   // Sums over all lives.
   const engine::Stats& stats() const { return stats_; }
+  int64_t sessions_expired() const { return sessions_expired_; }
 
  protected:
   struct Parts {
@@ -56,9 +70,9 @@ class Daemon {
   };
 
   // All outlive the daemon. Starts, installed versions and what they did to memory entries are noted in
-  // `history`. `lives` counts the starts of all daemons of a run.
+  // `history`. `lives` counts the starts of all daemons of a run. Without `locks` it keeps no leases.
   Daemon(World* world, int64_t number, uint64_t* lives, engine::Options options, engine::Canaries canaries,
-         check::History* history);
+         std::optional<LockOptions> locks, check::History* history);
 
   // A life's beginning and end: what the engine stands on is made; and goes before the engine, with all its
   // tasks.
@@ -79,6 +93,7 @@ class Daemon {
   uint64_t* const lives_;
   const engine::Options options_;
   const engine::Canaries canaries_;
+  const std::optional<LockOptions> lock_options_;
   check::History* const history_;
 
   uint64_t life_ = 0;
@@ -86,9 +101,12 @@ class Daemon {
   std::optional<absl::Status> start_failed_;
   std::string wrong_;
   engine::Stats stats_;
+  int64_t sessions_expired_ = 0;
   Parts parts_;
   std::unique_ptr<Observer> observer_;
   std::unique_ptr<engine::Engine> engine_;
+  std::unique_ptr<engine::LockCalls> locks_;
+  std::unique_ptr<engine::Leases> leases_;
 };
 
 }  // namespace stm::sim

@@ -10,8 +10,9 @@
 namespace stm::sim {
 
 LocalDaemon::LocalDaemon(World* world, SimDrive* drive, engine::Options options, engine::Canaries canaries,
-                         local::LocalOptions local_options, check::History* history)
-    : Daemon(world, 0, &lives_, std::move(options), canaries, history),
+                         local::LocalOptions local_options, check::History* history,
+                         std::optional<LockOptions> locks)
+    : Daemon(world, 0, &lives_, std::move(options), canaries, std::move(locks), history),
       drive_(drive),
       local_options_(std::move(local_options)) {}
 

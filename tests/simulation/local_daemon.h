@@ -25,7 +25,8 @@ class LocalDaemon final : public Daemon {
  public:
   // All outlive the daemon.
   LocalDaemon(World* world, SimDrive* drive, engine::Options options, engine::Canaries canaries,
-              local::LocalOptions local_options, check::History* history);
+              local::LocalOptions local_options, check::History* history,
+              std::optional<LockOptions> locks = std::nullopt);
   ~LocalDaemon() override;
 
   engine::Loop& loop() override { return *world_; }

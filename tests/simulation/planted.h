@@ -31,6 +31,8 @@ inline std::map<std::string, Planted> PlantedByName(Run::Kind kind) {
     all["lose_event_on_resume"].engine.lose_event_on_resume = true;
     all["lose_wakes"].engine.lose_wakes = true;
     all["keep_reservations"].engine.keep_reservations = true;
+    all["expire_early"].leases.expire_early = true;
+    all["answer_unsure"].leases.answer_unsure = true;
     return all;
   }
   all["skip_read_check"].engine.skip_read_check = true;
@@ -58,6 +60,10 @@ inline std::map<std::string, Planted> PlantedByName(Run::Kind kind) {
   all["keep_reservations"].engine.keep_reservations = true;
   all["lose_wakes"].engine.lose_wakes = true;
   all["early_ttl"].engine.early_ttl = true;
+  all["skip_fences"].engine.skip_fences = true;
+  all["token_reused"].locks.token_reused = true;
+  all["waiter_dropped"].locks.waiter_dropped = true;
+  all["expire_early"].leases.expire_early = true;
   all["skip_sync"].local.skip_sync = true;
   all["answer_before_write"].local.answer_before_write = true;
   all["snapshot_before_sync"].local.snapshot_before_sync = true;

@@ -79,6 +79,8 @@ std::string Asked(const check::Transaction& t) {
   if (!t.ensures.empty()) absl::StrAppend(&text, ", ensured ", absl::StrJoin(t.ensures, " "));
   std::vector<std::string> writes;
   for (const check::Write& write : t.writes) writes.push_back(Show(write));
+  for (const check::Fence& fence : t.fences)
+    absl::StrAppend(&text, ", under token ", fence.token, " of ", fence.lock);
   return absl::StrCat(text, ": ", absl::StrJoin(writes, ", "));
 }
 
@@ -125,6 +127,43 @@ std::string Saw(const check::WatchStep& step) {
     absl::StrAppend(&text, ", ", change.name, " ", Show(change.before), " -> ", Show(change.after));
   }
   return text;
+}
+
+std::string Asked(const check::LockCall& c) {
+  using Kind = check::LockCall::Kind;
+  const char* const modes[] = {"exclusively", "shared", "permits of"};
+  const std::string ends = c.wait_ms < 0    ? ", waits"
+                           : c.wait_ms == 0 ? " at once"
+                                            : absl::StrCat(", waits ", c.wait_ms, " ms");
+  switch (c.kind) {
+    case Kind::kOpen:
+      return "opens session " + c.session;
+    case Kind::kClose:
+      return "closes session " + c.session;
+    case Kind::kAcquire:
+      return absl::StrCat("locks ", modes[static_cast<int>(c.mode)], " ", c.lock, ends);
+    case Kind::kRelease:
+      return absl::StrCat("releases ", c.lock, " token ", c.token);
+    case Kind::kGiveUp:
+      return absl::StrCat("gives up ", ToString(c.acquire), " for ", c.lock);
+    case Kind::kAwait:
+      return absl::StrCat("awaits a signal at ", c.lock, " token ", c.token, ends);
+    case Kind::kSignal:
+      return absl::StrCat("signals at ", c.lock, " token ", c.token);
+    case Kind::kBreak:
+      return "breaks " + c.lock;
+  }
+  return "";
+}
+
+std::string Told(const check::LockAnswer& answer) {
+  static constexpr const char* kOutcomes[] = {
+      "granted",   "busy", "upgrade refused", "deadlock", "released", "still held",    "not held",
+      "not yours", "left", "signalled",       "done",     "expired",  "not committed", "unknown"};
+  std::string text = kOutcomes[static_cast<int>(answer.outcome)];
+  if (answer.token != 0) absl::StrAppend(&text, " token ", answer.token);
+  if (answer.holds > 1) absl::StrAppend(&text, " holds ", answer.holds);
+  return absl::StrCat(text, " at ", answer.version);
 }
 
 }  // namespace
@@ -206,6 +245,24 @@ std::string Story(const Result& result) {
     for (const check::Answer& answer : t.answers)
       lines.emplace_back(answer.at, who + "is told " + Told(answer));
   }
+  for (size_t i = 0; i < history.lock_calls.size(); ++i) {
+    const check::LockCall& c = history.lock_calls[i];
+    const std::string name = absl::StrCat("l", i);
+    names[c.id] = name;
+    replacements.emplace_back(ToString(c.id), name);
+    const std::string who = absl::StrCat("locker ", c.client, ": ", name, " ");
+    lines.emplace_back(c.invoked, who + Asked(c));
+    for (const check::LockAnswer& answer : c.answers)
+      lines.emplace_back(answer.at, who + "is told " + Told(answer));
+  }
+  for (const check::Belief& belief : history.beliefs) {
+    lines.emplace_back(belief.until, absl::StrCat("locker ", belief.client, ": believes in token ",
+                                                  belief.token, " of ", belief.lock, " no more"));
+  }
+  for (const check::Lease& lease : history.leases) {
+    lines.emplace_back(lease.last_beat,
+                       absl::StrCat("locker ", lease.client, ": the last beat of session ", lease.session));
+  }
   for (const check::Read& read : history.reads) {
     const std::string what = read.prefix.empty() ? "reads" : absl::StrCat("lists ", read.prefix);
     lines.emplace_back(read.answered,
@@ -234,6 +291,7 @@ std::string Story(const Result& result) {
         absl::StrCat("follower ", read.client, ": reads ",
                      read.name.empty() ? "the log from " : read.name + " below ", read.from, ":", told));
   }
+  for (auto& [at, line] : lines) line = absl::StrReplaceAll(line, replacements);
   std::stable_sort(lines.begin(), lines.end(),
                    [](const auto& a, const auto& b) { return a.first < b.first; });
 

@@ -26,7 +26,8 @@ Shrunk Shrink(const Run& run);
 std::string Flags(const Run& run);
 
 // All that happened, in order of time: who asked what, what they were told, crashes and starts between; then
-// the log. Transactions are t0, t1, ... in order of sending; so they are called in the faults at the end.
+// the log. Transactions are t0, t1, ..., calls of locks l0, l1, ... in order of sending; so they are called
+// in the faults at the end.
 std::string Story(const Result& result);
 
 }  // namespace stm::sim

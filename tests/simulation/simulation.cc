@@ -17,6 +17,10 @@
 namespace stm::sim {
 namespace {
 
+// Beside its TTL, what the end of a session that nobody keeps may take: its daemon may have begun all leases
+// anew, and looks every second when a commit did not go through.
+constexpr absl::Duration kLocksGrace = absl::Seconds(2);
+
 struct Settings : StageSettings {
   local::LocalOptions local;
   absl::Duration write_delay_max;
@@ -89,6 +93,8 @@ constexpr Simplification<Settings> kSimplifications[] = {
 
 Settings SettingsOf(Chance* chance, const Run& run) {
   Settings settings = DrawSettings(chance, run.planted);
+  Chance apart = LockersChance(run.seed);
+  settings.lockers.Draw(&apart);
   for (const auto& simplification : kSimplifications) {
     if (run.without.count(simplification.name) > 0) simplification.apply(&settings);
   }
@@ -109,7 +115,8 @@ class Simulation : public Stage {
         settings_(SettingsOf(&world_.chance(), run)),
         operations_(run.operations),
         drive_(&world_.chance()),
-        daemon_(&world_, &drive_, settings_.engine, run.planted.engine, settings_.local, &result_.history) {
+        daemon_(&world_, &drive_, settings_.engine, run.planted.engine, settings_.local, &result_.history,
+                LocksOf(settings_, run.planted)) {
     result_.settings = settings_.ToString();
     world_.SetWriteDelayMax(settings_.write_delay_max);
     drive_.SetRemoved(
@@ -228,7 +235,7 @@ class Simulation : public Stage {
     begun_ = world_.Now() + absl::Milliseconds(3);
     // The worst is over after a while, so that every client comes to an end.
     const absl::Duration end = world_.Now() + at_most;
-    RunUntil([&] { return (AllIdle() && world_.Now() > begun_) || world_.Now() > end; },
+    RunUntil([&] { return (ClientsIdle() && world_.Now() > begun_) || world_.Now() > end; },
              "the end of the storm");
   }
 
@@ -240,7 +247,10 @@ class Simulation : public Stage {
     Weather fair;
     network_.SetWeather(fair);
     for (const auto& client : clients_) client->BeSteady();
+    BeQuiet(settings_, kLocksGrace);
     if (!RunUntil([&] { return AllIdle() && daemon_.ready() && !stopping_; }, "the last answer")) return;
+    AwaitSessionsEnd();
+    if (!ok()) return;
     for (const auto& watcher : watchers_) watcher->BeSteady();
     // All TTLs run out, all watchers catch up, all sleepers wake.
     const absl::Duration settled = world_.Now() + absl::Milliseconds(kTtlMsMax) + absl::Seconds(1);
@@ -319,6 +329,7 @@ class Simulation : public Stage {
     starts = {check::Start{life, backup.version}};
     ReadAll(&daemon_, "/", Ttls::kRunning);
     for (const auto& client : clients_) client->MeetOtherStore(operations_ / 4 / settings_.clients + 1);
+    for (const auto& locker : lockers_) locker->MeetOtherStore(operations_ / 100 + 1);
   }
 
   // False: it failed where it must not.
@@ -367,6 +378,8 @@ class Simulation : public Stage {
     check::History history;
     history.transactions = std::move(result_.history.transactions);
     for (check::Transaction& transaction : history.transactions) transaction.answers.clear();
+    history.lock_calls = std::move(result_.history.lock_calls);
+    for (check::LockCall& call : history.lock_calls) call.answers.clear();
     result_.history = std::move(history);
     dropped_.clear();
   }
@@ -404,6 +417,7 @@ class Simulation : public Stage {
     Stage::Count();
     result_.backups = static_cast<int64_t>(archivist_->backups().size());
     result_.engine = daemon_.stats();
+    result_.sessions_expired = daemon_.sessions_expired();
     result_.daemon = daemon_.totals();
     result_.losses = drive_.losses();
     for (const auto& [name, content] : drive_.Contents()) {
@@ -516,6 +530,8 @@ void Result::Add(const Result& other) {
   clients.asked_there += other.clients.asked_there;
   clients.slept += other.clients.slept;
   clients.woken += other.clients.woken;
+  for (const auto& [name, figure] : LockerTotals::All()) lockers.*figure += other.lockers.*figure;
+  sessions_expired += other.sessions_expired;
   losses.prefixes += other.losses.prefixes;
   losses.mixtures += other.losses.mixtures;
   losses.zeros += other.losses.zeros;
@@ -543,7 +559,8 @@ std::string Result::ClusterFigures() const {
       clients.committed, " acknowledged, ", clients.conflicts, " conflicts, ", clients.rejected,
       " rejected, ", clients.refused, " refused, ", engine.expired, " expired, ", engine.reservations,
       " reservations, ", engine.turns_asked, " turns asked for, ", clients.snapshots_too_old,
-      " snapshots too old\n  ", clients.moves, " moves; resends ", clients.resends, ", ", clients.elsewhere_under_way,
+      " snapshots too old\n  ", clients.moves, " moves; resends ", clients.resends, ", ",
+      clients.elsewhere_under_way,
       " through another daemon while the first was up; answers there: ", clients.elsewhere_committed,
       " committed, ", clients.elsewhere_not_committed, " not committed, ", clients.elsewhere_refused,
       " refused, ", clients.elsewhere_unknown, " unknown; ", clients.outcomes_asked, " outcomes asked, ",
@@ -558,7 +575,15 @@ std::string Result::ClusterFigures() const {
       cluster.behind, " daemons behind the log, ", cluster.wipes, " stores wiped, ", cluster.restores,
       " restored\n  ", watch_events, " watch events, ", watches_resumed, " resumed, ", watches_cut, " cut, ",
       watch_gaps, " gaps; ", clients.instants, " reads at a moment, ", clients.slept, " sleeps, ",
-      clients.woken, " woken; ", steps, " steps, ", virtual_ms, " ms\n  zookeeper:", servers);
+      clients.woken, " woken; ", steps, " steps, ", virtual_ms, " ms\n  zookeeper:", servers, "\n  ",
+      LockFigures());
+}
+
+std::string Result::LockFigures() const {
+  std::string text = absl::StrCat("locks: expired=", sessions_expired);
+  for (const auto& [name, figure] : LockerTotals::All())
+    absl::StrAppend(&text, " ", name, "=", lockers.*figure);
+  return text;
 }
 
 std::string Result::Figures() const {
@@ -592,7 +617,8 @@ std::string Result::Figures() const {
       restores.found_done, " found done by a start; ", clients.other_stores, " clients met another store, ",
       clients.asked_there, " old outcomes asked there\n  ", watch_events, " watch events, ", watches_resumed,
       " resumed, ", watches_cut, " cut, ", watch_gaps, " gaps; ", clients.instants, " reads at a moment, ",
-      clients.slept, " sleeps, ", clients.woken, " woken; ", steps, " steps, ", virtual_ms, " ms");
+      clients.slept, " sleeps, ", clients.woken, " woken; ", steps, " steps, ", virtual_ms, " ms\n  ",
+      LockFigures());
 }
 
 std::string Result::Faults() const {

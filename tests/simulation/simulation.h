@@ -1,6 +1,6 @@
-// A simulation is one seed's run. Of a daemon alone: one daemon over a SimDrive, clients, watchers and
-// readers of its log through bad weather, crashes, power losses, full disks, failing syncs and clocks that
-// jump; then calm, a last power loss, and the checkers over all that was seen. In some the store is lost
+// A simulation is one seed's run. Of a daemon alone: one daemon over a SimDrive, clients, lockers, watchers
+// and readers of its log through bad weather, crashes, power losses, full disks, failing syncs and clocks
+// that jump; then calm, a last power loss, and the checkers over all that was seen. In some the store is lost
 // then, a backup of it restored elsewhere, and all goes on there. Of a cluster: cluster.h. Everything is
 // drawn from the seed: the same seed gives the same run.
 #ifndef STM_TESTS_SIMULATION_SIMULATION_H_
@@ -20,6 +20,7 @@
 #include "tests/simulation/client.h"
 #include "tests/simulation/follower.h"
 #include "tests/simulation/local_daemon.h"
+#include "tests/simulation/locker.h"
 #include "tests/simulation/sim_disk.h"
 #include "tests/simulation/sim_zookeeper.h"
 
@@ -30,6 +31,8 @@ struct Planted {
   engine::Canaries engine;
   local::LocalCanaries local;
   zookeeper::Canaries zookeeper;
+  engine::LockCanaries locks;
+  engine::LeaseCanaries leases;
 };
 
 // What is simulated. Everything else is drawn from the seed.
@@ -75,7 +78,9 @@ struct Result {
   uint64_t steps = 0;
   int64_t virtual_ms = 0;
   ClientTotals clients;
-  engine::Stats engine;  // of all daemons
+  LockerTotals lockers;
+  int64_t sessions_expired = 0;  // by daemons
+  engine::Stats engine;          // of all daemons
   LocalDaemon::Totals daemon;
   ClusterTotals cluster;
   int64_t segments = 0;
@@ -113,6 +118,7 @@ struct Result {
 
  private:
   std::string ClusterFigures() const;
+  std::string LockFigures() const;
 };
 
 Result Simulate(const Run& run);

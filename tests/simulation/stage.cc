@@ -6,6 +6,15 @@
 #include "absl/strings/str_cat.h"
 
 namespace stm::sim {
+namespace {
+
+// Lockers take a turn for so many operations of the clients.
+constexpr int64_t kOperationsATurn = 12;
+// In a queue that has room for three, most of the ends of sessions that are due together are refused, and
+// tried again a second later.
+constexpr int64_t kQueueRoomy = 100;
+
+}  // namespace
 
 void StageSettings::DrawPeople(Chance* chance) {
   clients = chance->Between(2, 10);
@@ -45,18 +54,25 @@ void StageSettings::DrawWeather(Chance* chance) {
 }
 
 std::string StageSettings::ToString() const {
-  return absl::StrCat("clients=", clients, " names=", names, " memory=", in_memory,
-                      " history_ms=", absl::ToInt64Milliseconds(engine.history_age_max),
-                      " history_bytes=", engine.history_bytes_max, " ids_bytes=", engine.id_table_bytes_max,
-                      " batch=", engine.batch_transactions_max, " in_flight=", engine.batches_in_flight_max,
-                      " lost=", weather.request_lost, "/", weather.answer_lost,
-                      " twice=", weather.request_twice, " slow=", weather.slow, " calm_ms=",
-                      calm_max == absl::InfiniteDuration() ? -1 : absl::ToInt64Milliseconds(calm_max));
+  return absl::StrCat(
+      "clients=", clients, " names=", names, " memory=", in_memory,
+      " history_ms=", absl::ToInt64Milliseconds(engine.history_age_max),
+      " history_bytes=", engine.history_bytes_max, " ids_bytes=", engine.id_table_bytes_max,
+      " batch=", engine.batch_transactions_max, " in_flight=", engine.batches_in_flight_max,
+      " queue=", engine.commit_queue_max, " lost=", weather.request_lost, "/", weather.answer_lost,
+      " twice=", weather.request_twice, " slow=", weather.slow,
+      " calm_ms=", calm_max == absl::InfiniteDuration() ? -1 : absl::ToInt64Milliseconds(calm_max), " ",
+      lockers.ToString());
 }
 
 const std::vector<Simplification<StageSettings>>& StageSimplifications() {
   static const auto* const all = new std::vector<Simplification<StageSettings>>{
       {"watchers", [](StageSettings* s) { s->watchers = 0; }},
+      {"lockers", [](StageSettings* s) { s->lockers.lockers = 0; }},
+      {"third_locker",
+       [](StageSettings* s) { s->lockers.lockers = std::min<int64_t>(s->lockers.lockers, 2); }},
+      {"second_lock", [](StageSettings* s) { s->lockers.locks = 1; }},
+      {"forgotten_locks", [](StageSettings* s) { s->lockers.lock_idle = absl::Minutes(10); }},
       {"memory", [](StageSettings* s) { s->in_memory = 0; }},
       {"crashes", [](StageSettings* s) { s->calm_max = absl::InfiniteDuration(); }},
       {"lost_messages", [](StageSettings* s) { s->weather.request_lost = s->weather.answer_lost = 0; }},
@@ -86,6 +102,13 @@ const std::vector<Simplification<StageSettings>>& StageSimplifications() {
   return *all;
 }
 
+Chance LockersChance(uint64_t seed) { return Chance(seed ^ 0x6c6f636b657273); }
+
+std::optional<LockOptions> Stage::LocksOf(const StageSettings& settings, const Planted& planted) {
+  if (settings.lockers.lockers == 0) return std::nullopt;
+  return settings.lockers.ToOptions(planted.locks, planted.leases);
+}
+
 void Stage::Cast(const StageSettings& settings, std::vector<Daemon*> daemons, int64_t operations) {
   network_.SetWeather(settings.weather);
   scene_ = Scene{&world_,           std::move(daemons),   &network_,
@@ -104,6 +127,13 @@ void Stage::Cast(const StageSettings& settings, std::vector<Daemon*> daemons, in
     if (i == 4) selector = engine::Selector{{"/.memory/n/0"}, {"/.memory/set/", "/set/"}};
     watchers_.push_back(std::make_unique<Watcher>(1000 + i, scene_, selector));
   }
+  Chance chance = LockersChance(result_.seed);
+  const int64_t turns = operations / kOperationsATurn;
+  for (int64_t i = 0; i < settings.lockers.lockers; ++i) {
+    const int64_t share = (turns + i) / settings.lockers.lockers;
+    lockers_.push_back(
+        std::make_unique<Locker>(3000 + i, scene_, settings.lockers, share, chance.Bits(), &result_.lockers));
+  }
 }
 
 void Stage::Enter() {
@@ -113,10 +143,40 @@ void Stage::Enter() {
   for (const auto& client : clients_) {
     world_.After(absl::Microseconds(world_.chance().Between(0, 2000)), [&client] { client->Begin(); });
   }
+  for (const auto& locker : lockers_) world_.After(absl::Milliseconds(1), [&locker] { locker->Begin(); });
+}
+
+bool Stage::ClientsIdle() const {
+  return std::all_of(clients_.begin(), clients_.end(), [](const auto& client) { return client->idle(); });
 }
 
 bool Stage::AllIdle() const {
-  return std::all_of(clients_.begin(), clients_.end(), [](const auto& client) { return client->idle(); });
+  return ClientsIdle() &&
+         std::all_of(lockers_.begin(), lockers_.end(), [](const auto& locker) { return locker->idle(); });
+}
+
+void Stage::BeQuiet(const StageSettings& settings, absl::Duration grace) {
+  claims_quiet_ = settings.engine.commit_queue_max >= kQueueRoomy;
+  for (const auto& locker : lockers_) locker->BeSteady();
+  result_.history.quiet.from = world_.nanos();
+  result_.history.quiet.grace_ms = absl::ToInt64Milliseconds(grace);
+}
+
+void Stage::AwaitSessionsEnd() {
+  if (lockers_.empty()) return;
+  const check::Quiet& quiet = result_.history.quiet;
+  absl::Duration due = absl::Nanoseconds(quiet.from);
+  for (const check::Lease& lease : result_.history.leases) {
+    due = std::max(due, absl::Nanoseconds(lease.last_beat) + absl::Milliseconds(lease.ttl_ms));
+  }
+  due += absl::Milliseconds(quiet.grace_ms) + (claims_quiet_ ? absl::Milliseconds(1) : absl::Seconds(20));
+  const auto over = [&] {
+    return world_.Now() > due ||
+           std::all_of(scene_.daemons.begin(), scene_.daemons.end(),
+                       [](Daemon* daemon) { return daemon->ready() && daemon->leases().sessions() == 0; });
+  };
+  RunUntil(over, "the sessions' end");
+  if (claims_quiet_) result_.history.quiet.until = world_.nanos();
 }
 
 bool Stage::RunUntil(const std::function<bool()>& done, std::string_view what) {
@@ -128,6 +188,9 @@ bool Stage::RunUntil(const std::function<bool()>& done, std::string_view what) {
       std::string who;
       for (const auto& client : clients_) {
         if (!client->idle()) absl::StrAppend(&who, "; ", client->Describe());
+      }
+      for (const auto& locker : lockers_) {
+        if (!locker->idle()) absl::StrAppend(&who, "; ", locker->Describe());
       }
       for (const Daemon* daemon : scene_.daemons) {
         if (!daemon->up()) continue;
@@ -158,6 +221,11 @@ void Stage::ReadAll(Daemon* daemon, std::string_view prefix, Ttls ttls) {
     request.after_name = after;
     if (snapshot != 0) request.at = engine::ReadPoint{engine::ReadPoint::At::kVersion, snapshot, {}};
     daemon->engine().List(std::move(request), [&](absl::StatusOr<engine::ListResult> result) {
+      if (absl::IsOutOfRange(result.status())) {
+        // Locks that idle are forgotten meanwhile, so versions go on and history is trimmed.
+        all.entries.clear();
+        return daemon->loop().Post([&page] { page("", 0); });
+      }
       if (!result.ok()) return Fail(absl::StrCat("the last listing: ", result.status().ToString()));
       all.snapshot = result->snapshot;
       for (const engine::EntryState& entry : result->entries) {
@@ -192,6 +260,13 @@ void Stage::Count() {
     result_.watches_resumed += watcher->resumed();
     result_.watches_cut += watcher->cut();
     result_.watch_gaps += watcher->gaps();
+  }
+  constexpr std::string_view kWaiters = "/.waiters/";
+  for (const check::LogCommit& commit : result_.log) {
+    for (const check::LogChange& change : commit.changes) {
+      const bool place = change.name.compare(0, kWaiters.size(), kWaiters) == 0 && change.value.has_value();
+      result_.lockers.places += place;
+    }
   }
 }
 

@@ -1,6 +1,6 @@
-// Stage is what simulations of any kind have: a world and a network, clients and watchers of some daemons,
-// and the history that the checkers judge. A kind of simulation derives from it, and tends the daemons. One
-// thread.
+// Stage is what simulations of any kind have: a world and a network, clients, lockers and watchers of
+// daemons, and the history that the checkers judge. A kind of simulation derives from it, and tends the
+// daemons. One thread.
 #ifndef STM_TESTS_SIMULATION_STAGE_H_
 #define STM_TESTS_SIMULATION_STAGE_H_
 
@@ -14,6 +14,7 @@
 #include "engine/engine.h"
 #include "tests/simulation/client.h"
 #include "tests/simulation/daemon.h"
+#include "tests/simulation/locker.h"
 #include "tests/simulation/network.h"
 #include "tests/simulation/simulation.h"
 #include "tests/simulation/watcher.h"
@@ -34,6 +35,7 @@ struct StageSettings {
   uint64_t comes_back = 250;  // to that, in 1000 operations
   int64_t watchers = 2;
   absl::Duration calm_max;  // between disasters; infinite: none
+  LockerSettings lockers;   // drawn apart, by a Chance of their own
 
   void DrawPeople(Chance* chance);
   void DrawEngine(Chance* chance);
@@ -49,6 +51,9 @@ struct Simplification {
 };
 const std::vector<Simplification<StageSettings>>& StageSimplifications();
 
+// What is drawn for lockers: apart, so that the rest of a run is as it was without them.
+Chance LockersChance(uint64_t seed);
+
 class Stage {
  protected:
   explicit Stage(uint64_t seed) : world_(seed), network_(&world_) { result_.seed = seed; }
@@ -58,7 +63,7 @@ class Stage {
   virtual void Tend() = 0;
   virtual std::string DescribeDaemons() = 0;
 
-  // Makes clients that share `operations` out, and watchers.
+  // Makes clients that share `operations` out, watchers, and lockers.
   void Cast(const StageSettings& settings, std::vector<Daemon*> daemons, int64_t operations);
   // They come one after another.
   void Enter();
@@ -67,6 +72,15 @@ class Stage {
   void Fail(std::string what) { result_.failures.push_back(std::move(what)); }
   void Tell(std::string what) { result_.events.push_back(Event{world_.nanos(), std::move(what)}); }
   bool AllIdle() const;
+  // The storm is over with the clients: lockers, who wait for many a session to end in it, end in calm
+  // weather.
+  bool ClientsIdle() const;
+  // Of a daemon; null: nobody locks.
+  static std::optional<LockOptions> LocksOf(const StageSettings& settings, const Planted& planted);
+  // From now on nothing goes wrong any more.
+  void BeQuiet(const StageSettings& settings, absl::Duration grace);
+  // The sessions of all lockers, who are idle, end: those that were not closed, by their time.
+  void AwaitSessionsEnd();
   // Steps until `done`, tending daemons meanwhile. False: something failed; a run that goes nowhere is stuck.
   bool RunUntil(const std::function<bool()>& done, std::string_view what);
 
@@ -85,6 +99,8 @@ class Stage {
   absl::Duration stuck_after_ = absl::Seconds(30);
   std::vector<std::unique_ptr<Client>> clients_;
   std::vector<std::unique_ptr<Watcher>> watchers_;
+  std::vector<std::unique_ptr<Locker>> lockers_;
+  bool claims_quiet_ = false;  // that sessions end in time
 };
 
 }  // namespace stm::sim
