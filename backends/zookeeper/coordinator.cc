@@ -258,7 +258,10 @@ void ZooKeeperCoordinator::NewWriter(absl::AnyInvocable<void(absl::Status)> done
       const uint64_t before = std::exchange(writer_, writer);
       chain_ = 0;
       if (options_.writer_observed) options_.writer_observed(writer);
-      if (before != 0) HideDaemon(before);
+      if (before != 0) {
+        ForgetHolder();
+        HideDaemon(before);
+      }
       ShowDaemon();
       done(absl::OkStatus());
     });
@@ -314,13 +317,11 @@ bool ZooKeeperCoordinator::HolderAlive(uint64_t holder) {
                                           [holder](const auto& daemon) { return daemon.second.holder == holder; });
 }
 
-// A writer of before, which is closed: what it commits is nothing, so it does not run.
+// A writer of before, which is closed: what it commits is nothing, so it does not run. As long as its node is there
+// others take its sessions for kept, and it may come late, or the removal be lost: whenever it is seen it is removed.
 void ZooKeeperCoordinator::HideDaemon(uint64_t writer) {
-  ForgetHolder();
-  const std::string path = DaemonPath(writer);
-  session_->Get(path, Watch::kNo, [this, path](Code code, std::string, Stat stat) {
-    if (code == Code::kOk) session_->Multi({Op::Delete(path, stat.version)}, [](MultiResult) {});
-  });
+  hidden_.insert(writer);
+  session_->Multi({Op::DeleteAny(DaemonPath(writer))}, [](MultiResult) {});
 }
 
 void ZooKeeperCoordinator::Advertise(std::string address) {
@@ -367,7 +368,10 @@ void ZooKeeperCoordinator::LookForDaemons() {
     if (cluster.ok()) {
       looked_at_ = began;
       daemons_.clear();
-      for (Daemon& daemon : cluster->daemons) daemons_[daemon.writer] = std::move(daemon);
+      for (Daemon& daemon : cluster->daemons) {
+        if (hidden_.count(daemon.writer) > 0) HideDaemon(daemon.writer);
+        daemons_[daemon.writer] = std::move(daemon);
+      }
     }
     tasks_.After(kLookForDaemons, [this] {
       ShowDaemon();

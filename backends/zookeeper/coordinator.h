@@ -11,6 +11,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -270,6 +271,7 @@ class ZooKeeperCoordinator final : public engine::Coordinator,
   bool making_sure_ = false;
   uint64_t holder_ = 0;       // as its node says; 0: it has none now
   uint64_t nodes_shown_ = 0;  // of its own daemon
+  std::set<uint64_t> hidden_;  // its writers of before, which are closed: their nodes go
   std::string address_;
   std::string shown_;  // what this daemon's node says
   bool showing_ = false;
