@@ -710,7 +710,7 @@ uint64_t Locker::Serve(Daemon* daemon, const check::LockCall& call, engine::Call
       reply->answer.outcome = Outcome::kNotCommitted;
     } else if (reason == v1::ERROR_REASON_ID_TOO_OLD) {
       reply->too_old = true;
-    } else if (absl::IsInvalidArgument(status) || absl::IsFailedPrecondition(status) ||
+    } else if (absl::IsInvalidArgument(status) || reason == v1::ERROR_REASON_WRONG_KIND ||
                absl::IsInternal(status)) {
       reply->wrong = status.ToString();
     }
@@ -801,8 +801,8 @@ void Locker::Answered(uint64_t wait, bool resend, const Reply& reply, const Head
     scene_.failures->push_back(absl::StrCat("locks: ", Describe(), ": ", reply.wrong));
     return;
   }
-  if (reply.too_old && resend) {
-    // What it has is not known any more: its session's end tells.
+  if (reply.too_old && (resend || call().kind == Kind::kGiveUp)) {
+    // What it has is not known any more, or what it gives up is not: its session's end tells.
     ++totals_->walked_away;
     return LoseSession(absl::Milliseconds(3));
   }
