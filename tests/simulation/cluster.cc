@@ -294,8 +294,12 @@ class Cluster : public Stage {
       if (daemon->still()) daemon->GoOn();
     }
     for (const auto& client : clients_) client->BeSteady();
-    // A daemon that died is missed once its session with the ensemble is over.
-    BeQuiet(settings_, settings_.zookeeper.session.timeout + absl::Seconds(2));
+    // A daemon that died is missed once its session with the ensemble is over; and what ails servers ends by
+    // itself.
+    BeQuiet(settings_, settings_.zookeeper.session.timeout + settings_.zoo.trouble_max + absl::Seconds(2));
+    if (!RunUntil([&] { return AllReady(); }, "the daemons' readiness")) return;
+    // While none was ready nobody could end a session.
+    result_.history.quiet.from = world_.nanos();
     if (!RunUntil([&] { return AllIdle() && AllReady(); }, "the last answer")) return;
     AwaitSessionsEnd();
     if (!ok()) return;

@@ -122,18 +122,18 @@ constexpr Caught kCaught[] = {
     {"skip_chain_check", 1, "versions"},
     {"keep_writers_open", 3, "false-refusal"},
     // Sent as if no tombstone had been swept and no segment had ended.
-    {"skip_epoch_check", 8, "stuck"},
+    {"skip_epoch_check", 16, "stuck"},
     // Two commits of one version.
     {"share_places", 4, "versions"},
     // A batch that a server lost is left out; the head of any server is taken for the newest.
-    {"read_past_holes", 26, "watch"},
+    {"read_past_holes", 1, "read-state"},
     {"barrier_by_head", 3, "real-time"},
     // An answer that was asked for before the store was put back is told after it.
     {"trust_any_connection", 483, "one-verdict"},
     // What the engine owes the others.
     {"skip_read_check", 1, "lost-update"},
     {"skip_list_check", 2, "phantom"},
-    {"ignore_ensures", 16, "lost-update"},
+    {"ignore_ensures", 4, "lost-update"},
     {"conflict_before_install", 2, "false-conflict"},
     {"read_newest", 2, "read-state"},
     {"forget_ids_on_recovery", 2, "false-refusal"},

@@ -39,12 +39,15 @@ int Usage(Kind kind) {
 }
 
 // For each planted bug the first seed that shows it, and by which rules.
-int FindAll(Kind kind, uint64_t first, uint64_t last) {
+int FindAll(stm::sim::Run run, uint64_t last) {
   int missed = 0;
-  for (const auto& [name, planted] : stm::sim::PlantedByName(kind)) {
+  const uint64_t first = run.seed;
+  for (const auto& [name, planted] : stm::sim::PlantedByName(run.kind)) {
     std::string found;
+    run.planted = planted;
     for (uint64_t seed = first; found.empty() && seed <= last; ++seed) {
-      const stm::sim::Result result = stm::sim::Simulate({kind, seed, planted});
+      run.seed = seed;
+      const stm::sim::Result result = stm::sim::Simulate(run);
       if (result.passed()) continue;
       found = absl::StrCat("seed ", seed, ": ", absl::StrJoin(stm::sim::FaultKinds(result), ", "));
     }
@@ -97,7 +100,7 @@ int main(int argc, char** argv) {
     }
   }
   spdlog::set_level(log ? spdlog::level::debug : spdlog::level::off);
-  if (planted_name == "all") return FindAll(run.kind, run.seed, last);
+  if (planted_name == "all") return FindAll(run, last);
   if (!planted_name.empty()) {
     const auto all = stm::sim::PlantedByName(run.kind);
     const auto found = all.find(planted_name);
