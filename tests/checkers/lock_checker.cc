@@ -82,15 +82,15 @@ int64_t Number(const Value& map, std::string_view key, int64_t otherwise = 0) {
   const Value* value = Field(map, key);
   return value != nullptr && value->is(Type::kInteger) ? value->integer() : otherwise;
 }
-std::string Text(const Value& map, std::string_view key) {
+std::string TextOf(const Value& map, std::string_view key) {
   const Value* value = Field(map, key);
   return value != nullptr && (value->is(Type::kString) || value->is(Type::kKeyword)) ? value->text() : "";
 }
 
 Claim ReadClaim(const Value& value) {
   Claim claim;
-  claim.by = {Text(value, "session"), Text(value, "owner")};
-  const std::string mode = Text(value, "mode");
+  claim.by = {TextOf(value, "session"), TextOf(value, "owner")};
+  const std::string mode = TextOf(value, "mode");
   claim.mode = mode == "shared"    ? LockMode::kShared
                : mode == "permits" ? LockMode::kPermits
                                    : LockMode::kExclusive;
@@ -194,7 +194,7 @@ class LockChecking {
       } else if (Below(kAwaits, change.name)) {
         if (change.value) {
           awaits_[change.name] = ReadClaim(*change.value);
-          await_locks_[change.name] = Text(*change.value, "lock");
+          await_locks_[change.name] = TextOf(*change.value, "lock");
         } else {
           awaits_.erase(change.name);
         }

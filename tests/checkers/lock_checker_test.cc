@@ -22,8 +22,8 @@ constexpr char kLock[] = "/.locks/l";
 constexpr char kFirst[] = "/.waiters/l/0000000000000000";
 constexpr char kSecond[] = "/.waiters/l/0000000000000001";
 
-Uuid Id(uint64_t n) { return Uuid{1, n}; }
-std::string IdText(uint64_t n) { return absl::StrCat(":acquire #uuid \"", ToString(Id(n)), "\""); }
+Uuid LockId(uint64_t n) { return Uuid{1, n}; }
+std::string IdText(uint64_t n) { return absl::StrCat(":acquire #uuid \"", ToString(LockId(n)), "\""); }
 
 LogChange Set(std::string name, const std::string& edn) {
   LogChange change;
@@ -31,7 +31,7 @@ LogChange Set(std::string name, const std::string& edn) {
   change.value = ReadEdn(edn).value();
   return change;
 }
-LogChange Gone(std::string name) {
+LogChange Cleared(std::string name) {
   LogChange change;
   change.name = std::move(name);
   change.kind = LogChange::Kind::kDelete;
@@ -51,25 +51,25 @@ std::string Waiter(const char* session, uint64_t acquire, const char* more = ":m
 // Version n is committed at n * 10 ms, by the call of this id or, 0, by the daemon. Two sessions; one holds
 // the lock exclusively and commits under its fence, the other waits and has it next, until its session ends;
 // a wait with an end; a shared hold taken twice, and broken, after which a commit under its fence is refused.
-struct Sound {
+struct SoundLocks {
   History history;
   Log log;
 
-  Sound() {
+  SoundLocks() {
     Commit(1, 1, {Set("/.sessions/a", "{}")});
     Commit(2, 2, {Set("/.sessions/b", "{}")});
     Commit(3, 3, {Holders(Hold("a", 3, 3))});
     Commit(4, 4, {Set(kFirst, Waiter("b", 4)), Set("/.queues/l", "{:next 1}")});
     Commit(5, 5, {Set("/guarded", "1")});
-    Commit(6, 6, {Holders(Hold("b", 6, 4)), Gone(kFirst)});
+    Commit(6, 6, {Holders(Hold("b", 6, 4)), Cleared(kFirst)});
     Commit(7, 7, {Set(kSecond, Waiter("a", 7)), Set("/.queues/l", "{:next 2}")});
-    Commit(8, 0, {Gone(kSecond)});
-    Commit(9, 0, {Gone("/.sessions/b"), Holders("")});
+    Commit(8, 0, {Cleared(kSecond)});
+    Commit(9, 0, {Cleared("/.sessions/b"), Holders("")});
     Commit(10, 10, {Holders(Hold("a", 10, 10, ":mode :shared"))});
     Commit(11, 11, {Holders(Hold("a", 10, 10, ":mode :shared :holds 2"))});
     Commit(12, 12, {Holders(Hold("a", 10, 10, ":mode :shared"))});
     Commit(13, 13, {Holders("")});
-    Commit(14, 14, {Gone("/.sessions/a")});
+    Commit(14, 14, {Cleared("/.sessions/a")});
 
     Call(1, Kind::kOpen, "a", Outcome::kDone);
     Call(2, Kind::kOpen, "b", Outcome::kDone);
@@ -100,7 +100,7 @@ struct Sound {
   void Commit(Version version, uint64_t id, std::vector<LogChange> changes) {
     LogCommit commit;
     commit.version = version;
-    if (id != 0) commit.id = Id(id);
+    if (id != 0) commit.id = LockId(id);
     commit.changes = std::move(changes);
     log.push_back(std::move(commit));
     history.installed[version][1] = version * 10 * kMs;
@@ -108,7 +108,7 @@ struct Sound {
   LockCall& Call(uint64_t id, Kind kind, const char* session, Outcome outcome, int64_t token = 0) {
     LockCall call;
     call.kind = kind;
-    call.id = Id(id);
+    call.id = LockId(id);
     call.session = session;
     call.lock = "/l";
     call.invoked = static_cast<Time>(id) * 10 * kMs - 5 * kMs;
@@ -122,7 +122,7 @@ struct Sound {
   }
   LockCall& call(uint64_t id) {
     for (LockCall& call : history.lock_calls) {
-      if (call.id == Id(id)) return call;
+      if (call.id == LockId(id)) return call;
     }
     FAIL("no call " << id);
     return history.lock_calls[0];
@@ -139,7 +139,7 @@ struct Sound {
   }
   void Fenced(uint64_t id, int64_t token, Answer::Verdict verdict, Version version) {
     Transaction t;
-    t.id = Id(id);
+    t.id = LockId(id);
     t.invoked = static_cast<Time>(id) * 10 * kMs - 5 * kMs;
     t.writes = {Write{"/guarded", Write::Change::kSet, Value::Integer(1)}};
     t.fences = {Fence{"/l", token}};
@@ -155,8 +155,8 @@ struct Sound {
 };
 
 // All that is said of the sound history, changed so.
-std::string Said(const std::function<void(Sound*)>& change) {
-  Sound sound;
+std::string Said(const std::function<void(SoundLocks*)>& change) {
+  SoundLocks sound;
   change(&sound);
   return ToString(Check(sound.history, sound.log));
 }
@@ -173,7 +173,7 @@ bool Says(const std::string& said, const char* rule) {
   } while (false)
 
 TEST_CASE("locks: a sound history passes, as written and as read again") {
-  Sound sound;
+  SoundLocks sound;
   CHECK(ToString(Check(sound.history, sound.log)).empty());
   History read;
   Log log;
@@ -185,14 +185,14 @@ TEST_CASE("locks: a sound history passes, as written and as read again") {
 
 TEST_CASE("locks: two exclusive holders, and one beside a reader, are seen") {
   CHECK_SAYS("lock-holders",
-             [](Sound* s) { s->at(4).changes = {Holders(absl::StrCat(Hold("a", 3, 3), Hold("b", 4, 4)))}; });
-  CHECK_SAYS("lock-holders", [](Sound* s) {
+             [](SoundLocks* s) { s->at(4).changes = {Holders(absl::StrCat(Hold("a", 3, 3), Hold("b", 4, 4)))}; });
+  CHECK_SAYS("lock-holders", [](SoundLocks* s) {
     s->at(4).changes = {Holders(absl::StrCat(Hold("a", 3, 3), Hold("b", 4, 4, ":mode :shared")))};
   });
 }
 
 TEST_CASE("locks: a writer's own shared hold beside its exclusive one is no fault") {
-  Sound sound;
+  SoundLocks sound;
   sound.at(11).changes = {
       Holders(absl::StrCat(Hold("a", 10, 10, ":mode :shared"), Hold("a", 11, 11, ":mode :exclusive")))};
   sound.call(11).mode = LockMode::kExclusive;
@@ -203,7 +203,7 @@ TEST_CASE("locks: a writer's own shared hold beside its exclusive one is no faul
 
 TEST_CASE("locks: more permits than there are, are seen") {
   const auto permits = [](int64_t max) {
-    return [max](Sound* s) {
+    return [max](SoundLocks* s) {
       s->at(10).changes = {
           Holders(Hold("a", 10, 10, ":mode :permits :permits 2"), absl::StrCat(":permits-max ", max))};
       s->log.resize(10);
@@ -220,7 +220,7 @@ TEST_CASE("locks: more permits than there are, are seen") {
 
 // Planted: token_reused.
 TEST_CASE("locks: a token that was given before is seen, also of a lock that was forgotten") {
-  const auto token = [](Sound* s, int64_t token) {
+  const auto token = [](SoundLocks* s, int64_t token) {
     for (Version version : {10, 11, 12}) {
       LogChange& change = s->at(version).changes[0];
       change.value =
@@ -228,29 +228,29 @@ TEST_CASE("locks: a token that was given before is seen, also of a lock that was
               .value();
     }
   };
-  CHECK_SAYS("lock-token", [&](Sound* s) { token(s, 6); });
-  CHECK_SAYS("lock-token", [&](Sound* s) {
-    s->at(9).changes.back() = Gone(kLock);
+  CHECK_SAYS("lock-token", [&](SoundLocks* s) { token(s, 6); });
+  CHECK_SAYS("lock-token", [&](SoundLocks* s) {
+    s->at(9).changes.back() = Cleared(kLock);
     token(s, 1);
   });
 }
 
 TEST_CASE("locks: who came later is not granted first") {
   // Behind the first who waits.
-  CHECK_SAYS("lock-order", [](Sound* s) {
+  CHECK_SAYS("lock-order", [](SoundLocks* s) {
     s->at(5) = s->at(7);
     s->at(5).version = 5;
-    s->at(6).changes = {Holders(Hold("a", 6, 7)), Gone(kSecond)};
+    s->at(6).changes = {Holders(Hold("a", 6, 7)), Cleared(kSecond)};
   });
   // Past it, though it was ready to wait.
-  CHECK_SAYS("lock-order", [](Sound* s) {
+  CHECK_SAYS("lock-order", [](SoundLocks* s) {
     s->at(6).changes = {Holders("")};
     s->at(7).changes = {Holders(Hold("a", 7, 7))};
   });
 }
 
 TEST_CASE("locks: who asks at once may pass those who wait") {
-  Sound sound;
+  SoundLocks sound;
   sound.at(7).changes = {
       Holders(absl::StrCat(Hold("b", 6, 4, ":mode :shared"), Hold("a", 7, 7, ":mode :shared")))};
   sound.at(6).changes[0] = Holders(Hold("b", 6, 4, ":mode :shared"));
@@ -263,45 +263,45 @@ TEST_CASE("locks: who asks at once may pass those who wait") {
 
 TEST_CASE("locks: a hold that is doubled, comes from nowhere or goes by itself is seen") {
   CHECK_SAYS("lock-change",
-             [](Sound* s) { s->at(11).changes = {Holders(Hold("a", 10, 10, ":mode :shared :holds 3"))}; });
+             [](SoundLocks* s) { s->at(11).changes = {Holders(Hold("a", 10, 10, ":mode :shared :holds 3"))}; });
   // One call, granted twice.
-  CHECK_SAYS("lock-change", [](Sound* s) {
+  CHECK_SAYS("lock-change", [](SoundLocks* s) {
     s->at(11).changes = {
         Holders(absl::StrCat(Hold("a", 10, 10, ":mode :shared"), Hold("a", 11, 10, ":mode :shared")))};
   });
-  CHECK_SAYS("lock-change", [](Sound* s) { s->at(8).changes.push_back(Holders("")); });
+  CHECK_SAYS("lock-change", [](SoundLocks* s) { s->at(8).changes.push_back(Holders("")); });
   // It outlives its session.
-  CHECK_SAYS("lock-change", [](Sound* s) { s->at(9).changes.pop_back(); });
-  CHECK_SAYS("lock-change", [](Sound* s) { s->at(10).changes = {Holders(Hold("a", 10, 77))}; });
+  CHECK_SAYS("lock-change", [](SoundLocks* s) { s->at(9).changes.pop_back(); });
+  CHECK_SAYS("lock-change", [](SoundLocks* s) { s->at(10).changes = {Holders(Hold("a", 10, 77))}; });
 }
 
 // Planted: waiter_dropped.
 TEST_CASE("locks: a waiter that is dropped, or left waiting for what is free, is seen") {
-  CHECK_SAYS("lock-waiter", [](Sound* s) { s->call(7).wait_ms = -1; });
-  CHECK_SAYS("lock-waiter", [](Sound* s) { s->at(6).changes = {Holders("")}; });
-  CHECK_SAYS("lock-waiter", [](Sound* s) {
+  CHECK_SAYS("lock-waiter", [](SoundLocks* s) { s->call(7).wait_ms = -1; });
+  CHECK_SAYS("lock-waiter", [](SoundLocks* s) { s->at(6).changes = {Holders("")}; });
+  CHECK_SAYS("lock-waiter", [](SoundLocks* s) {
     s->at(6).changes = {Holders("")};
-    s->at(7).changes = {Gone(kFirst)};
+    s->at(7).changes = {Cleared(kFirst)};
   });
 }
 
 TEST_CASE("locks: what a call was told is what the log made of it") {
-  CHECK_SAYS("lock-answer", [](Sound* s) { s->call(4).answers[0].token = 3; });
-  CHECK_SAYS("lock-answer", [](Sound* s) { s->call(4).answers[0].version = 5; });
-  CHECK_SAYS("lock-answer", [](Sound* s) {
+  CHECK_SAYS("lock-answer", [](SoundLocks* s) { s->call(4).answers[0].token = 3; });
+  CHECK_SAYS("lock-answer", [](SoundLocks* s) { s->call(4).answers[0].version = 5; });
+  CHECK_SAYS("lock-answer", [](SoundLocks* s) {
     LockAnswer other = s->call(11).answers[0];
     other.token = 3;
     s->call(11).answers.push_back(other);
   });
-  CHECK_SAYS("lock-answer", [](Sound* s) { s->call(3).answers[0].outcome = Outcome::kBusy; });
-  CHECK_SAYS("lock-answer", [](Sound* s) { s->call(6).answers[0].outcome = Outcome::kNotCommitted; });
+  CHECK_SAYS("lock-answer", [](SoundLocks* s) { s->call(3).answers[0].outcome = Outcome::kBusy; });
+  CHECK_SAYS("lock-answer", [](SoundLocks* s) { s->call(6).answers[0].outcome = Outcome::kNotCommitted; });
 }
 
 TEST_CASE("locks: a session that nobody keeps and that stays is seen") {
-  CHECK_SAYS("lock-stuck", [](Sound* s) { s->history.quiet.grace_ms = 1; });
-  CHECK_SAYS("lock-stuck", [](Sound* s) { s->log.pop_back(); });
+  CHECK_SAYS("lock-stuck", [](SoundLocks* s) { s->history.quiet.grace_ms = 1; });
+  CHECK_SAYS("lock-stuck", [](SoundLocks* s) { s->log.pop_back(); });
   // While daemons die, nothing is claimed.
-  Sound sound;
+  SoundLocks sound;
   sound.history.quiet.from = 200 * kMs;
   sound.history.quiet.grace_ms = 1;
   CHECK(ToString(Check(sound.history, sound.log)).empty());
@@ -309,18 +309,18 @@ TEST_CASE("locks: a session that nobody keeps and that stays is seen") {
 
 // Planted: expire_early, answer_unsure.
 TEST_CASE("locks: a lock that goes to another while its holder believes in it is seen") {
-  CHECK_SAYS("belief", [](Sound* s) { s->history.beliefs[1].until = 91 * kMs; });
-  CHECK_SAYS("belief", [](Sound* s) { s->history.beliefs[0].token = 6; });
+  CHECK_SAYS("belief", [](SoundLocks* s) { s->history.beliefs[1].until = 91 * kMs; });
+  CHECK_SAYS("belief", [](SoundLocks* s) { s->history.beliefs[0].token = 6; });
   // Also where no log is at hand.
-  Sound sound;
+  SoundLocks sound;
   sound.history.beliefs[1].from = 50 * kMs;
   CHECK(Says(ToString(CheckLocks(sound.history, {})), "belief"));
 }
 
 // Planted: skip_fences.
 TEST_CASE("locks: a commit goes through while its fence's grant stands, and only then") {
-  CHECK_SAYS("fence", [](Sound* s) { s->history.transactions[0].fences[0].token = 6; });
-  CHECK_SAYS("fence", [](Sound* s) { s->history.transactions[1].answers[0].snapshot = 12; });
+  CHECK_SAYS("fence", [](SoundLocks* s) { s->history.transactions[0].fences[0].token = 6; });
+  CHECK_SAYS("fence", [](SoundLocks* s) { s->history.transactions[1].answers[0].snapshot = 12; });
 }
 
 }  // namespace

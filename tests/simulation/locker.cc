@@ -16,8 +16,8 @@ using check::LockMode;
 using check::Write;
 
 // In 1000 times that one goes to another daemon: between turns; when an answer did not come.
-constexpr uint64_t kMovesAt = 150;
-constexpr uint64_t kMovesOn = 500;
+constexpr uint64_t kLockerMovesAt = 150;
+constexpr uint64_t kLockerMovesOn = 500;
 constexpr uint64_t kGivesUp = 60;      // in 1000 waits for an answer to an acquire
 constexpr uint64_t kTiresOf = 300;     // in 1000 resends of an await that would be for ever
 constexpr int64_t kAcquireTries = 30;  // then it is given up
@@ -200,7 +200,7 @@ void Locker::NextTurn() {
   ++totals_->turns;
   doing_ = "thinking";
   After(Micros(50, 4000), [this] {
-    MayMove(kMovesAt);
+    MayMove(kLockerMovesAt);
     if (session_ == nullptr) return OpenSession([this] { Turn(); });
     if (chance_.In1000(60)) return CloseSession([this] { OpenSession([this] { Turn(); }); });
     Turn();
@@ -435,7 +435,7 @@ void Locker::Commit(const Hold* fence, std::function<void()> then) {
 void Locker::SendCommit(size_t transaction, engine::CommitId id, int64_t tries, std::function<void()> then) {
   const uint64_t wait = ++wait_;
   const auto again = [this, transaction, id, tries, then] {
-    MayMove(kMovesOn);
+    MayMove(kLockerMovesOn);
     if (tries >= kCommitTries) return then();
     engine::CommitId resent = id;
     resent.resend = true;
@@ -530,7 +530,7 @@ void Locker::Heard(const std::shared_ptr<Session>& session, check::Time sent, co
   if (detail.has_value() && detail->reason() == v1::ERROR_REASON_SESSION_EXPIRED) return Expired(session);
   if (!status.ok()) {
     ++totals_->beats_refused;
-    return MayMove(kMovesOn);
+    return MayMove(kLockerMovesOn);
   }
   // What its own clock has ended no answer brings back.
   if (world_.nanos() >= session->until) return;
@@ -611,7 +611,7 @@ void Locker::Connect(std::function<void()> then) {
   if (known_.WriterOf(*daemon_) != 0) return then();
   const uint64_t wait = ++wait_;
   const auto again = [this, then] {
-    MayMove(kMovesOn);
+    MayMove(kLockerMovesOn);
     Connect(then);
   };
   After(absl::Milliseconds(5), again);
@@ -686,7 +686,7 @@ void Locker::Ask(bool resend) {
 
 // No answer came, or one that says nothing.
 void Locker::AskAgain() {
-  MayMove(kMovesOn);
+  MayMove(kLockerMovesOn);
   ++current_.tries;
   if (call().kind == Kind::kAcquire) {
     if (current_.tries > kAcquireTries || (!steady_ && chance_.In1000(kGivesUp))) return GiveUp();
