@@ -39,13 +39,15 @@ class KeepAliveStream : public grpc::ServerBidiReactor<v1::KeepAliveRequest, v1:
     if (!ok) return End(absl::OkStatus());
     std::string session = std::move(*request_.mutable_session_id());
     const uint64_t beat = request_.beat();
+    const engine::Seen seen = SeenOf(request_.seen());
     if (!ParseUuid(session).has_value()) {
       return End(engine::BadRequest(
           "session_id",
           absl::StrCat("found \"", session, "\", expected the 36 characters that OpenSession gave")));
     }
-    node_->loop->Post(
-        [self = shared_from_this(), session = std::move(session), beat] { self->Beat(session, beat); });
+    node_->loop->Post([self = shared_from_this(), session = std::move(session), beat, seen] {
+      self->Beat(session, beat, seen);
+    });
   }
 
   void OnWriteDone(bool ok) override {
@@ -92,9 +94,12 @@ class KeepAliveStream : public grpc::ServerBidiReactor<v1::KeepAliveRequest, v1:
   explicit KeepAliveStream(Node* node) : node_(node) {}
 
   // On the Loop. The next beat is read once this one is answered: a client that floods waits.
-  void Beat(const std::string& session, uint64_t beat) {
+  void Beat(const std::string& session, uint64_t beat, const engine::Seen& seen) {
+    // What was seen of another store says nothing of this one, which has no such session.
+    const bool of_this = seen.store == 0 || seen.store == node_->identity().store;
     node_->leases->Beat(
-        session, [self = shared_from_this(), session, beat](absl::StatusOr<absl::Duration> ttl) {
+        session, of_this ? seen.version : 0,
+        [self = shared_from_this(), session, beat](absl::StatusOr<absl::Duration> ttl) {
           const std::optional<v1::ErrorDetail> detail = engine::DetailOf(ttl.status());
           v1::KeepAliveResponse message;
           message.set_session_id(session);

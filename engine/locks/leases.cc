@@ -202,7 +202,17 @@ void Leases::End(CallContext context, std::string session,
       });
 }
 
-void Leases::Beat(const std::string& name, absl::AnyInvocable<void(absl::StatusOr<absl::Duration>)> done) {
+void Leases::Beat(const std::string& name, Version seen,
+                  absl::AnyInvocable<void(absl::StatusOr<absl::Duration>)> done) {
+  if (seen == 0) return BeatNow(name, std::move(done));
+  // A client that comes back from another daemon: its session may look like this one's until the move is
+  // installed.
+  engine_->AwaitInstalled(seen - 1, [this, alive = alive_, name, done = std::move(done)](Version) mutable {
+    if (*alive) BeatNow(name, std::move(done));
+  });
+}
+
+void Leases::BeatNow(const std::string& name, absl::AnyInvocable<void(absl::StatusOr<absl::Duration>)> done) {
   if (!Sure()) {
     // It had no session to be sure for. Its client comes again, or finds another daemon sure.
     writers_->BeSure();

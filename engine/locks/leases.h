@@ -66,8 +66,9 @@ class Leases {
   // Ends it; OK too if it is over.
   void End(CallContext context, std::string session, absl::AnyInvocable<void(absl::StatusOr<Version>)> done);
   // The TTL: the lease begins again. A session that another daemon has becomes this one's, by a commit.
+  // `seen`: what the client has seen, its session's move to another daemon maybe; waits until that is installed here.
   // SESSION_EXPIRED; UNAVAILABLE: this daemon may be gone in the eyes of others. `done` on the Loop.
-  void Beat(const std::string& session, absl::AnyInvocable<void(absl::StatusOr<absl::Duration>)> done);
+  void Beat(const std::string& session, Version seen, absl::AnyInvocable<void(absl::StatusOr<absl::Duration>)> done);
   // `sink` is told of the session until Detach, or until another is attached to it. What it lost before is
   // told at once.
   void Attach(const std::string& session, std::shared_ptr<SessionSink> sink);
@@ -103,6 +104,8 @@ class Leases {
   void Gone(const std::string& session);
   bool IsOwn(const Session& session) const { return session.holder == writers_->holder(); }
   bool Sure() const;
+  // Of what is installed.
+  void BeatNow(const std::string& name, absl::AnyInvocable<void(absl::StatusOr<absl::Duration>)> done);
   void Prolong(const std::string& name, Session* session);
   void Schedule(const std::string& name, Session* session, absl::Duration ends);
   void EndDue();

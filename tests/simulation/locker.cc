@@ -506,20 +506,24 @@ void Locker::Beat(const std::shared_ptr<Session>& session) {
   if (session != session_ || session->closing) return;
   const check::Time sent = world_.nanos();
   scene_.history->leases[session->lease].last_beat = sent;
-  scene_.network->Request(daemon_, [this, daemon = daemon_, session, sent] {
+  scene_.network->Request(daemon_, [this, daemon = daemon_, session, sent, seen = known_.version] {
     if (!daemon->ready()) return;
-    daemon->leases().Beat(session->id, [this, daemon, session, sent](absl::StatusOr<absl::Duration> ttl) {
-      if (ttl.ok()) {
-        std::shared_ptr<Stream>& stream = session->streams[daemon->life()];
-        if (stream == nullptr) {
-          stream = std::make_shared<Stream>(this, session);
-          daemon->leases().Attach(session->id, stream);
-        }
-      }
-      scene_.network->Answer([this, session, sent, status = ttl.status()] {
-        Deliver([this, session, sent, status] { Heard(session, sent, status); });
-      });
-    });
+    daemon->leases().Beat(
+        session->id, seen, [this, daemon, session, sent](absl::StatusOr<absl::Duration> ttl) {
+          if (ttl.ok()) {
+            std::shared_ptr<Stream>& stream = session->streams[daemon->life()];
+            if (stream == nullptr) {
+              stream = std::make_shared<Stream>(this, session);
+              daemon->leases().Attach(session->id, stream);
+            }
+          }
+          scene_.network->Answer([this, session, sent, status = ttl.status(), header = HeaderOf(*daemon)] {
+            Deliver([this, session, sent, status, header] {
+              known_.Learn(header);
+              Heard(session, sent, status);
+            });
+          });
+        });
   });
   world_.After(OfTtl(20, 35), [this, session] { Deliver([this, session] { Beat(session); }); });
 }

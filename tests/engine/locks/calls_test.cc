@@ -114,7 +114,7 @@ struct Scene : Harness {
 
   absl::Status Beat(const std::string& session) {
     std::optional<absl::Status> status;
-    leases.Beat(session, [&](absl::StatusOr<absl::Duration> ttl) { status = ttl.status(); });
+    leases.Beat(session, 0, [&](absl::StatusOr<absl::Duration> ttl) { status = ttl.status(); });
     loop.Turn();
     REQUIRE(status.has_value());
     return *status;
@@ -477,6 +477,22 @@ TEST_CASE("sessions: a daemon that is not sure of itself answers no beat, and sa
   CHECK(s.Beat(a).ok());
   s.loop.Advance(absl::Seconds(1));
   CHECK(absl::IsUnavailable(s.Beat(a)));
+}
+
+// Found by tests/simulation: a client that came back was answered by a daemon that had not heard of its
+// going.
+TEST_CASE("sessions: a beat is answered when what its client has seen is installed") {
+  Scene s;
+  const std::string a = s.Open(1);
+  const Version seen = s.engine.GetStatus().installed + 1;
+  std::optional<absl::Status> status;
+  s.leases.Beat(a, seen, [&](absl::StatusOr<absl::Duration> ttl) { status = ttl.status(); });
+  s.loop.Turn();
+  CHECK_FALSE(status.has_value());
+  s.Open(2);
+  REQUIRE(s.engine.GetStatus().installed >= seen);
+  REQUIRE(status.has_value());
+  CHECK(status->ok());
 }
 
 // Found by tests/simulation: a daemon without sessions of its own was sure of nothing, and no session could
