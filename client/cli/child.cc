@@ -196,7 +196,8 @@ class Child {
   // The command is stopped: so are we, until whoever stopped it goes on with us.
   void Suspend() {
     terminal_.TakeBack();
-    kill(getpid(), SIGSTOP);
+    // To this thread: what is sent to the process another thread may take, and this one would go on for a moment.
+    raise(SIGSTOP);
     if (terminal_.CanGive()) terminal_.GiveTo(pid_);
     CheckLoss();
     Kill(SIGCONT);

@@ -22,7 +22,7 @@ absl::StatusOr<absl::Duration> GraceOf(const RunOptions& options) {
 
 int EndingSignal(Signals& signals, absl::Duration timeout) {
   const int signal = signals.Await(timeout);
-  if (signal == SIGTSTP) kill(getpid(), SIGSTOP);
+  if (signal == SIGTSTP) raise(SIGSTOP);
   return signal == SIGTSTP || signal == SIGCHLD ? 0 : signal;
 }
 

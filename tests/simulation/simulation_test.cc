@@ -198,7 +198,7 @@ constexpr Caught kCaught[] = {
 
 // Of locks and sessions.
 constexpr Caught kCaughtByLockers[] = {
-    {"skip_fences", 11, "fence"},
+    {"skip_fences", 16, "fence"},
     {"token_reused", 2, "lock-token"},
     {"waiter_dropped", 1, "lock-waiter"},
     {"expire_early", 3, "belief"},
