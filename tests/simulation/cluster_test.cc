@@ -129,7 +129,7 @@ constexpr Caught kCaught[] = {
     {"read_past_holes", 1, "read-state"},
     {"barrier_by_head", 3, "real-time"},
     // An answer that was asked for before the store was put back is told after it.
-    {"trust_any_connection", 483, "one-verdict"},
+    {"trust_any_connection", 4406, "stuck"},
     // What the engine owes the others.
     {"skip_read_check", 1, "lost-update"},
     {"skip_list_check", 2, "phantom"},
