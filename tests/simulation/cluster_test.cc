@@ -147,7 +147,7 @@ constexpr Caught kCaught[] = {
 // Of locks and sessions.
 constexpr Caught kCaughtByLockers[] = {
     {"expire_early", 1, "belief"},
-    {"answer_unsure", 293, "belief"},
+    {"answer_unsure", 205, "lock-stuck"},
 };
 
 TEST_CASE("cluster: every planted bug is caught, and its seed passes without it") {
