@@ -46,11 +46,15 @@ void ZooKeeperCoordinator::Append(engine::Batch batch, absl::AnyInvocable<void(A
   auto submitted = std::make_shared<Submitted>();
   submitted->batch = std::move(batch);
   submitted->done = std::move(done);
-  if (submitted_.empty() && (!stopped_.ok() || !connected_)) {
-    // Never sent.
-    return loop_->Post([submitted, status = stopped_.ok() ? Disconnected() : stopped_] {
-      submitted->done({Outcome::kFailed, status});
-    });
+  if (*refusing_ || (submitted_.empty() && (!stopped_.ok() || !connected_))) {
+    // Never sent. Nor is what comes before the engine is told, though the connection be there by then: the
+    // engine takes all that is behind a failed batch for not committed, and sends it again.
+    const bool first = !std::exchange(*refusing_, true);
+    return loop_->Post(
+        [submitted, first, refusing = refusing_, status = stopped_.ok() ? Disconnected() : stopped_] {
+          if (first) *refusing = false;
+          submitted->done({Outcome::kFailed, status});
+        });
   }
   submitted_.push_back(std::move(submitted));
   if (!settling_) Pump();
@@ -332,18 +336,21 @@ absl::Status ZooKeeperCoordinator::InstallOthers(BatchText batch, int64_t zxid) 
     if (!status.ok()) return status;
   }
   LoseWaiting(batch);
-  sink_->BatchInstalled(batch.writer, [&batch](const std::string& name) { return batch.entries.contains(name); });
+  sink_->BatchInstalled(batch.writer,
+                        [&batch](const std::string& name) { return batch.entries.contains(name); });
   return absl::OkStatus();
 }
 
-// Of no weight for what commits: an entry of the log and nothing more, so it can't be lost to anybody's commit. If the epoch
-// moves meanwhile, or nobody knows what became of it, whoever still wants the turn asks again.
+// Of no weight for what commits: an entry of the log and nothing more, so it can't be lost to anybody's
+// commit. If the epoch moves meanwhile, or nobody knows what became of it, whoever still wants the turn asks
+// again.
 void ZooKeeperCoordinator::AskTurn(std::vector<std::string> names, absl::Duration length) {
   if (!stopped_.ok() || !connected_) return;
   std::string text = PrintTurn({writer_, std::move(names), length});
   if (text.size() > kTurnBytesMax) return;
   session_->Multi({Op::Check(kEpochPath, tail_.epoch().version),
-                   Op::Create(absl::StrCat(LogPath(tail_.epoch().segment), "/e-"), std::move(text), Op::Mode::kSequential)},
+                   Op::Create(absl::StrCat(LogPath(tail_.epoch().segment), "/e-"), std::move(text),
+                              Op::Mode::kSequential)},
                   [](MultiResult) {});
 }
 

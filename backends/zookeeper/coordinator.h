@@ -269,6 +269,8 @@ class ZooKeeperCoordinator final : public engine::Coordinator,
   absl::Duration sure_until_ = -absl::InfiniteDuration();
   absl::Duration timeout_;  // of session_, as the servers have it
   bool making_sure_ = false;
+  // A batch failed, never sent, and the engine is about to be told.
+  std::shared_ptr<bool> refusing_ = std::make_shared<bool>(false);
   uint64_t holder_ = 0;       // as its node says; 0: it has none now
   uint64_t nodes_shown_ = 0;  // of its own daemon
   std::set<uint64_t> hidden_;  // its writers of before, which are closed: their nodes go
