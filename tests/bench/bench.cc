@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
-#include <csignal>
 #include <cstdio>
 #include <functional>
 #include <optional>
@@ -17,6 +16,7 @@
 #include "tests/bench/group.h"
 #include "tests/bench/load.h"
 #include "tests/bench/measure.h"
+#include "tests/bench/measured_daemon.h"
 #include "tests/bench/process.h"
 
 namespace stm::bench {
@@ -195,25 +195,13 @@ int Main(int argc, char** argv) {
   }
   if (stmd.empty()) Fail("--stmd says where the stmd to measure is; tests/bench/run builds one and gives it");
 
-  const std::string data = MakeDirectory(directory);
-  const std::string log = data + "/bench.log";
-  Servers servers;
-  servers.echo_address = "127.0.0.1:" + std::to_string(FreePort());
-  Child echo({OwnPath(), "--serve-echo", servers.echo_address}, log);
-  servers.echo_pid = echo.pid();
-  servers.stmd_address = "127.0.0.1:" + std::to_string(FreePort());
-  std::vector<std::string> command = {stmd, "--data-dir", data + "/store", "--listen", servers.stmd_address, "--http", "off"};
-  command.insert(command.end(), stmd_arguments.begin(), stmd_arguments.end());
-  Child daemon(command, log);
-  servers.stmd_pid = daemon.pid();
+  MeasuredDaemon daemon(stmd, directory, stmd_arguments);
+  Servers servers = daemon.servers();
   servers.channels = channels;
   servers.streams = streams;
-  std::fprintf(stderr, "bench: stmd pid %d, its log %s\n", daemon.pid(), log.c_str());
-
-  WaitReady(servers.stmd_address, &daemon, 60);
   {
     Load load(servers);
-    Disk disk(data);
+    Disk disk(daemon.data());
     Bench bench{load, disk, seconds};
     // Tables grow and pages are touched first; what that costs is not a commit's cost.
     load.Null(64, seconds);
@@ -225,10 +213,7 @@ int Main(int argc, char** argv) {
     }
     load.CheckSums();
   }
-  daemon.Stop(SIGTERM);
-  if (daemon.exit_reason() != "exit code 0") Fail("stmd did not stop cleanly: " + daemon.exit_reason() + "; see " + log);
-
-  RemoveDirectory(data);
+  daemon.Stop();
   return Show(RowsOf(groups), json);
 }
 

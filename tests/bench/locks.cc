@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <csignal>
 #include <cstdint>
 #include <cstdio>
 #include <map>
@@ -24,6 +23,7 @@
 #include "tests/bench/group.h"
 #include "tests/bench/load.h"
 #include "tests/bench/measure.h"
+#include "tests/bench/measured_daemon.h"
 #include "tests/bench/process.h"
 
 namespace stm::bench {
@@ -510,18 +510,9 @@ int Main(int argc, char** argv) {
   }
   if (stmd.empty()) Fail("--stmd says where the stmd to measure is; tests/bench/run builds one and gives it");
 
-  const std::string data = MakeDirectory(directory);
-  const std::string log = data + "/bench.log";
-  Servers servers;
-  servers.echo_address = "127.0.0.1:" + std::to_string(FreePort());
-  Child echo({OwnPath(), "--serve-echo", servers.echo_address}, log);
-  servers.echo_pid = echo.pid();
-  servers.stmd_address = "127.0.0.1:" + std::to_string(FreePort());
-  Child daemon({stmd, "--data-dir", data + "/store", "--listen", servers.stmd_address, "--http", "off"}, log);
-  servers.stmd_pid = daemon.pid();
+  MeasuredDaemon daemon(stmd, directory);
+  Servers servers = daemon.servers();
   servers.callers = kCallers;
-  std::fprintf(stderr, "locks: stmd pid %d, its log %s\n", daemon.pid(), log.c_str());
-  WaitReady(servers.stmd_address, &daemon, 60);
   {
     Load load(servers);
     Bench bench(&load, servers, seconds);
@@ -534,11 +525,8 @@ int Main(int argc, char** argv) {
       for (Group<Bench>& group : many) group.round(bench, group.rows);
     }
   }
-  daemon.Stop(SIGTERM);
-  if (daemon.exit_reason() != "exit code 0")
-    Fail("stmd did not stop cleanly: " + daemon.exit_reason() + "; see " + log);
+  daemon.Stop();
 
-  RemoveDirectory(data);
   std::vector<Row> rows = RowsOf(groups);
   for (Row& row : RowsOf(many)) rows.push_back(std::move(row));
   return Show(rows, json);
