@@ -1,14 +1,19 @@
-// Tells ThreadSanitizer that what was done before a gRPC operation was started is done before its callback runs.
-// Debian's gRPC is not instrumented: TSan does not see the atomics of its completion queues, and would report what a
-// reactor wrote on one of gRPC's threads and reads on the next. In a build for TSan only.
+// Tells ThreadSanitizer what gRPC orders: what was done before an operation was started is done before its
+// callback runs; what all references to a call did, before its OnDone and OnCancel; what all calls did,
+// before the server has stopped. Debian's gRPC is not instrumented: TSan does not see the atomics of its
+// completion queues and of its reference counts, and would report what a reactor wrote on one of gRPC's
+// threads and reads on the next. In a build for TSan only.
 #if defined(__SANITIZE_THREAD__)
 
 #include <dlfcn.h>
 #include <grpc/grpc.h>
+#include <grpcpp/server.h>
+#include <grpcpp/support/server_callback.h>
 #include <link.h>
 #include <sanitizer/tsan_interface.h>
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -28,7 +33,8 @@ void Run(Functor* functor, int ok) {
   originals[kIndex].load(std::memory_order_relaxed)(functor, ok);
 }
 
-constexpr RunFunction kStandIns[kFunctionsMax] = {Run<0>, Run<1>, Run<2>, Run<3>, Run<4>, Run<5>, Run<6>, Run<7>};
+constexpr RunFunction kStandIns[kFunctionsMax] = {Run<0>, Run<1>, Run<2>, Run<3>,
+                                                  Run<4>, Run<5>, Run<6>, Run<7>};
 
 bool IsCode(void* address) {
   return dl_iterate_phdr(
@@ -64,16 +70,70 @@ void StandIn(Functor* functor) {
   }
 }
 
+void* Next(const char* symbol) {
+  void* found = dlsym(RTLD_NEXT, symbol);
+  if (found == nullptr) {
+    std::fprintf(stderr, "tsan_grpc: no %s behind this one: has gRPC changed, or is it linked statically?\n",
+                 symbol);
+    std::abort();
+  }
+  return found;
+}
+
+// A call counts its references in atomics of its own, partly in code that is inlined in ours, which TSan
+// sees.
+void AcquireAtomics(grpc::internal::ServerCallbackCall* call) {
+  for (size_t at = 0; at < sizeof(*call); at += sizeof(std::atomic_int)) {
+    __tsan_acquire(reinterpret_cast<char*>(call) + at);
+  }
+}
+
 }  // namespace
+
+namespace grpc {
+namespace internal {
+
+// Its last condition is met: it was cancelled, and its reactor is there.
+void ServerCallbackCall::CallOnCancel(ServerReactor* reactor) {
+  using Function = void (*)(ServerCallbackCall*, ServerReactor*);
+  static const auto next = reinterpret_cast<Function>(
+      Next("_ZN4grpc8internal18ServerCallbackCall12CallOnCancelEPNS0_13ServerReactorE"));
+  AcquireAtomics(this);
+  next(this, reactor);
+}
+
+// Its last reference is gone.
+void ServerCallbackCall::ScheduleOnDone(bool inline_ondone) {
+  using Function = void (*)(ServerCallbackCall*, bool);
+  static const auto next =
+      reinterpret_cast<Function>(Next("_ZN4grpc8internal18ServerCallbackCall14ScheduleOnDoneEb"));
+  AcquireAtomics(this);
+  next(this, inline_ondone);
+}
+
+}  // namespace internal
+
+// Each call gives up its reference to the server; Shutdown returns when all have.
+void Server::UnrefWithPossibleNotify() {
+  using Function = void (*)(Server*);
+  static const auto next = reinterpret_cast<Function>(Next("_ZN4grpc6Server23UnrefWithPossibleNotifyEv"));
+  __tsan_release(this);
+  next(this);
+}
+
+void Server::UnrefAndWaitLocked() {
+  using Function = void (*)(Server*);
+  static const auto next = reinterpret_cast<Function>(Next("_ZN4grpc6Server18UnrefAndWaitLockedEv"));
+  next(this);
+  __tsan_acquire(this);
+}
+
+}  // namespace grpc
 
 extern "C" grpc_call_error grpc_call_start_batch(grpc_call* call, const grpc_op* ops, size_t count, void* tag,
                                                  void* reserved) {
   using Function = grpc_call_error (*)(grpc_call*, const grpc_op*, size_t, void*, void*);
-  static const Function next = reinterpret_cast<Function>(dlsym(RTLD_NEXT, "grpc_call_start_batch"));
-  if (next == nullptr) {
-    std::fprintf(stderr, "tsan_grpc: no grpc_call_start_batch behind this one: is gRPC linked statically?\n");
-    std::abort();
-  }
+  static const auto next = reinterpret_cast<Function>(Next("grpc_call_start_batch"));
   if (tag != nullptr) {
     StandIn(static_cast<Functor*>(tag));
     __tsan_release(tag);
