@@ -122,16 +122,18 @@ void Leases::Follow() {
 
 void Leases::Saw(const std::string& name, const Value& value) {
   FieldReader fields(SessionEntry(name), value);
-  const uint64_t holder = fields.Hex("holder");
+  const int64_t moves = fields.Integer("moves");
   Session& session = sessions_[name];
-  const bool moved = session.holder != holder || session.ttl == absl::ZeroDuration();
+  const bool moved = session.moves != moves || session.ttl == absl::ZeroDuration();
   session.ttl = absl::Milliseconds(fields.Integer("ttl-ms"));
-  session.holder = holder;
+  session.holder = fields.Hex("holder");
+  session.moves = moves;
   const Value* lost = LostIn(value);
   const Value* lost_before = LostIn(session.value);
   const bool loses = lost != nullptr && (lost_before == nullptr || *lost != *lost_before);
   session.value = value;
   session.seen_at = loop_->Now();
+  if (moved) session.ending = false;
   if (moved && IsOwn(session)) {
     Prolong(name, &session);
   } else if (moved) {
@@ -186,7 +188,7 @@ void Leases::End(CallContext context, std::string session,
                  absl::AnyInvocable<void(absl::StatusOr<Version>)> done) {
   CallContext next = context;
   next.id.reset();
-  auto end = MakeEndSession(session, 0, bounds_);
+  auto end = MakeEndSession(session, std::nullopt, bounds_);
   LockCalls::Commit(
       engine_, std::move(context), std::move(end),
       [this, alive = alive_, next = std::move(next), session = std::move(session), done = std::move(done)](
@@ -300,30 +302,31 @@ void Leases::EndDue() {
     if (session.ends > now) {
       Schedule(due.session, &session, session.ends);
     } else {
-      Expire(due.session, session.holder);
+      Expire(due.session, session.moves);
     }
   }
   if (!ends_.empty()) ends_alarm_.Set(ends_.top().when);
 }
 
-// By a commit, which counts only if the session is still the one's whose lease ended.
-void Leases::Expire(const std::string& name, uint64_t holder) {
+// By a commit, which counts only if the session has not moved since: else another may have answered its
+// client.
+void Leases::Expire(const std::string& name, int64_t moves) {
   sessions_[name].ending = true;
   CallContext context;
   context.meta = MetaOf("session expires");
   LockCalls::Commit(
-      engine_, std::move(context), MakeEndSession(name, holder, bounds_),
-      [this, alive = alive_, name, holder](absl::StatusOr<std::optional<Value>> result, Version) {
-        loop_->Post([this, alive, name, holder, result = std::move(result)] {
+      engine_, std::move(context), MakeEndSession(name, moves, bounds_),
+      [this, alive = alive_, name, moves](absl::StatusOr<std::optional<Value>> result, Version) {
+        loop_->Post([this, alive, name, moves, result = std::move(result)] {
           if (!*alive) return;
           auto it = sessions_.find(name);
           const std::string outcome = result.ok() && result->has_value() ? (**result).text() : "";
           expired_ += outcome == "ended";
-          if (it == sessions_.end()) return;
+          if (it == sessions_.end() || it->second.moves != moves) return;
           it->second.ending = false;
-          if (outcome == "more") return Expire(name, holder);
-          // It moved meanwhile; or nobody can commit now.
-          if (it->second.holder == holder) Schedule(name, &it->second, loop_->Now() + kEndAgainAfter);
+          if (outcome == "more") return Expire(name, moves);
+          // It moved, which is not seen here yet; or nobody can commit now.
+          Schedule(name, &it->second, loop_->Now() + kEndAgainAfter);
         });
       });
 }

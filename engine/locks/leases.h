@@ -66,9 +66,11 @@ class Leases {
   // Ends it; OK too if it is over.
   void End(CallContext context, std::string session, absl::AnyInvocable<void(absl::StatusOr<Version>)> done);
   // The TTL: the lease begins again. A session that another daemon has becomes this one's, by a commit.
-  // `seen`: what the client has seen, its session's move to another daemon maybe; waits until that is installed here.
-  // SESSION_EXPIRED; UNAVAILABLE: this daemon may be gone in the eyes of others. `done` on the Loop.
-  void Beat(const std::string& session, Version seen, absl::AnyInvocable<void(absl::StatusOr<absl::Duration>)> done);
+  // `seen`: what the client has seen, its session's move to another daemon maybe; waits until that is
+  // installed here. SESSION_EXPIRED; UNAVAILABLE: this daemon may be gone in the eyes of others. `done` on
+  // the Loop.
+  void Beat(const std::string& session, Version seen,
+            absl::AnyInvocable<void(absl::StatusOr<absl::Duration>)> done);
   // `sink` is told of the session until Detach, or until another is attached to it. What it lost before is
   // told at once.
   void Attach(const std::string& session, std::shared_ptr<SessionSink> sink);
@@ -84,11 +86,12 @@ class Leases {
   class Follower;
   struct Session {
     uint64_t holder = 0;
+    int64_t moves = 0;
     absl::Duration ttl;
     // When it ends, on Loop::Now()'s clock. Of another daemon's: infinite as long as that one is there.
     absl::Duration ends = absl::InfiniteDuration();
     absl::Duration queued = absl::InfiniteDuration();  // the earliest of its times in ends_
-    bool ending = false;                               // a commit that ends it is under way
+    bool ending = false;                               // a commit that ends it, unless it moves, is under way
     absl::Duration seen_at;                            // when its entry was installed here last
     Value value;
     std::shared_ptr<SessionSink> sink;
@@ -109,7 +112,7 @@ class Leases {
   void Prolong(const std::string& name, Session* session);
   void Schedule(const std::string& name, Session* session, absl::Duration ends);
   void EndDue();
-  void Expire(const std::string& name, uint64_t holder);
+  void Expire(const std::string& name, int64_t moves);
   void StoodStill();
   void Tick();
   void TellLost(const std::string& name, const Session& session);

@@ -24,6 +24,7 @@ Value ToValue(const SessionState& state) {
   fields.Add("client", Value::String(state.client));
   fields.Add("ttl-ms", Value::Integer(absl::ToInt64Milliseconds(state.ttl)));
   fields.Add("holder", HexValue(state.holder));
+  if (state.moves != 0) fields.Add("moves", Value::Integer(state.moves));
   fields.Add("since", Value::OfInstant(state.since));
   if (state.ending) fields.Add("ending", Value::Boolean(true));
   if (!state.locks.empty()) {
@@ -76,6 +77,7 @@ class MoveSession : public Procedure {
     if (!state.ok()) return state.status();
     if (state->holder == holder_) return Value::Boolean(false);
     state->holder = holder_;
+    ++state->moves;
     SetSession(view, session_, *state);
     return Value::Boolean(true);
   }
@@ -87,8 +89,8 @@ class MoveSession : public Procedure {
 
 class EndSession : public Procedure {
  public:
-  EndSession(std::string session, uint64_t holder, LockBounds bounds)
-      : session_(std::move(session)), holder_(holder), bounds_(bounds) {}
+  EndSession(std::string session, std::optional<int64_t> moves, LockBounds bounds)
+      : session_(std::move(session)), moves_(moves), bounds_(bounds) {}
 
   std::vector<std::string> Names() const override { return {SessionEntry(session_)}; }
 
@@ -97,7 +99,7 @@ class EndSession : public Procedure {
     if (!value.has_value()) return Value::Keyword("kept");
     absl::StatusOr<SessionState> state = ReadSession(session_, *value);
     if (!state.ok()) return state.status();
-    if (holder_ != 0 && state->holder != holder_ && !state->ending) return Value::Keyword("kept");
+    if (moves_.has_value() && state->moves != *moves_ && !state->ending) return Value::Keyword("kept");
     while (!state->awaits.empty()) {
       if (Full(*view)) return More(view, *std::move(state));
       if (absl::Status status = EndOfAwait(view, *state->awaits.begin(), bounds_); !status.ok())
@@ -130,7 +132,7 @@ class EndSession : public Procedure {
   }
 
   const std::string session_;
-  const uint64_t holder_;
+  const std::optional<int64_t> moves_;
   const LockBounds bounds_;
 };
 
@@ -156,6 +158,7 @@ absl::StatusOr<SessionState> ReadSession(std::string_view session, const Value& 
   state.client = fields.Text("client");
   state.ttl = absl::Milliseconds(fields.Integer("ttl-ms"));
   state.holder = fields.Hex("holder");
+  state.moves = fields.Integer("moves");
   state.since = fields.Moment("since");
   if (const Value* ending = fields.Find("ending", Type::kBoolean)) state.ending = ending->boolean();
   for (auto [key, into] : {std::make_pair("locks", &state.locks), std::make_pair("lost", &state.lost)}) {
@@ -225,8 +228,9 @@ std::shared_ptr<const Procedure> MakeMoveSession(std::string session, uint64_t h
   return std::make_shared<MoveSession>(std::move(session), holder);
 }
 
-std::shared_ptr<const Procedure> MakeEndSession(std::string session, uint64_t holder, LockBounds bounds) {
-  return std::make_shared<EndSession>(std::move(session), holder, bounds);
+std::shared_ptr<const Procedure> MakeEndSession(std::string session, std::optional<int64_t> moves,
+                                                LockBounds bounds) {
+  return std::make_shared<EndSession>(std::move(session), moves, bounds);
 }
 
 absl::Status Bind(EntryView* view, const std::vector<Binding>& bindings, const LockBounds& bounds) {

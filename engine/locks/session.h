@@ -26,6 +26,7 @@ struct SessionState {
   std::string client;  // as it calls itself
   absl::Duration ttl;
   uint64_t holder = 0;  // the daemon that has its lease (Writers::holder)
+  int64_t moves = 0;    // how often another got its lease
   Instant since;
   bool ending = false;  // it had more than one commit can end
   // What it has. Places of a lock's queue and names under /.awaits/ may be over.
@@ -58,9 +59,11 @@ std::shared_ptr<const Procedure> MakeOpenSession(std::string session, std::strin
                                                  uint64_t holder);
 // Its lease is `holder`'s from now on. SESSION_EXPIRED.
 std::shared_ptr<const Procedure> MakeMoveSession(std::string session, uint64_t holder);
-// Ends it, with all that it has. `holder` not 0: only if its lease is still that one's. The result: "ended",
-// "more" (run another: one commit was not enough), or "kept" (it is not there, or another's).
-std::shared_ptr<const Procedure> MakeEndSession(std::string session, uint64_t holder, LockBounds bounds);
+// Ends it, with all that it has. `moves`: only if its lease has not moved since, not even away and back:
+// whoever ends it knows of no beat after that. The result: "ended", "more" (run another: one commit was not
+// enough), or "kept" (it is not there, or has moved).
+std::shared_ptr<const Procedure> MakeEndSession(std::string session, std::optional<int64_t> moves,
+                                                LockBounds bounds);
 
 // An entry that a transaction binds to a session, or takes from one. "": none.
 struct Binding {

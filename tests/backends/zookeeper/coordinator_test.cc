@@ -1,10 +1,13 @@
 #include "backends/zookeeper/coordinator.h"
 
+#include <algorithm>
 #include <catch2/catch.hpp>
+#include <cstdint>
 #include <cstdlib>
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -85,8 +88,8 @@ TEST_CASE("zookeeper log: the text of a turn comes back, and what is none is tol
   CHECK(read->writer == turn.writer);
   CHECK(read->names == turn.names);
   CHECK(read->length == turn.length);
-  for (const char* none : {"{:turn", "{:turn []}", "{:turn [1] :writer \"1\" :ms 1}", "{:turn [] :writer \"x\" :ms 1}",
-                           "{:turn [] :writer \"1\" :ms -1}"}) {
+  for (const char* none : {"{:turn", "{:turn []}", "{:turn [1] :writer \"1\" :ms 1}",
+                           "{:turn [] :writer \"x\" :ms 1}", "{:turn [] :writer \"1\" :ms -1}"}) {
     INFO(none);
     CHECK(absl::IsDataLoss(ParseTurn(none).status()));
   }
@@ -208,6 +211,54 @@ TEST_CASE("zookeeper coordinator: without a connection all is UNAVAILABLE in tim
   barrier();
   REQUIRE(sea.Run([&] { return again; }));
   for (const absl::Status& status : ask()) CHECK(status == absl::OkStatus());
+}
+
+TEST_CASE(
+    "zookeeper coordinator: nothing behind a batch that failed is committed, though the connection is back") {
+  Sea sea(1, 1);
+  Ship ship(&sea, "one");
+  Replica replica;
+  bool recovered = false;
+  ship.coordinator->Recover(&replica, [&](absl::Status status) { recovered = status.ok(); });
+  REQUIRE(sea.Run([&] { return recovered; }));
+
+  // A batch at each step of the world, until one that was sent on the new connection is committed. Whoever
+  // sent them takes all that it sent behind a batch, until it is told that that one failed, for not
+  // committed, and sends it again.
+  struct Sent {
+    std::optional<Outcome> outcome;
+    bool taken_for_failed = false;
+  };
+  std::vector<Sent> sent;
+  const auto send = [&] {
+    sent.emplace_back();
+    ship.coordinator->Append({Set("/a", Value::Integer(static_cast<int64_t>(sent.size())))},
+                             [&sent, i = sent.size() - 1](engine::AppendResult result) {
+                               sent[i].outcome = result.outcome;
+                               if (result.outcome != Outcome::kFailed || sent[i].taken_for_failed) return;
+                               for (size_t behind = i; behind < sent.size(); ++behind)
+                                 sent[behind].taken_for_failed = true;
+                             });
+  };
+  const auto any = [&](Outcome outcome) {
+    return std::any_of(sent.begin(), sent.end(), [&](const Sent& one) { return one.outcome == outcome; });
+  };
+  sea.ensemble.KillAll();
+  // It has noticed.
+  REQUIRE(sea.Run([&, at = sea.world.Now() + absl::Seconds(1)] { return sea.world.Now() > at; }));
+  sea.ensemble.StartAll();
+  while (!any(Outcome::kCommitted)) {
+    REQUIRE(sea.world.Step());
+    send();
+  }
+  REQUIRE(sea.Run([&] {
+    return std::all_of(sent.begin(), sent.end(), [](const Sent& one) { return one.outcome.has_value(); });
+  }));
+  CHECK(any(Outcome::kFailed));
+  for (size_t i = 0; i < sent.size(); ++i) {
+    INFO("batch " << i << " of " << sent.size());
+    if (sent[i].taken_for_failed) REQUIRE(sent[i].outcome == Outcome::kFailed);
+  }
 }
 
 // A daemon that increments counters and deletes some, several at a time, on top of what it has under way:
@@ -430,7 +481,8 @@ std::string CountTogether(uint64_t seed, Canaries canaries, sim::ZooTotals* zoo 
     cleaner.writer_keep = absl::Milliseconds(chance.OneOf<int64_t>({50, 5000}));
   }
   for (const char* name : {"one", "two", "three"}) {
-    daemons.push_back(std::make_unique<Counting>(&sea, name, canaries, cleaner, names, 150, &totals, TailOptions(),
+    daemons.push_back(std::make_unique<Counting>(&sea, name, canaries, cleaner, names, 150, &totals,
+                                                 TailOptions(),
                                                  archives && daemons.empty() ? &drive : nullptr));
   }
   sim::ZooWeather weather = sim::ZooWeather::Draw(&sea.world.chance());

@@ -60,7 +60,7 @@ struct Scene {
     return sessions;
   }
   std::string End(const std::string& session) {
-    absl::StatusOr<Value> end = book.Run(MakeEndSession(session, 0, bounds));
+    absl::StatusOr<Value> end = book.Run(MakeEndSession(session, std::nullopt, bounds));
     REQUIRE(end.ok());
     return end->text();
   }
@@ -667,7 +667,7 @@ TEST_CASE(
         REQUIRE(book.Run(MakeSweep(swept, bounds)).ok());
       } else if (action == 19 && roll(3) == 0) {
         const size_t which = static_cast<size_t>(roll(static_cast<int>(open.size())));
-        REQUIRE(book.Run(MakeEndSession(open[which], 0, bounds))->text() == "ended");
+        REQUIRE(book.Run(MakeEndSession(open[which], std::nullopt, bounds))->text() == "ended");
         open.erase(open.begin() + static_cast<std::ptrdiff_t>(which));
       } else if (roll(4) == 0) {
         REQUIRE(book.Answer(MakeBreak(lock, bounds)).ok());
@@ -677,7 +677,7 @@ TEST_CASE(
     CHECK(granted > 10);
     CHECK(left + signalled + deadlocks >= 0);
     for (const std::string& session : open)
-      REQUIRE(book.Run(MakeEndSession(session, 0, bounds))->text() == "ended");
+      REQUIRE(book.Run(MakeEndSession(session, std::nullopt, bounds))->text() == "ended");
     std::vector<std::string> swept;
     for (const auto& [name, line] : book.lines) {
       INFO(name << " " << line.value);
