@@ -9,8 +9,9 @@
 namespace stm::engine {
 namespace {
 
-// A session's end that could not be committed is tried again.
+// A session's end that could not be committed is tried again; sooner, if others can: this daemon's writer was closed.
 constexpr absl::Duration kEndAgainAfter = absl::Seconds(1);
+constexpr absl::Duration kEndUnknownAgainAfter = absl::Milliseconds(50);
 // A Loop whose tick is this many times late stood still.
 constexpr int kLateTicks = 2;
 // Events of sessions are taken as they come: no watch of the daemon's own falls behind.
@@ -326,7 +327,8 @@ void Leases::Expire(const std::string& name, int64_t moves) {
           it->second.ending = false;
           if (outcome == "more") return Expire(name, moves);
           // It moved, which is not seen here yet; or nobody can commit now.
-          Schedule(name, &it->second, loop_->Now() + kEndAgainAfter);
+          const bool unknown = absl::IsUnknown(result.status());
+          Schedule(name, &it->second, loop_->Now() + (unknown ? kEndUnknownAgainAfter : kEndAgainAfter));
         });
       });
 }
