@@ -24,6 +24,25 @@ class Held final : public grpc::ServerWriteReactor<v1::HoldResponse> {
   v1::HoldResponse response_;
 };
 
+class Bouncing final : public grpc::ServerBidiReactor<v1::EchoRequest, v1::EchoResponse> {
+ public:
+  Bouncing() { StartRead(&request_); }
+  void OnReadDone(bool ok) override {
+    if (!ok) return Finish(grpc::Status::OK);
+    response_.set_payload(request_.payload());
+    StartWrite(&response_);
+  }
+  void OnWriteDone(bool ok) override {
+    if (ok) return StartRead(&request_);
+    Finish(grpc::Status::CANCELLED);
+  }
+  void OnDone() override { delete this; }
+
+ private:
+  v1::EchoRequest request_;
+  v1::EchoResponse response_;
+};
+
 class EchoService final : public v1::EchoService::CallbackService {
   grpc::ServerUnaryReactor* Echo(grpc::CallbackServerContext* context, const v1::EchoRequest* request,
                                  v1::EchoResponse* response) override {
@@ -35,6 +54,10 @@ class EchoService final : public v1::EchoService::CallbackService {
   grpc::ServerWriteReactor<v1::HoldResponse>* Hold(grpc::CallbackServerContext* /*context*/,
                                                    const v1::EchoRequest* request) override {
     return new Held(request->payload());
+  }
+  grpc::ServerBidiReactor<v1::EchoRequest, v1::EchoResponse>* Bounce(
+      grpc::CallbackServerContext* /*context*/) override {
+    return new Bouncing;
   }
 };
 

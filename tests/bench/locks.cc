@@ -19,6 +19,7 @@
 #include "stm/v1/transaction_service.grpc.pb.h"
 #include "tests/bench/call.h"
 #include "tests/bench/caller.h"
+#include "tests/bench/echo.grpc.pb.h"
 #include "tests/bench/echo_server.h"
 #include "tests/bench/group.h"
 #include "tests/bench/load.h"
@@ -44,6 +45,10 @@ constexpr double kKeptSeconds = 2 * kBeatSeconds;
 // What 10,000 sessions may take of a core, and the CPU of a grant with 10,000 waiters of one with 100.
 constexpr double kKeptCoresMax = 0.05;
 constexpr double kHerdMax = 1.5;
+// A beat's CPU, of a null stream's message.
+constexpr double kBeatMax = 1.5;
+// About what a beat and its answer are on the wire.
+constexpr size_t kBeatBytes = 48;
 
 struct Stubs {
   explicit Stubs(const std::shared_ptr<grpc::Channel>& channel)
@@ -169,40 +174,66 @@ class FencedCaller final : public Caller {
   double began_ = 0;
 };
 
-// A session's stream: beats when it is told to, and counts what is answered. Lives until it ended.
-class Beater final : public grpc::ClientBidiReactor<wire::KeepAliveRequest, wire::KeepAliveResponse> {
+// A stream on which a message is sent when it is told to, each of which is answered. Lives until it ended.
+template <typename Request, typename Response>
+class Beater : public grpc::ClientBidiReactor<Request, Response> {
  public:
-  Beater(Stubs* stubs, const Known& known, const std::string& session, std::atomic<int64_t>* answers)
-      : answers_(answers) {
-    request_.set_session_id(session);
-    request_.mutable_seen()->set_store(known.store);
-    stubs->sessions->async()->KeepAlive(&context_, this);
-    StartRead(&response_);
-    StartCall();
-  }
-
   // The one before has been answered.
-  void Beat() {
-    request_.set_beat(request_.beat() + 1);
-    StartWrite(&request_);
-  }
+  virtual void Beat() { this->StartWrite(&request_); }
   void End() { context_.TryCancel(); }
   bool ended() const { return ended_.load(std::memory_order_acquire); }
 
- private:
+ protected:
+  explicit Beater(std::atomic<int64_t>* answers) : answers_(answers) {}
+  void Start() {
+    this->StartRead(&response_);
+    this->StartCall();
+  }
   void OnReadDone(bool ok) override {
     if (!ok) return;
-    if (response_.expired()) Fail("a session that was kept expired: " + response_.ShortDebugString());
     answers_->fetch_add(1);
-    StartRead(&response_);
+    this->StartRead(&response_);
   }
   void OnDone(const grpc::Status&) override { ended_.store(true, std::memory_order_release); }
 
   grpc::ClientContext context_;
-  wire::KeepAliveRequest request_;
-  wire::KeepAliveResponse response_;
+  Request request_;
+  Response response_;
+
+ private:
   std::atomic<int64_t>* answers_;
   std::atomic<bool> ended_{false};
+};
+
+class SessionBeater final : public Beater<wire::KeepAliveRequest, wire::KeepAliveResponse> {
+ public:
+  SessionBeater(Stubs* stubs, const Known& known, const std::string& session, std::atomic<int64_t>* answers)
+      : Beater(answers) {
+    request_.set_session_id(session);
+    request_.mutable_seen()->set_store(known.store);
+    stubs->sessions->async()->KeepAlive(&context_, this);
+    Start();
+  }
+  void Beat() override {
+    request_.set_beat(request_.beat() + 1);
+    Beater::Beat();
+  }
+
+ private:
+  void OnReadDone(bool ok) override {
+    if (ok && response_.expired()) Fail("a session that was kept expired: " + response_.ShortDebugString());
+    Beater::OnReadDone(ok);
+  }
+};
+
+// A stream of the null RPC's server, with messages of a beat's size.
+class NullBeater final : public Beater<v1::EchoRequest, v1::EchoResponse> {
+ public:
+  NullBeater(v1::EchoService::Stub* echo, std::atomic<int64_t>* answers) : Beater(answers) {
+    request_.set_payload(std::string(kBeatBytes, 'b'));
+    echo->async()->Bounce(&context_, this);
+    Start();
+  }
 };
 
 class Bench {
@@ -212,6 +243,7 @@ class Bench {
     for (int i = 0; i < servers.channels; ++i) {
       channels_.push_back(MakeChannel(servers.stmd_address));
       stubs_.push_back(std::make_unique<Stubs>(channels_.back()));
+      echoes_.push_back(v1::EchoService::NewStub(MakeChannel(servers.echo_address)));
     }
     known_.Ask(channels_[0]);
     const std::vector<std::string> sessions = Open(kCallers, kUnkeptTtlSeconds);
@@ -253,42 +285,29 @@ class Bench {
         [&] { return ClosedLoop(fenced_, kCallers, servers_.stmd_pid, seconds_).rate; }));
   }
 
-  // rows: cores, commits.
+  // rows: cores, cores against null streams, commits.
   void Sessions(std::vector<Row>& rows) {
-    std::atomic<int64_t> answers{0};
-    std::vector<std::unique_ptr<Beater>> beaters;
+    std::atomic<int64_t> null_answers{0}, answers{0};
+    const Measured before = load_.Null(kGateCallers, seconds_);
+    std::vector<std::unique_ptr<NullBeater>> nulls;
+    for (int i = 0; i < kMany; ++i) {
+      nulls.push_back(std::make_unique<NullBeater>(echoes_[static_cast<size_t>(i) % echoes_.size()].get(),
+                                                   &null_answers));
+    }
+    const double null_cores = CoresOfBeats(nulls, servers_.echo_pid, null_answers);
+
+    std::vector<std::unique_ptr<SessionBeater>> beaters;
     const std::vector<std::string> sessions = Open(kMany, kKeptTtlSeconds);
     for (const std::string& session : sessions) {
-      beaters.push_back(std::make_unique<Beater>(StubsOf(beaters.size()), known_, session, &answers));
+      beaters.push_back(std::make_unique<SessionBeater>(StubsOf(beaters.size()), known_, session, &answers));
     }
-    int64_t beats = 0;
-    // Evenly, each every kBeatSeconds.
-    const auto beat_all = [&](double seconds) {
-      const double from = Now();
-      const auto count = static_cast<int64_t>(seconds / kBeatSeconds * kMany);
-      for (int64_t i = 0; i < count; ++i) {
-        const double due = from + static_cast<double>(i) * kBeatSeconds / kMany;
-        if (Now() < due) SleepSeconds(due - Now());
-        if (beats >= kMany) Until("a beat answered", [&] { return answers.load() > beats - kMany; });
-        beaters[static_cast<size_t>(beats++ % kMany)]->Beat();
-      }
-    };
-    beat_all(kBeatSeconds);
-    const Measured before = load_.Null(kGateCallers, seconds_);
     const int64_t version = InstalledVersion(servers_.stmd_address);
-    const double cpu = CpuSeconds(servers_.stmd_pid), from = Now();
-    beat_all(kKeptSeconds);
-    const double cores = (CpuSeconds(servers_.stmd_pid) - cpu) / (Now() - from);
+    const double cores = CoresOfBeats(beaters, servers_.stmd_pid, answers);
     const auto commits = static_cast<double>(InstalledVersion(servers_.stmd_address) - version);
-    const Measured after = load_.Null(kGateCallers, seconds_);
-    Until("all beats answered", [&] { return answers.load() == beats; });
-    const double gate = Mean(before.cores, after.cores);
+    const double gate = Mean(before.cores, load_.Null(kGateCallers, seconds_).cores);
     rows[0].rounds.push_back({cores, 1, cores, gate});
-    rows[1].rounds.push_back({commits, kMany, commits / kMany, gate});
-    for (const auto& beater : beaters) beater->End();
-    for (const auto& beater : beaters) {
-      Until("a stream ended", [&] { return beater->ended(); });
-    }
+    rows[1].rounds.push_back({cores, null_cores, cores / null_cores, gate});
+    rows[2].rounds.push_back({commits, kMany, commits / kMany, gate});
     // Else they expire while something else is measured.
     Close(sessions);
   }
@@ -315,6 +334,32 @@ class Bench {
   template <typename Index>
   Stubs* StubsOf(Index i) {
     return stubs_[static_cast<size_t>(i) % stubs_.size()].get();
+  }
+
+  // Of the server whose they are, while all beat evenly, each every kBeatSeconds. They end.
+  template <typename Beaters>
+  static double CoresOfBeats(Beaters& beaters, pid_t server, const std::atomic<int64_t>& answers) {
+    int64_t beats = 0;
+    const auto beat_all = [&](double seconds) {
+      const double from = Now();
+      const auto count = static_cast<int64_t>(seconds / kBeatSeconds * kMany);
+      for (int64_t i = 0; i < count; ++i) {
+        const double due = from + static_cast<double>(i) * kBeatSeconds / kMany;
+        if (Now() < due) SleepSeconds(due - Now());
+        if (beats >= kMany) Until("a beat answered", [&] { return answers.load() > beats - kMany; });
+        beaters[static_cast<size_t>(beats++ % kMany)]->Beat();
+      }
+    };
+    beat_all(kBeatSeconds);
+    const double cpu = CpuSeconds(server), from = Now();
+    beat_all(kKeptSeconds);
+    const double cores = (CpuSeconds(server) - cpu) / (Now() - from);
+    Until("all beats answered", [&] { return answers.load() == beats; });
+    for (const auto& beater : beaters) beater->End();
+    for (const auto& beater : beaters) {
+      Until("a stream ended", [&] { return beater->ended(); });
+    }
+    return cores;
   }
 
   double CommitMicros() { return Median(load_.Commit(1, seconds_).latencies_us); }
@@ -444,6 +489,7 @@ class Bench {
   Known known_;
   std::vector<std::shared_ptr<grpc::Channel>> channels_;
   std::vector<std::unique_ptr<Stubs>> stubs_;
+  std::vector<std::unique_ptr<v1::EchoService::Stub>> echoes_;
   std::vector<std::unique_ptr<LockCaller>> lockers_;
   std::vector<std::unique_ptr<FencedCaller>> fenced_, unfenced_;
   std::vector<std::unique_ptr<Locker>> contenders_;
@@ -468,6 +514,7 @@ std::vector<Group<Bench>> ManyGroups() {
   const auto at_most = Bar::kAtMost;
   std::vector<Group<Bench>> groups;
   groups.push_back({{{"sessions_10000", "cores", "one core", at_most, kKeptCoresMax, {}},
+                     {"sessions_10000_null", "cores", "null streams' messages", at_most, kBeatMax, {}},
                      {"sessions_10000_commits", "commits", "sessions", at_most, 0, {}}},
                     [](Bench& b, auto& rows) { b.Sessions(rows); }});
   groups.push_back({{{"waiters_10000", "us/grant", "with 100 waiters", at_most, kHerdMax, {}},

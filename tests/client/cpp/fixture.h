@@ -1,17 +1,16 @@
-// What the client's tests share: one daemon in memory for all, names of their own, waiting with a deadline.
+// What the client's tests share: daemons for all of them, names of their own, waiting with a deadline.
 #ifndef STM_TESTS_CLIENT_CPP_FIXTURE_H_
 #define STM_TESTS_CLIENT_CPP_FIXTURE_H_
 
 #include <stdlib.h>
 
 #include <atomic>
+#include <catch2/catch.hpp>
 #include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
 #include <thread>
-
-#include <catch2/catch.hpp>
 
 #include "stm/client.h"
 #include "stm/testing.h"
@@ -39,18 +38,9 @@ inline bool Contains(const absl::Status& status, const std::string& text) {
   return std::string(status.message()).find(text) != std::string::npos;
 }
 
-inline const std::string& SharedAddress() {
-  // Ends with this process's main thread.
-  static const Daemon* const daemon = [] {
-    absl::StatusOr<Daemon> started = Daemon::Start();
-    if (!started.ok()) {
-      fprintf(stderr, "%s\n", started.status().ToString().c_str());
-      abort();
-    }
-    return new Daemon(*std::move(started));
-  }();
-  return daemon->address();
-}
+// A daemon that all test cases share; of several the next one, each time. By shared_daemon.cc: one, in
+// memory.
+std::string SharedAddress();
 
 inline Client Connected(const std::string& address, const std::string& name = "test") {
   ConnectOptions options;

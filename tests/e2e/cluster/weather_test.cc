@@ -22,13 +22,13 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "stm/v1/ref_service.grpc.pb.h"
 #include "stm/v1/transaction_service.grpc.pb.h"
 #include "tests/checkers/checker.h"
 #include "tests/e2e/cluster/log_reader.h"
 #include "tests/e2e/cluster/mixed.h"
+#include "tests/e2e/cluster/setting.h"
 #include "tests/e2e/cluster/site.h"
 #include "tests/e2e/kill/watcher.h"
 
@@ -43,17 +43,6 @@ constexpr std::chrono::milliseconds kStreamMax(3000);
 constexpr int64_t kAnswersBetweenEpisodes = 30;
 // A client that was of a daemon notices its end this late at most.
 constexpr check::Time kNoticedNs = 1'000'000'000;
-
-// A number of the environment; without it `otherwise`.
-int64_t Setting(const char* name, int64_t otherwise) {
-  const char* text = getenv(name);
-  if (text == nullptr) return otherwise;
-  int64_t number = 0;
-  const bool is_number = absl::SimpleAtoi(text, &number) && number > 0;
-  INFO(name << " is \"" << text << "\": a number of 1 or more is wanted");
-  REQUIRE(is_number);
-  return number;
-}
 
 // False, after a line that says so: there can be no servers here.
 bool HasZooKeeper() {
