@@ -31,10 +31,11 @@ struct Scene {
   std::vector<std::string>* failures = nullptr;  // what is wrong beyond what the history shows
   int64_t names = 3;                             // of each sort
   int64_t ttl_ms_max = 100;
-  int64_t value_bytes = 0;  // of padding in blind sets
-  uint64_t in_memory = 0;   // in 1000 names
-  uint64_t gives_up = 0;    // in 1000 waits for an outcome
-  uint64_t comes_back = 0;  // to that, in 1000 operations
+  int64_t value_bytes = 0;                  // of padding in blind sets
+  uint64_t in_memory = 0;                   // in 1000 names
+  uint64_t gives_up = 0;                    // in 1000 waits for an outcome
+  uint64_t comes_back = 0;                  // to that, in 1000 operations
+  std::function<void(Daemon*)> holds_long;  // begins: a locker that talks to this one; may be unset
 };
 
 // Sums over all clients.

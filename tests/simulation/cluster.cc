@@ -20,6 +20,10 @@ namespace {
 
 constexpr char kChroot[] = "/app";
 constexpr absl::Duration kStormMax = absl::Seconds(6);
+// Of a thousand times that a lock is kept for long, its keeper's daemon is cut off from all servers, longer
+// than the session with them lasts.
+constexpr uint64_t kCutOff = 300;
+constexpr absl::Duration kCutOffMax = absl::Seconds(1);
 
 struct Settings : StageSettings {
   int servers = 3;
@@ -225,7 +229,8 @@ class Cluster : public Stage {
     if (calm_ || lost_ || losing_) return;
     Chance& chance = world_.chance();
     ClusterDaemon* const daemon = chance.OneOf(daemons_).get();
-    if (!daemon->up() || daemon->still()) return Brew();
+    // Whoever is cut off lives to see what becomes of that.
+    if (!daemon->up() || daemon->still() || daemon == cut_off_) return Brew();
     if (chance.In1000(settings_.still)) {
       StandStill(daemon);
     } else {
@@ -236,6 +241,30 @@ class Cluster : public Stage {
                    });
     }
     Brew();
+  }
+
+  // The daemon of one who keeps a lock for long: that is when it matters.
+  void HoldsLong(Daemon* keeper) override {
+    if (calm_ || lost_ || losing_ || cut_off_ != nullptr || !world_.chance().In1000(kCutOff)) return;
+    for (const auto& daemon : daemons_) {
+      if (daemon.get() == keeper && daemon->up() && !daemon->still()) return CutOff(daemon.get());
+    }
+  }
+
+  // Its clients still reach it. Others see that it is gone, and then that its sessions' time is over.
+  void CutOff(ClusterDaemon* daemon) {
+    Tell(absl::StrCat(daemon->name(), " is cut off from ZooKeeper"));
+    ++result_.cluster.cut_off;
+    ensemble_.PartClient(daemon->name());
+    cut_off_ = daemon;
+    const absl::Duration cut =
+        settings_.zookeeper.session.timeout +
+        absl::Microseconds(world_.chance().Between(0, absl::ToInt64Microseconds(kCutOffMax)));
+    world_.After(cut, [this, daemon] {
+      Tell(absl::StrCat(daemon->name(), " reaches ZooKeeper again"));
+      cut_off_ = nullptr;
+      ensemble_.MendClient(daemon->name());
+    });
   }
 
   // SIGSTOP. The kernel holds its connections for a while, or its host is frozen too.
@@ -453,6 +482,7 @@ class Cluster : public Stage {
   std::map<uint64_t, check::Life> writers_;
   std::vector<std::unique_ptr<ClusterDaemon>> daemons_;
   bool calm_ = false;
+  ClusterDaemon* cut_off_ = nullptr;
   bool losing_ = false;  // the store is about to be lost
   bool lost_ = false;
   engine::Version saved_at_ = 0;  // the store was put aside

@@ -73,6 +73,7 @@ void LockerSettings::Draw(Chance* chance) {
   ttl = absl::Milliseconds(chance->OneOf<int64_t>({60, 150, 400}));
   tick = ttl / chance->OneOf<int64_t>({3, 8});
   lock_idle = absl::Milliseconds(chance->OneOf<int64_t>({30, 150, 600'000}));
+  held_long = chance->OneOf<uint64_t>({0, 0, 40, 400});
 }
 
 LockOptions LockerSettings::ToOptions(engine::LockCanaries locks, engine::LeaseCanaries leases) const {
@@ -86,9 +87,10 @@ LockOptions LockerSettings::ToOptions(engine::LockCanaries locks, engine::LeaseC
 }
 
 std::string LockerSettings::ToString() const {
-  return absl::StrCat(
-      "lockers=", lockers, " locks=", locks, " session_ttl_ms=", absl::ToInt64Milliseconds(ttl),
-      " tick_ms=", absl::ToInt64Milliseconds(tick), " lock_idle_ms=", absl::ToInt64Milliseconds(lock_idle));
+  return absl::StrCat("lockers=", lockers, " locks=", locks,
+                      " session_ttl_ms=", absl::ToInt64Milliseconds(ttl),
+                      " tick_ms=", absl::ToInt64Milliseconds(tick),
+                      " lock_idle_ms=", absl::ToInt64Milliseconds(lock_idle), " held_long=", held_long);
 }
 
 const std::vector<std::pair<const char*, int64_t LockerTotals::*>>& LockerTotals::All() {
@@ -114,6 +116,7 @@ const std::vector<std::pair<const char*, int64_t LockerTotals::*>>& LockerTotals
       {"losses", &T::losses},
       {"told_expired", &T::told_expired},
       {"out_of_time", &T::out_of_time},
+      {"held_long", &T::held_long},
       {"stood_still", &T::stood_still},
       {"died", &T::died},
       {"walked_away", &T::walked_away},
@@ -232,6 +235,12 @@ void Locker::Work() {
   if (holds_.empty()) return NextTurn();
   const Hold hold = chance_.OneOf(holds_);
   const auto go_on = [this] { GoOn(); };
+  if (!steady_ && chance_.In1000(settings_.held_long)) {
+    // It is about something else, for longer than it takes until its daemon is missed and its session over.
+    ++totals_->held_long;
+    if (scene_.holds_long) scene_.holds_long(daemon_);
+    return After(Micros(100'000, 2'500'000), go_on);
+  }
   const uint64_t draw = steady_ ? 8 : chance_.Below(100);
   if (draw < 8) return Signal(hold, [this, hold] { Release(hold, [this] { GoOn(); }); });
   if (draw < 30) return Release(hold, go_on);

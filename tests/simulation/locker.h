@@ -33,6 +33,7 @@ struct LockerSettings {
   absl::Duration ttl = absl::Milliseconds(150);
   absl::Duration tick = absl::Milliseconds(20);
   absl::Duration lock_idle = absl::Minutes(10);
+  uint64_t held_long = 0;  // of a thousand times that it does something, it keeps what it has for long
 
   void Draw(Chance* chance);
   LockOptions ToOptions(engine::LockCanaries locks, engine::LeaseCanaries leases) const;
@@ -61,6 +62,7 @@ struct LockerTotals {
   int64_t losses = 0;        // told by its stream
   int64_t told_expired = 0;  // its session
   int64_t out_of_time = 0;   // by its own clock
+  int64_t held_long = 0;
   int64_t stood_still = 0;
   int64_t died = 0;
   int64_t walked_away = 0;  // from a session, not knowing what it has

@@ -460,6 +460,7 @@ void ClusterTotals::Add(const ClusterTotals& other) {
   for (const auto& [daemon, count] : other.commits) commits[daemon] += count;
   kills += other.kills;
   still += other.still;
+  cut_off += other.cut_off;
   writers_closed += other.writers_closed;
   servers_left += other.servers_left;
   behind += other.behind;
@@ -567,16 +568,16 @@ std::string Result::ClusterFigures() const {
       clients.given_up, " given up, ", clients.came_back, " came back, ", clients.unknown,
       " too old\n  memory entries: ", clients.memory_reads, " reads, ", clients.memory_committed,
       " committed, ", clients.memory_conflicts, " conflicts\n  ", cluster.kills, " daemons killed, ",
-      cluster.still, " stood still, ", cluster.writers_closed, " writers closed, ", engine.batches,
-      " batches, ", engine.batches_lost, " lost, ", engine.batches_failed, " failed; ", engine.loads,
-      " loads, ", engine.entries_loaded, " entries loaded, ", engine.entries_evicted, " evicted; ",
-      cluster.servers_left, " servers left for a hole, ", cluster.trimmed, " log entries trimmed, ",
-      cluster.sweeps, " sweeps of ", cluster.swept, " tombstones, ", cluster.segments, " new segments, ",
-      cluster.behind, " daemons behind the log, ", cluster.wipes, " stores wiped, ", cluster.restores,
-      " restored\n  ", watch_events, " watch events, ", watches_resumed, " resumed, ", watches_cut, " cut, ",
-      watch_gaps, " gaps; ", clients.instants, " reads at a moment, ", clients.slept, " sleeps, ",
-      clients.woken, " woken; ", steps, " steps, ", virtual_ms, " ms\n  zookeeper:", servers, "\n  ",
-      LockFigures());
+      cluster.still, " stood still, ", cluster.cut_off, " cut off, ", cluster.writers_closed,
+      " writers closed, ", engine.batches, " batches, ", engine.batches_lost, " lost, ",
+      engine.batches_failed, " failed; ", engine.loads, " loads, ", engine.entries_loaded,
+      " entries loaded, ", engine.entries_evicted, " evicted; ", cluster.servers_left,
+      " servers left for a hole, ", cluster.trimmed, " log entries trimmed, ", cluster.sweeps, " sweeps of ",
+      cluster.swept, " tombstones, ", cluster.segments, " new segments, ", cluster.behind,
+      " daemons behind the log, ", cluster.wipes, " stores wiped, ", cluster.restores, " restored\n  ",
+      watch_events, " watch events, ", watches_resumed, " resumed, ", watches_cut, " cut, ", watch_gaps,
+      " gaps; ", clients.instants, " reads at a moment, ", clients.slept, " sleeps, ", clients.woken,
+      " woken; ", steps, " steps, ", virtual_ms, " ms\n  zookeeper:", servers, "\n  ", LockFigures());
 }
 
 std::string Result::LockFigures() const {

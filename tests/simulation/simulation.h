@@ -58,6 +58,7 @@ struct ClusterTotals {
   std::map<int64_t, int64_t> commits;  // by daemon
   int64_t kills = 0;
   int64_t still = 0;  // a daemon stood still
+  int64_t cut_off = 0;  // from ZooKeeper, and ran on
   int64_t writers_closed = 0;
   int64_t servers_left = 0;  // for a hole
   int64_t behind = 0;        // a daemon began anew, since the log was trimmed

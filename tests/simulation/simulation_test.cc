@@ -198,10 +198,10 @@ constexpr Caught kCaught[] = {
 
 // Of locks and sessions.
 constexpr Caught kCaughtByLockers[] = {
-    {"skip_fences", 16, "fence"},
+    {"skip_fences", 11, "fence"},
     {"token_reused", 2, "lock-token"},
     {"waiter_dropped", 1, "lock-waiter"},
-    {"expire_early", 3, "belief"},
+    {"expire_early", 2, "belief"},
 };
 
 TEST_CASE("simulation: every planted bug is caught, and its seed passes without it") {

@@ -115,6 +115,7 @@ void Stage::Cast(const StageSettings& settings, std::vector<Daemon*> daemons, in
                  &result_.history,  &result_.failures,    settings.names,
                  kTtlMsMax,         settings.value_bytes, settings.in_memory,
                  settings.gives_up, settings.comes_back};
+  scene_.holds_long = [this](Daemon* daemon) { HoldsLong(daemon); };
   for (int64_t i = 0; i < settings.clients; ++i) {
     const int64_t share = operations / settings.clients + (i < operations % settings.clients ? 1 : 0);
     clients_.push_back(std::make_unique<Client>(i, scene_, share, &result_.clients));

@@ -62,6 +62,8 @@ class Stage {
   // What a supervisor does after every step.
   virtual void Tend() = 0;
   virtual std::string DescribeDaemons() = 0;
+  // A locker begins to keep what it holds for long, and talks to this daemon.
+  virtual void HoldsLong(Daemon*) {}
 
   // Makes clients that share `operations` out, watchers, and lockers.
   void Cast(const StageSettings& settings, std::vector<Daemon*> daemons, int64_t operations);
