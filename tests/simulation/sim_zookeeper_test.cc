@@ -17,6 +17,7 @@
 #include "absl/strings/str_cat.h"
 #include "tests/backends/zookeeper/client.h"
 #include "tests/backends/zookeeper/session_contract.h"
+#include "tests/setting.h"
 
 namespace stm::sim {
 namespace {
@@ -1043,16 +1044,8 @@ class Counting {
 // in which a server has given its leader up when a sync's answer comes.
 constexpr uint64_t kSeeds = 130;
 
-// SEEDS, else enough for every trouble to come up.
-uint64_t Seeds() {
-  const char* text = getenv("SEEDS");
-  if (text == nullptr) return kSeeds;
-  uint64_t seeds = 0;
-  const bool is_number = absl::SimpleAtoi(text, &seeds) && seeds >= kSeeds;
-  INFO("SEEDS is \"" << text << "\": a number of " << kSeeds << " or more is wanted");
-  REQUIRE(is_number);
-  return seeds;
-}
+// Fewer bring less than what is asked for.
+uint64_t Seeds() { return static_cast<uint64_t>(std::max(Setting("SEEDS", kSeeds), int64_t{kSeeds})); }
 
 TEST_CASE("zookeeper: in any weather what was answered is what was committed, and every trouble comes up") {
   ZooTotals totals;

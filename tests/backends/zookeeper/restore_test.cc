@@ -20,6 +20,7 @@
 #include "tests/backends/coordinator_contract.h"
 #include "tests/backends/replica.h"
 #include "tests/backends/zookeeper/sea.h"
+#include "tests/setting.h"
 #include "tests/simulation/sim_disk.h"
 
 namespace stm::zookeeper {
@@ -430,9 +431,8 @@ std::string InWeather(uint64_t seed, sim::ZooTotals* totals, int64_t* killed) {
 }
 
 TEST_CASE("zookeeper restore: in any weather, killed and run again, the store is of one backup, and whole") {
-  const char* const seeds = std::getenv("SEEDS");
   constexpr uint64_t kSeeds = 60;
-  const uint64_t count = seeds == nullptr ? kSeeds : std::stoull(seeds);
+  const auto count = static_cast<uint64_t>(Setting("SEEDS", kSeeds));
   sim::ZooTotals totals;
   int64_t killed = 0;
   for (uint64_t seed = 1; seed <= count; ++seed) {

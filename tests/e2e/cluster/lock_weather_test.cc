@@ -29,10 +29,10 @@
 #include "tests/checkers/lock_checker.h"
 #include "tests/e2e/cluster/lock_user.h"
 #include "tests/e2e/cluster/log_reader.h"
-#include "tests/e2e/cluster/setting.h"
 #include "tests/e2e/cluster/site.h"
 #include "tests/e2e/cluster/weather.h"
 #include "tests/e2e/kill/caller.h"
+#include "tests/setting.h"
 
 namespace stm::e2e {
 namespace {

@@ -28,9 +28,9 @@
 #include "tests/checkers/checker.h"
 #include "tests/e2e/cluster/log_reader.h"
 #include "tests/e2e/cluster/mixed.h"
-#include "tests/e2e/cluster/setting.h"
 #include "tests/e2e/cluster/site.h"
 #include "tests/e2e/kill/watcher.h"
+#include "tests/setting.h"
 
 namespace stm::e2e {
 namespace {

@@ -19,6 +19,7 @@
 #include "stm/testing.h"
 #include "tests/checkers/checker.h"
 #include "tests/e2e/kill/load.h"
+#include "tests/setting.h"
 
 namespace stm::e2e {
 namespace {
@@ -44,17 +45,6 @@ absl::StatusOr<local::VerifyReport> VerifyLog(const std::string& directory) {
   absl::StatusOr<std::unique_ptr<local::PosixDisk>> disk = local::PosixDisk::OpenExisting(directory);
   if (!disk.ok()) return disk.status();
   return local::Verify(disk->get(), {});
-}
-
-// KILLS, else enough for every test run.
-int Kills() {
-  const char* text = getenv("KILLS");
-  if (text == nullptr) return kKills;
-  int kills = 0;
-  const bool is_number = absl::SimpleAtoi(text, &kills) && kills > 0;
-  INFO("KILLS is \"" << text << "\": a number of 1 or more is wanted");
-  REQUIRE(is_number);
-  return kills;
 }
 
 Outcome KillAgainAndAgain(int kills, const std::vector<std::string>& flags) {
@@ -98,13 +88,13 @@ Outcome KillAgainAndAgain(int kills, const std::vector<std::string>& flags) {
     CHECK(file.problem.empty());
   }
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count();
-  outcome->figures = absl::StrCat(kills + 1, " kills in ", static_cast<int>(seconds), " s, ", verified->files.size(),
-                                  " files verified; ", outcome->figures);
+  outcome->figures = absl::StrCat(kills + 1, " kills in ", static_cast<int>(seconds), " s, ",
+                                  verified->files.size(), " files verified; ", outcome->figures);
   return *std::move(outcome);
 }
 
 TEST_CASE("kill: kill -9 under 16 writers loses nothing acknowledged and applies nothing twice") {
-  const Outcome outcome = KillAgainAndAgain(Kills(), {});
+  const Outcome outcome = KillAgainAndAgain(static_cast<int>(Setting("KILLS", kKills)), {});
   std::printf("%s\n", outcome.figures.c_str());
   INFO(check::ToString(outcome.violations));
   CHECK(outcome.violations.empty());

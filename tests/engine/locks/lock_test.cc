@@ -11,6 +11,7 @@
 #include "engine/error.h"
 #include "stm/v1/common.pb.h"
 #include "tests/engine/locks/book.h"
+#include "tests/setting.h"
 
 namespace stm::engine {
 namespace {
@@ -588,9 +589,10 @@ void CheckBook(const Book& book, std::map<std::string, std::map<int64_t, Uuid>>*
 TEST_CASE(
     "lock: whatever is called in any order, every hold and place is its session's, and the end of all leaves "
     "nothing") {
-  for (uint32_t seed = 1; seed <= 60; ++seed) {
+  constexpr int64_t kSeeds = 60;
+  for (int64_t seed = 1; seed <= Setting("SEEDS", kSeeds); ++seed) {
     INFO("seed " << seed);
-    std::mt19937 random(seed);
+    std::mt19937 random(static_cast<uint32_t>(seed));
     const auto roll = [&random](int sides) {
       return static_cast<int>(random() % static_cast<uint32_t>(sides));
     };

@@ -1,6 +1,6 @@
-// How long a test runs, and its seed, come from the environment.
-#ifndef STM_TESTS_E2E_CLUSTER_SETTING_H_
-#define STM_TESTS_E2E_CLUSTER_SETTING_H_
+// How much a test does, and its seed, may be said in the environment: SEEDS, SECONDS, KILLS, SEED.
+#ifndef STM_TESTS_SETTING_H_
+#define STM_TESTS_SETTING_H_
 
 #include <stdlib.h>
 
@@ -9,9 +9,9 @@
 
 #include "absl/strings/numbers.h"
 
-namespace stm::e2e {
+namespace stm {
 
-// A number of the environment; without it `otherwise`.
+// A number of the environment, 1 or more; without it `otherwise`. Any other text fails the test that asks.
 inline int64_t Setting(const char* name, int64_t otherwise) {
   const char* text = getenv(name);
   if (text == nullptr) return otherwise;
@@ -22,6 +22,6 @@ inline int64_t Setting(const char* name, int64_t otherwise) {
   return number;
 }
 
-}  // namespace stm::e2e
+}  // namespace stm
 
-#endif  // STM_TESTS_E2E_CLUSTER_SETTING_H_
+#endif  // STM_TESTS_SETTING_H_
