@@ -190,6 +190,9 @@ void ZooKeeperCoordinator::OpenSession() {
   session_.reset();
   session_ = sessions_->Open(options_.session,
                              [this, opened = ++opened_](const Event& event) { OnEvent(opened, event); });
+  for (auto& [ask, done] : std::exchange(asked_, {})) {
+    loop_->Post([done = std::move(done)]() mutable { done(MultiResult()); });
+  }
   // A session that is gone answers nothing any more.
   bool any = false;
   for (const SubmittedPtr& submitted : submitted_) {
@@ -246,8 +249,8 @@ void ZooKeeperCoordinator::NewWriter(absl::AnyInvocable<void(absl::Status)> done
   WhenConnected([this, done = std::move(done)]() mutable {
     uint64_t writer = 0;
     while (writer == 0) writer = loop_->Random();
-    session_->Multi({Op::Create(WriterPath(writer), "0")}, [this, writer, done = std::move(done)](
-                                                               MultiResult result) mutable {
+    Multi({Op::Create(WriterPath(writer), "0")}, [this, writer,
+                                                  done = std::move(done)](MultiResult result) mutable {
       if (result.code == Code::kNoAuth) {
         return done(MayNotWrite());
       }
@@ -296,7 +299,8 @@ void ZooKeeperCoordinator::ShowDaemon() {
         std::vector<Op> ops;
         ops.push_back(code == Code::kOk ? Op::Set(path, text, stat.version)
                                         : Op::Create(path, text, Op::Mode::kEphemeral));
-        session_->Multi(std::move(ops), [this, writer, holder = self.holder, text = std::move(text)](MultiResult result) mutable {
+        session_->Multi(std::move(ops), [this, writer, holder = self.holder,
+                                         text = std::move(text)](MultiResult result) mutable {
           showing_ = false;
           if (result.code != Code::kOk || writer != writer_) return;
           shown_ = std::move(text);
@@ -313,12 +317,14 @@ void ZooKeeperCoordinator::ForgetHolder() {
 }
 
 bool ZooKeeperCoordinator::HolderAlive(uint64_t holder) {
-  return holder == holder_ || std::any_of(daemons_.begin(), daemons_.end(),
-                                          [holder](const auto& daemon) { return daemon.second.holder == holder; });
+  return holder == holder_ || std::any_of(daemons_.begin(), daemons_.end(), [holder](const auto& daemon) {
+           return daemon.second.holder == holder;
+         });
 }
 
-// A writer of before, which is closed: what it commits is nothing, so it does not run. As long as its node is there
-// others take its sessions for kept, and it may come late, or the removal be lost: whenever it is seen it is removed.
+// A writer of before, which is closed: what it commits is nothing, so it does not run. As long as its node is
+// there others take its sessions for kept, and it may come late, or the removal be lost: whenever it is seen
+// it is removed.
 void ZooKeeperCoordinator::HideDaemon(uint64_t writer) {
   hidden_.insert(writer);
   session_->Multi({Op::DeleteAny(DaemonPath(writer))}, [](MultiResult) {});
@@ -380,9 +386,10 @@ void ZooKeeperCoordinator::LookForDaemons() {
   });
 }
 
-// Others see a daemon gone when its node goes, with the session that made it. A commit on that session, that found the
-// node, keeps both for the session's timeout, counted from its sending, less what a server may be late with telling the
-// leader whom it heard: half a tick of the servers', of which a timeout is two at least.
+// Others see a daemon gone when its node goes, with the session that made it. A commit on that session, that
+// found the node, keeps both for the session's timeout, counted from its sending, less what a server may be
+// late with telling the leader whom it heard: half a tick of the servers', of which a timeout is two at
+// least.
 void ZooKeeperCoordinator::BeSure() {
   if (holder_ == 0 || !connected_ || making_sure_) return;
   making_sure_ = true;
@@ -390,7 +397,8 @@ void ZooKeeperCoordinator::BeSure() {
                   [this, holder = holder_, began = loop_->Now(), session = opened_](MultiResult result) {
                     if (session != opened_) return;
                     making_sure_ = false;
-                    if (result.code == Code::kOk && holder == holder_) sure_until_ = std::max(sure_until_, began + timeout_ / 2);
+                    if (result.code == Code::kOk && holder == holder_)
+                      sure_until_ = std::max(sure_until_, began + timeout_ / 2);
                   });
 }
 
@@ -410,14 +418,14 @@ void ZooKeeperCoordinator::Close(uint64_t writer, absl::AnyInvocable<void(absl::
 void ZooKeeperCoordinator::CloseWriter(uint64_t writer, absl::AnyInvocable<void()> done) {
   if (!stopped_.ok()) return;
   WhenConnected([this, writer, done = std::move(done)]() mutable {
-    session_->Multi({Op::DeleteAny(WriterPath(writer))},
-                    [this, writer, done = std::move(done)](MultiResult result) mutable {
-                      // That it is not there is a quorum's word too.
-                      if (result.code == Code::kOk || result.code == Code::kNoNode) return done();
-                      tasks_.After(kAgain, [this, writer, done = std::move(done)]() mutable {
-                        CloseWriter(writer, std::move(done));
-                      });
-                    });
+    Multi({Op::DeleteAny(WriterPath(writer))},
+          [this, writer, done = std::move(done)](MultiResult result) mutable {
+            // That it is not there is a quorum's word too.
+            if (result.code == Code::kOk || result.code == Code::kNoNode) return done();
+            tasks_.After(kAgain, [this, writer, done = std::move(done)]() mutable {
+              CloseWriter(writer, std::move(done));
+            });
+          });
   });
 }
 
@@ -461,9 +469,18 @@ int64_t ZooKeeperCoordinator::Read() {
   return lowest;
 }
 
+// Answered for certain: unknown, if the session goes.
 void ZooKeeperCoordinator::Multi(std::vector<Op> ops, absl::AnyInvocable<void(MultiResult)> done) {
-  if (connected_) return session_->Multi(std::move(ops), std::move(done));
-  loop_->Post([done = std::move(done)]() mutable { done(MultiResult()); });
+  if (!connected_) return loop_->Post([done = std::move(done)]() mutable { done(MultiResult()); });
+  const uint64_t ask = ++ask_;
+  asked_[ask] = std::move(done);
+  session_->Multi(std::move(ops), [this, ask](MultiResult result) {
+    const auto asked = asked_.find(ask);
+    if (asked == asked_.end()) return;
+    absl::AnyInvocable<void(MultiResult)> answer = std::move(asked->second);
+    asked_.erase(asked);
+    answer(std::move(result));
+  });
 }
 
 }  // namespace stm::zookeeper

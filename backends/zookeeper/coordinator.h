@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -269,6 +270,9 @@ class ZooKeeperCoordinator final : public engine::Coordinator,
   absl::Duration sure_until_ = -absl::InfiniteDuration();
   absl::Duration timeout_;  // of session_, as the servers have it
   bool making_sure_ = false;
+  // Changes under way by their numbers, to be told unknown when their session is gone, which answers nothing.
+  std::map<uint64_t, absl::AnyInvocable<void(MultiResult)>> asked_;
+  uint64_t ask_ = 0;
   // A batch failed, never sent, and the engine is about to be told.
   std::shared_ptr<bool> refusing_ = std::make_shared<bool>(false);
   uint64_t holder_ = 0;       // as its node says; 0: it has none now

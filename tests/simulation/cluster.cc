@@ -220,6 +220,7 @@ class Cluster : public Stage {
     for (const auto& daemon : daemons_) {
       absl::StrAppend(&text, "; ", daemon->name(), daemon->up() ? "" : " is down",
                       daemon->still() ? " stands still" : "");
+      if (daemon->up() && !daemon->ready()) absl::StrAppend(&text, " waits: ", daemon->waits_for());
     }
     return absl::StrCat(text, "; leader ", ensemble_.leader().value_or(0),
                         ensemble_.settled() ? "" : ", servers not settled");

@@ -36,6 +36,8 @@ class ClusterDaemon final : public Daemon {
   bool still() const { return up() && loop_->still(); }
   // While up: what its coordinator stopped for, for good. OK: nothing.
   const absl::Status& stopped() const { return coordinator_->stopped(); }
+  // While up: what its coordinator waits for until it has recovered, "" after.
+  std::string waits_for() const { return coordinator_->waits_for(); }
 
   struct Totals {
     int64_t kills = 0;
