@@ -1044,8 +1044,13 @@ class Counting {
 // in which a server has given its leader up when a sync's answer comes.
 constexpr uint64_t kSeeds = 130;
 
-// Fewer bring less than what is asked for.
-uint64_t Seeds() { return static_cast<uint64_t>(std::max(Setting("SEEDS", kSeeds), int64_t{kSeeds})); }
+// SEEDS, else enough for every trouble to come up.
+uint64_t Seeds() {
+  const int64_t seeds = Setting("SEEDS", kSeeds);
+  INFO("SEEDS is " << seeds << ": a number of " << kSeeds << " or more is wanted");
+  REQUIRE(seeds >= int64_t{kSeeds});
+  return static_cast<uint64_t>(seeds);
+}
 
 TEST_CASE("zookeeper: in any weather what was answered is what was committed, and every trouble comes up") {
   ZooTotals totals;
