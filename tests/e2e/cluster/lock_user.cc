@@ -1,7 +1,6 @@
 // lock_user NUMBER SEED ADDRESSES: a program that takes locks, believes in them and commits under them until
 // SIGTERM, and writes what it saw as lines of a history (tests/checkers) to standard output. It may be
 // killed, or stand still, at any moment. Other lines begin with ";".
-#include "tests/e2e/cluster/lock_user.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -19,6 +18,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
 #include "engine/values/value.h"
 #include "stm/client.h"
 #include "tests/checkers/history.h"
@@ -27,11 +27,13 @@
 namespace stm::e2e {
 namespace {
 
+// Of its session.
+constexpr absl::Duration kTtl = absl::Seconds(2);
 constexpr absl::Duration kAcquireTimeout = absl::Seconds(30);
 constexpr int64_t kLocks = 4;
 constexpr int64_t kHoldMsMax = 30;
 // Beyond its TTL, whatever befalls its daemon meanwhile.
-const int64_t kLongHoldMsMax = 2 * absl::ToInt64Milliseconds(kLockUserTtl);
+const int64_t kLongHoldMsMax = 2 * absl::ToInt64Milliseconds(kTtl);
 constexpr int64_t kLongHoldOneIn = 20;
 constexpr std::chrono::milliseconds kBetweenLooks(3);
 
@@ -152,7 +154,7 @@ int Main(int argc, char** argv) {
   ConnectOptions options;
   options.address = argv[3];
   options.client_name = absl::StrCat("lock_user ", number);
-  options.session_ttl = kLockUserTtl;
+  options.session_ttl = kTtl;
   options.unavailable_timeout = kAcquireTimeout;
   options.warn = [](std::string_view) {};
   absl::StatusOr<Client> client = Connect(options);

@@ -27,7 +27,6 @@
 #include "stm/client.h"
 #include "tests/checkers/checker.h"
 #include "tests/checkers/lock_checker.h"
-#include "tests/e2e/cluster/lock_user.h"
 #include "tests/e2e/cluster/log_reader.h"
 #include "tests/e2e/cluster/site.h"
 #include "tests/e2e/cluster/weather.h"
