@@ -12,7 +12,6 @@
 #include <vector>
 
 #include <grpcpp/create_channel.h>
-#include <grpcpp/generic/async_generic_service.h>
 #include <grpcpp/grpcpp.h>
 
 #include "absl/strings/str_cat.h"
@@ -176,21 +175,19 @@ TEST_CASE("corks: the first answer leaves at once, those after it when the corks
 }
 
 // Answers nothing, but looks up who asks.
-class Asked final : public grpc::CallbackGenericService {
+class Asked final : public v1::RefService::CallbackService {
  public:
   explicit Asked(Connections* connections) : connections_(connections) {}
-  grpc::ServerGenericBidiReactor* CreateReactor(grpc::GenericCallbackServerContext* context) override {
-    class Refuse final : public grpc::ServerGenericBidiReactor {
-     public:
-      Refuse() { Finish(grpc::Status(grpc::StatusCode::UNIMPLEMENTED, "asked")); }
-      void OnDone() override { delete this; }
-    };
+  grpc::ServerUnaryReactor* GetRefs(grpc::CallbackServerContext* context, const v1::GetRefsRequest* /*request*/,
+                                    v1::GetRefsResponse* /*response*/) override {
     {
       absl::MutexLock lock(&mutex_);
       peers_.push_back(context->peer());
       found_.push_back(connections_->Find(context->peer()) != nullptr);
     }
-    return new Refuse;
+    grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+    reactor->Finish(grpc::Status(grpc::StatusCode::UNIMPLEMENTED, "asked"));
+    return reactor;
   }
   std::vector<std::string> peers() {
     absl::MutexLock lock(&mutex_);
@@ -216,7 +213,7 @@ TEST_CASE("connections: gRPC serves them, and spells their peers as Find does") 
   REQUIRE(v4.ok());
   Asked asked(&connections);
   grpc::ServerBuilder builder;
-  builder.RegisterCallbackGenericService(&asked);
+  builder.RegisterService(&asked);
   auto acceptor = builder.experimental().AddExternalConnectionAcceptor(
       grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD, grpc::InsecureServerCredentials());
   const std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
