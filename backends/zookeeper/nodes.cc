@@ -146,6 +146,8 @@ void Nodes::Sweep(const std::vector<std::string>& names) {
     if (node == entries_.end()) continue;
     node->second.installed = kNoNode;
     if (node->second.under_way == 0) node->second.expected = kNoNode;
+    // It was there, and what is above it stays: whoever makes it again must not make that again.
+    for (std::string& path : NodesAbove(name)) made_.insert(std::move(path));
   }
 }
 

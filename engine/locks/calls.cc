@@ -83,6 +83,19 @@ void LockCalls::Run(CallContext context, std::shared_ptr<const Procedure> proced
          });
 }
 
+void LockCalls::Step(absl::Duration deadline, std::shared_ptr<const Procedure> procedure,
+                     absl::AnyInvocable<void(absl::StatusOr<std::optional<LockAnswer>>, Version)> answered) {
+  CallContext context;
+  context.deadline = deadline;
+  Run(std::move(context), procedure,
+      [this, deadline, procedure, answered = std::move(answered)](
+          absl::StatusOr<std::optional<LockAnswer>> answer, Version installed) mutable {
+        if (absl::IsUnknown(answer.status()))
+          return Step(deadline, std::move(procedure), std::move(answered));
+        answered(std::move(answer), installed);
+      });
+}
+
 // ---- Calls that wait
 
 uint64_t LockCalls::Acquire(CallContext context, AcquireLock request, absl::Duration wait, LockDone done) {
@@ -164,16 +177,14 @@ void LockCalls::Find(uint64_t handle) {
   auto it = waits_.find(handle);
   if (it == waits_.end()) return;
   const Wait& wait = it->second;
-  CallContext context;
-  context.deadline = wait.deadline;
   auto procedure = wait.condition.empty()
                        ? MakeFind(wait.lock, wait.by, wait.mode, wait.acquire, bounds_)
                        : MakeFindAwait(wait.lock, wait.by, wait.condition, wait.acquire, bounds_);
-  Run(std::move(context), std::move(procedure),
-      [this, handle](absl::StatusOr<std::optional<LockAnswer>> answer, Version installed) {
-        if (!answer.ok()) return Finish(handle, answer.status());
-        Take(handle, answer->value_or(Only(LockOutcome::kNotHeld)), installed);
-      });
+  Step(wait.deadline, std::move(procedure),
+       [this, handle](absl::StatusOr<std::optional<LockAnswer>> answer, Version installed) {
+         if (!answer.ok()) return Finish(handle, answer.status());
+         Take(handle, answer->value_or(Only(LockOutcome::kNotHeld)), installed);
+       });
 }
 
 // What the commit came to: it is over, or its place is waited for.
@@ -225,25 +236,24 @@ void LockCalls::Woken(uint64_t handle, absl::StatusOr<AwaitResult> result) {
 
 void LockCalls::TimeIsOver(uint64_t handle) {
   Wait& wait = waits_.find(handle)->second;
-  CallContext context;
-  context.deadline = wait.deadline;
   wait.until = absl::InfiniteDuration();
   if (!wait.condition.empty()) {
-    return Run(std::move(context), MakeEndAwait(wait.lock, wait.condition, wait.place, bounds_),
-               [this, handle](absl::StatusOr<std::optional<LockAnswer>> answer, Version) {
-                 if (!answer.ok()) return Finish(handle, answer.status());
-                 // It may have the lock by the same commit: then there is nothing to wake it.
-                 Find(handle);
-               });
+    return Step(wait.deadline, MakeEndAwait(wait.lock, wait.condition, wait.place, bounds_),
+                [this, handle](absl::StatusOr<std::optional<LockAnswer>> answer, Version) {
+                  if (!answer.ok()) return Finish(handle, answer.status());
+                  // It may have the lock by the same commit: then there is nothing to wake it.
+                  Find(handle);
+                });
   }
-  Run(std::move(context), MakeLeave(wait.lock, wait.place, wait.acquire, /*give_back=*/false, bounds_),
-      [this, handle](absl::StatusOr<std::optional<LockAnswer>> answer, Version installed) {
-        if (!answer.ok()) return Finish(handle, answer.status());
-        LockAnswer came_to = answer->value_or(Only(LockOutcome::kNotHeld));
-        if (came_to.outcome == LockOutcome::kNotHeld) return Look(handle, installed);
-        if (came_to.outcome == LockOutcome::kLeft) came_to.outcome = LockOutcome::kBusy;
-        Finish(handle, LockResult{std::move(came_to), false, installed});
-      });
+  wait.leaves = true;
+  Step(wait.deadline, MakeLeave(wait.lock, wait.place, wait.acquire, /*give_back=*/false, bounds_),
+       [this, handle](absl::StatusOr<std::optional<LockAnswer>> answer, Version installed) {
+         if (!answer.ok()) return Finish(handle, answer.status());
+         LockAnswer came_to = answer->value_or(Only(LockOutcome::kNotHeld));
+         if (came_to.outcome == LockOutcome::kNotHeld) return Look(handle, installed);
+         if (came_to.outcome == LockOutcome::kLeft) came_to.outcome = LockOutcome::kBusy;
+         Finish(handle, LockResult{std::move(came_to), false, installed});
+       });
 }
 
 // Its place is gone: it has the lock, or another took place or lock from it.
@@ -270,7 +280,9 @@ void LockCalls::Look(uint64_t handle, Version snapshot) {
         return Finish(handle, LockResult{std::move(granted), !hold.unsignalled, result->installed});
       }
       if (!result->entries[1].value.has_value()) return Finish(handle, SessionExpired(it->second.by.session));
-      Finish(handle, LockResult{Only(LockOutcome::kNotHeld), false, result->installed});
+      // Whoever took its place had to hurry: its time was over.
+      const LockOutcome outcome = it->second.leaves ? LockOutcome::kBusy : LockOutcome::kNotHeld;
+      Finish(handle, LockResult{Only(outcome), false, result->installed});
     });
   });
 }
@@ -286,14 +298,12 @@ void LockCalls::Release(CallContext context, std::string lock, LockOwner by, int
         if (!answer.ok()) return done(answer.status());
         if (answer->has_value()) return done(LockResult{**std::move(answer), false, installed});
         // It was committed; what it left is looked at.
-        CallContext look;
-        look.deadline = deadline;
-        Run(std::move(look), MakeHeld(std::move(lock), std::move(by), token, bounds_),
-            [done = std::move(done)](absl::StatusOr<std::optional<LockAnswer>> answer,
-                                     Version installed) mutable {
-              if (!answer.ok()) return done(answer.status());
-              done(LockResult{answer->value_or(Only(LockOutcome::kReleased)), false, installed});
-            });
+        Step(deadline, MakeHeld(std::move(lock), std::move(by), token, bounds_),
+             [done = std::move(done)](absl::StatusOr<std::optional<LockAnswer>> answer,
+                                      Version installed) mutable {
+               if (!answer.ok()) return done(answer.status());
+               done(LockResult{answer->value_or(Only(LockOutcome::kReleased)), false, installed});
+             });
       });
 }
 
@@ -327,16 +337,15 @@ void LockCalls::GiveUp(CallContext context, std::string lock, LockOwner by, Comm
 // It was committed, and what it came to is not kept: its hold or place is looked for by its id alone, as
 // permits are. Another hold of its owner is none of its business.
 void LockCalls::FindToEnd(CallContext context, std::string lock, LockOwner by, Uuid acquire, LockDone done) {
-  CallContext look;
-  look.deadline = context.deadline;
+  const absl::Duration deadline = context.deadline;
   auto find = MakeFind(lock, by, LockMode::kPermits, acquire, bounds_);
-  Run(std::move(look), std::move(find),
-      [this, context = std::move(context), lock = std::move(lock), by = std::move(by), acquire,
-       done = std::move(done)](absl::StatusOr<std::optional<LockAnswer>> answer, Version) mutable {
-        if (!answer.ok()) return done(answer.status());
-        EndCall(std::move(context), std::move(lock), std::move(by), acquire,
-                answer->value_or(Only(LockOutcome::kNotHeld)), std::move(done));
-      });
+  Step(deadline, std::move(find),
+       [this, context = std::move(context), lock = std::move(lock), by = std::move(by), acquire,
+        done = std::move(done)](absl::StatusOr<std::optional<LockAnswer>> answer, Version) mutable {
+         if (!answer.ok()) return done(answer.status());
+         EndCall(std::move(context), std::move(lock), std::move(by), acquire,
+                 answer->value_or(Only(LockOutcome::kNotHeld)), std::move(done));
+       });
 }
 
 void LockCalls::EndCall(CallContext context, std::string lock, LockOwner by, Uuid acquire, LockAnswer came_to,
@@ -365,30 +374,27 @@ void LockCalls::Signal(CallContext context, std::string lock, int64_t token, std
         const bool more = all && (dropped || came_to.more);
         LockResult result{std::move(came_to), false, installed};
         if (!more) return done(std::move(result));
-        CallContext next;
-        next.deadline = deadline;
-        SignalMore(std::move(next), std::move(lock), token, std::move(condition), std::move(result),
+        SignalMore(deadline, std::move(lock), token, std::move(condition), std::move(result),
                    std::move(done));
       });
 }
 
 // Whoever signals all holds the lock meanwhile: nobody sees that it is several commits.
-void LockCalls::SignalMore(CallContext context, std::string lock, int64_t token, std::string condition,
+void LockCalls::SignalMore(absl::Duration deadline, std::string lock, int64_t token, std::string condition,
                            LockResult so_far, LockDone done) {
   auto signal = MakeSignal(lock, token, condition, /*all=*/true, bounds_);
-  CallContext again = context;
-  Run(std::move(context), std::move(signal),
-      [this, again = std::move(again), lock = std::move(lock), token, condition = std::move(condition),
-       so_far = std::move(so_far),
-       done = std::move(done)](absl::StatusOr<std::optional<LockAnswer>> answer, Version installed) mutable {
-        if (!answer.ok()) return done(answer.status());
-        LockAnswer came_to = answer->value_or(Only(LockOutcome::kSignalled));
-        so_far.answer.woken += came_to.woken;
-        so_far.installed = installed;
-        if (!came_to.more) return done(std::move(so_far));
-        SignalMore(std::move(again), std::move(lock), token, std::move(condition), std::move(so_far),
-                   std::move(done));
-      });
+  Step(deadline, std::move(signal),
+       [this, deadline, lock = std::move(lock), token, condition = std::move(condition),
+        so_far = std::move(so_far),
+        done = std::move(done)](absl::StatusOr<std::optional<LockAnswer>> answer, Version installed) mutable {
+         if (!answer.ok()) return done(answer.status());
+         LockAnswer came_to = answer->value_or(Only(LockOutcome::kSignalled));
+         so_far.answer.woken += came_to.woken;
+         so_far.installed = installed;
+         if (!came_to.more) return done(std::move(so_far));
+         SignalMore(deadline, std::move(lock), token, std::move(condition), std::move(so_far),
+                    std::move(done));
+       });
 }
 
 void LockCalls::Break(CallContext context, std::string lock, LockDone done) {

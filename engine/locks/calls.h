@@ -107,7 +107,8 @@ class LockCalls {
     absl::Duration deadline = absl::InfiniteDuration();
     LockDone done;
     int64_t place = 0;
-    uint64_t sleep = 0;  // the AwaitChange under way
+    uint64_t sleep = 0;   // the AwaitChange under way
+    bool leaves = false;  // its time is over, and it gives up its place
   };
   using Answered = absl::AnyInvocable<void(absl::StatusOr<LockAnswer>, Version)>;
 
@@ -115,6 +116,10 @@ class LockCalls {
   // The same of one that answers as locks do; `answered` on the Loop.
   void Run(CallContext context, std::shared_ptr<const Procedure> procedure,
            absl::AnyInvocable<void(absl::StatusOr<std::optional<LockAnswer>>, Version)> answered);
+  // The same of a further step of a call, which has no id: it comes to the same when it is taken twice, and
+  // is for as long as nobody knows what became of it (another daemon closed this one's writer meanwhile).
+  void Step(absl::Duration deadline, std::shared_ptr<const Procedure> procedure,
+            absl::AnyInvocable<void(absl::StatusOr<std::optional<LockAnswer>>, Version)> answered);
   uint64_t Begin(CallContext context, std::shared_ptr<const Procedure> procedure, Wait wait);
   void Committed(uint64_t handle, bool resend, absl::StatusOr<std::optional<LockAnswer>> answer,
                  Version installed);
@@ -125,7 +130,7 @@ class LockCalls {
   void TimeIsOver(uint64_t handle);
   void Look(uint64_t handle, Version snapshot);
   void Finish(uint64_t handle, absl::StatusOr<LockResult> result);
-  void SignalMore(CallContext context, std::string lock, int64_t token, std::string condition,
+  void SignalMore(absl::Duration deadline, std::string lock, int64_t token, std::string condition,
                   LockResult so_far, LockDone done);
   void EndCall(CallContext context, std::string lock, LockOwner by, Uuid acquire, LockAnswer came_to,
                LockDone done);

@@ -9,7 +9,8 @@
 namespace stm::engine {
 namespace {
 
-// A session's end that could not be committed is tried again; sooner, if others can: this daemon's writer was closed.
+// A session's end that could not be committed is tried again; sooner, if others can: this daemon's writer was
+// closed.
 constexpr absl::Duration kEndAgainAfter = absl::Seconds(1);
 constexpr absl::Duration kEndUnknownAgainAfter = absl::Milliseconds(50);
 // A Loop whose tick is this many times late stood still.
@@ -194,9 +195,11 @@ void Leases::End(CallContext context, std::string session,
       engine_, std::move(context), std::move(end),
       [this, alive = alive_, next = std::move(next), session = std::move(session), done = std::move(done)](
           absl::StatusOr<std::optional<Value>> result, Version version) mutable {
-        if (!result.ok()) return done(result.status());
+        // Nobody knows, and there is no id to ask by: an end that comes twice ends nothing more.
+        const bool unknown = absl::IsUnknown(result.status());
+        if (!result.ok() && !unknown) return done(result.status());
         // Dropped: it was committed, and may have had more than a commit takes.
-        const bool over = result->has_value() && (**result).text() != "more";
+        const bool over = !unknown && result->has_value() && (**result).text() != "more";
         if (over) return done(version);
         loop_->Post([this, alive, next = std::move(next), session = std::move(session),
                      done = std::move(done)]() mutable {
@@ -237,6 +240,7 @@ void Leases::BeatNow(const std::string& name, absl::AnyInvocable<void(absl::Stat
         loop_->Post([this, alive, name, status = result.status(), done = std::move(done)]() mutable {
           if (!*alive) return;
           auto it = sessions_.find(name);
+          if (absl::IsUnknown(status)) status = NotSure();
           if (status.ok() && it == sessions_.end()) status = SessionExpired(name);
           if (status.ok() && (!IsOwn(it->second) || !Sure())) status = NotSure();
           if (!status.ok()) return done(std::move(status));

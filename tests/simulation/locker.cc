@@ -724,7 +724,8 @@ uint64_t Locker::Serve(Daemon* daemon, const check::LockCall& call, engine::Call
     } else if (reason == v1::ERROR_REASON_ID_TOO_OLD) {
       reply->too_old = true;
     } else if (absl::IsInvalidArgument(status) || reason == v1::ERROR_REASON_WRONG_KIND ||
-               absl::IsInternal(status)) {
+               absl::IsInternal(status) || absl::IsUnknown(status)) {
+      // UNKNOWN: it has an id, by which there is always a verdict.
       reply->wrong = status.ToString();
     }
   };

@@ -15,6 +15,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "backends/zookeeper/layout.h"
+#include "backends/zookeeper/nodes.h"
 #include "backends/zookeeper/turn_text.h"
 #include "tests/backends/coordinator_contract.h"
 #include "tests/backends/replica.h"
@@ -55,6 +56,20 @@ class OnSimEnsemble : public CoordinatorUnderTest {
   sim::SimDrive drive_;
   Ship ship_;
 };
+
+TEST_CASE("zookeeper nodes: what is above an entry that is swept is known to be there") {
+  Nodes nodes;
+  nodes.LearnDirectory("/a/", 0);
+  REQUIRE(nodes.Unmade("/a/x").size() == 2);  // two buckets
+  // All that the log of after a restart tells of it: a change, and that it is swept.
+  BatchText batch;
+  batch.entries["/a/x"] = 5;
+  nodes.Install(batch);
+  nodes.Sweep({"/a/x", "/never/heard/of"});
+  CHECK(nodes.Entry("/a/x") == kNoNode);
+  CHECK(nodes.KnowsAbove("/a/x"));
+  CHECK(nodes.Unmade("/a/x").empty());
+}
 
 TEST_CASE(
     "zookeeper coordinator: the coordinators' contract on one server and on three, with an archive too") {
