@@ -16,6 +16,8 @@ namespace {
 constexpr absl::Duration kLagging = absl::Milliseconds(5);
 // An entry that appeared while own batches are under way is left to their answers for so long.
 constexpr absl::Duration kOwnAnswer = absl::Milliseconds(20);
+// While own batches are answered, one within so long of the one before, their positions tell what others do.
+constexpr absl::Duration kOwnLull = absl::Milliseconds(2);
 // Of so many entries one tells the size.
 constexpr int64_t kSampled = 16;
 
@@ -64,28 +66,27 @@ void LogTail::Identify() {
     std::vector<Ask> asks = {{Ask::Kind::kCheck, kEpochPath, Watch::kNo, asked.version},
                              AskSegment(asked.segment)};
     if (asked.segment > 0) asks.push_back(AskSegment(asked.segment - 1));
-    reader_.Send(std::move(asks),
-                 [this, known, asked, applied = next_](std::vector<Answer> answers) {
-                   if (stopped_) return;
-                   if (answers[0].code != Code::kOk) {
-                     // It moves; or the server has lost that it did.
-                     if (std::exchange(denied_, asked.version) == asked.version) return LeaveServer();
-                     return Identify();
-                   }
-                   Segment segment;
-                   if (!TakeSegment(asked.segment, answers[1], &segment)) return;
-                   if (!known) {
-                     Segment before;
-                     if (asked.segment > 0 && answers[2].code == Code::kOk &&
-                         !TakeSegment(asked.segment - 1, answers[2], &before)) {
-                       return;
-                     }
-                     return LookBack(segment, before);
-                   }
-                   if (segment.head < applied) return DoubtHead(segment.head, applied, [] {});
-                   RaiseHead(segment.head);
-                   Pump();
-                 });
+    reader_.Send(std::move(asks), [this, known, asked, applied = next_](std::vector<Answer> answers) {
+      if (stopped_) return;
+      if (answers[0].code != Code::kOk) {
+        // It moves; or the server has lost that it did.
+        if (std::exchange(denied_, asked.version) == asked.version) return LeaveServer();
+        return Identify();
+      }
+      Segment segment;
+      if (!TakeSegment(asked.segment, answers[1], &segment)) return;
+      if (!known) {
+        Segment before;
+        if (asked.segment > 0 && answers[2].code == Code::kOk &&
+            !TakeSegment(asked.segment - 1, answers[2], &before)) {
+          return;
+        }
+        return LookBack(segment, before);
+      }
+      if (segment.head < applied) return DoubtHead(segment.head, applied, [] {});
+      RaiseHead(segment.head);
+      Pump();
+    });
   });
 }
 
@@ -123,8 +124,8 @@ void LogTail::AskEpoch(absl::AnyInvocable<void(bool known)> done) {
   });
 }
 
-// There is a store, and this server shows no epoch: a restore has not come to it yet, by a quorum's word and by
-// what is shown behind that; else the server has lost it.
+// There is a store, and this server shows no epoch: a restore has not come to it yet, by a quorum's word and
+// by what is shown behind that; else the server has lost it.
 void LogTail::AskWhatStands(absl::AnyInvocable<void(bool known)> done) {
   std::vector<Ask> asks = {{Ask::Kind::kCheck, kRestorePath, Watch::kNo, 0},
                            {Ask::Kind::kExists, kEpochPath, Watch::kNo, 0}};
@@ -217,8 +218,7 @@ void LogTail::LookBack(const Segment& segment, const Segment& before) {
                  for (const Answer& answer : answers) {
                    bytes += kSampled * answer.stat.data_length;
                    // Or it is trimmed meanwhile.
-                   if (entries > 0 && (bytes > recovered_bytes_max_ || answer.code != Code::kOk))
-                     break;
+                   if (entries > 0 && (bytes > recovered_bytes_max_ || answer.code != Code::kOk)) break;
                    entries += kSampled;
                  }
                  Begin(segment, before, std::min(entries, recovered_entries_max_));
@@ -326,6 +326,7 @@ void LogTail::Own(int64_t position, int64_t zxid) {
   fetched.own = fetched.here = true;
   fetched.zxid = zxid;
   fetched.data.clear();
+  own_at_ = loop_->Now();
   RaiseHead(position + 1);
   Pump();
 }
@@ -448,9 +449,18 @@ void LogTail::WhenApplied(int64_t next, absl::AnyInvocable<void()> done) {
   when_applied_.emplace(next, std::move(done));
 }
 
-// A watch only wakes; what there is to read the log's node says.
+// A watch only wakes; what there is to read the log's node says. It costs a server an event and a question
+// for each entry, which a daemon that commits all the time does without.
 void LogTail::WatchNext() {
-  if (watching_ || next_ < head_) return;
+  if (watching_ || awaits_lull_ || next_ < head_) return;
+  const absl::Duration lull = own_at_ + kOwnLull - loop_->Now();
+  if (lull > absl::ZeroDuration()) {
+    awaits_lull_ = true;
+    return tasks_.After(lull, [this] {
+      awaits_lull_ = false;
+      Pump();
+    });
+  }
   watching_ = true;
   watched_ = next_;
   watched_path_ = LogEntryPath(next_);
@@ -471,6 +481,7 @@ void LogTail::OnWatch(const std::string& path) {
 // If it is this daemon's own, which is likely while one is under way, Own tells of it in a moment, and
 // nothing is to be read. If it is another's, and Own tells of a later one, what is between is read then.
 void LogTail::Appeared(int64_t position) {
+  if (position < next_) return WatchNext();
   appeared_ = std::max(appeared_, position + 1);
   if (!listener_->AwaitsOwn()) return ReadAppeared();
   if (std::exchange(awaits_own_, true)) return;

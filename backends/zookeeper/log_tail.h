@@ -181,6 +181,8 @@ class LogTail final : private SessionReader::Listener {
   std::string watched_path_;
   int64_t appeared_ = 0;              // entries below were seen to be there
   bool awaits_own_ = false;           // until kOwnAnswer is over
+  absl::Duration own_at_ = -absl::InfiniteDuration();  // when Own told of the last one
+  bool awaits_lull_ = false;          // until kOwnLull is over
   std::shared_ptr<Waiters> waiters_;  // for the next barrier
   bool barrier_runs_ = false;
   std::multimap<int64_t, absl::AnyInvocable<void()>> when_applied_;

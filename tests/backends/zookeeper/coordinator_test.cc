@@ -705,8 +705,8 @@ constexpr Planted kPlanted[] = {
     {"skip_chain_check", 1, false, [](Canaries* c) { c->skip_chain_check = true; }},
     {"skip_epoch_check", 3, true, [](Canaries* c) { c->skip_epoch_check = true; }},
     {"lost_before_caught_up", 2, false, [](Canaries* c) { c->lost_before_caught_up = true; }},
-    {"read_past_holes", 82, false, [](Canaries* c) { c->tail.read_past_holes = true; }},
-    {"barrier_by_head", 7, false, [](Canaries* c) { c->tail.barrier_by_head = true; }},
+    {"read_past_holes", 109, false, [](Canaries* c) { c->tail.read_past_holes = true; }},
+    {"barrier_by_head", 4, false, [](Canaries* c) { c->tail.barrier_by_head = true; }},
 };
 
 std::string CountPlanted(const Planted& planted, uint64_t seed, bool is) {
