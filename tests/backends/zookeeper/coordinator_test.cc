@@ -788,6 +788,52 @@ TEST_CASE("zookeeper coordinator: a planted rest at -1 is caught", "[planted]") 
   CHECK_FALSE(CountPastMinusOne(false, canaries));
 }
 
+constexpr uint64_t kSeedsBehind = 30;
+
+// What a daemon loads right behind its own second commit, while all servers but the leader are behind: 2. Its
+// commits and what it loads go through whichever servers its two sessions have come to.
+int64_t LoadBehind(uint64_t seed, Canaries canaries) {
+  Sea sea(seed);
+  Ship ship(&sea, "one", canaries);
+  Replica replica;
+  int64_t committed = 0;
+  const auto set = [&](int64_t value) {
+    ship.coordinator->Append({contract::Set("/a", Value::Integer(value))}, [&](engine::AppendResult result) {
+      REQUIRE(result.outcome == Outcome::kCommitted);
+      ++committed;
+    });
+  };
+  ship.coordinator->Recover(&replica, [&](absl::Status) { set(1); });
+  REQUIRE(sea.Run([&] { return committed == 1 && sea.ensemble.settled(); }));
+  for (int server = 1; server <= sea.ensemble.size(); ++server) {
+    if (server != sea.ensemble.leader()) sea.ensemble.SetLag(server, absl::Milliseconds(100));
+  }
+  set(2);
+  REQUIRE(sea.Run([&] { return committed == 2; }));
+  ship.coordinator->Forget("/a");
+  std::optional<std::vector<engine::ImageEntry>> loaded;
+  ship.coordinator->Load({"/a"}, {}, [&](absl::StatusOr<std::vector<engine::ImageEntry>> entries) {
+    REQUIRE(entries.ok());
+    loaded = *std::move(entries);
+  });
+  REQUIRE(sea.Run([&] { return loaded.has_value(); }));
+  REQUIRE(loaded->size() == 1);
+  return loaded->front().value->integer();
+}
+
+TEST_CASE("zookeeper coordinator: what a server shows that is behind what is applied is not believed",
+          "[planted]") {
+  Canaries trusting;
+  trusting.tail.trust_any_server = true;
+  int64_t believed = 0;
+  for (uint64_t seed = 1; seed <= kSeedsBehind; ++seed) {
+    INFO("seed " << seed);
+    CHECK(LoadBehind(seed, {}) == 2);
+    believed += LoadBehind(seed, trusting) == 1;
+  }
+  CHECK(believed > 0);
+}
+
 // For the table above.
 TEST_CASE("zookeeper coordinator: the first seed that catches each planted bug", "[.planted]") {
   for (const Planted& planted : kPlanted) {
