@@ -226,10 +226,12 @@ class ZooKeeperCoordinator final : public engine::Coordinator,
   void AwaitConnection(std::weak_ptr<Loading> loading);
   void FailLoading(Loading* loading, const absl::Status& status);
   void AskNodes(std::shared_ptr<Loading> loading);
+  // Of its asks, from `begin` to before `end`.
+  void AskWave(std::shared_ptr<Loading> loading, size_t begin, size_t end);
   bool ShowsMoreThanLog(const std::vector<Answer>& answers) const;
   void Walk(std::shared_ptr<Loading> loading, std::vector<std::string> prefixes,
             absl::AnyInvocable<void(std::vector<std::string>)> done);
-  void Learn(Loading* loading, const std::vector<Ask>& asks, std::vector<Answer> answers);
+  void Learn(Loading* loading, size_t begin, const std::vector<Ask>& asks, std::vector<Answer> answers);
   void AddToListings(const engine::Batch& commits);
   void TakeOffListings(const std::vector<std::string>& names);
 

@@ -11,8 +11,9 @@
 namespace stm::zookeeper {
 namespace {
 
-// Calls to a server at once, for one loading.
+// Calls to a server at once, for one loading: waves of them, so that a server has work while one is taken in.
 constexpr size_t kAsksAtOnce = 512;
+constexpr size_t kWavesAtOnce = 4;
 // Servers in a row that show more than their logs.
 constexpr int kDoubtsMax = 20;
 
@@ -32,7 +33,8 @@ struct ZooKeeperCoordinator::Loading {
   std::vector<std::string> names;
   std::vector<std::string> prefixes;
   std::vector<Ask> asks;  // of the nodes of names, then of those above
-  size_t asked = 0;
+  size_t asked = 0;       // of them, the first so many
+  size_t waves = 0;       // under way
   int doubts = 0;
   std::vector<engine::ImageEntry> entries;
   bool ended = false;
@@ -100,30 +102,15 @@ void ZooKeeperCoordinator::Load(
   AskNodes(loading);
 }
 
-// A part of the nodes at a time, then what is below the prefixes.
+// The nodes, then what is below the prefixes.
 void ZooKeeperCoordinator::AskNodes(std::shared_ptr<Loading> loading) {
-  if (loading->asked < loading->asks.size()) {
-    const auto begin = loading->asks.begin() + static_cast<int64_t>(loading->asked);
-    const size_t count = std::min(kAsksAtOnce, loading->asks.size() - loading->asked);
-    std::vector<Ask> asks(begin, begin + static_cast<int64_t>(count));
-    return tail_.Read(asks, [this, loading, asks, count](std::vector<Answer> answers) {
-      if (loading->ended) return;
-      if (ShowsMoreThanLog(answers)) {
-        if (loading->doubts++ == kDoubtsMax) {
-          return FailLoading(
-              loading.get(),
-              absl::DataLossError(
-                  "an entry's node in ZooKeeper is newer than all of the log: it was changed by "
-                  "something that is no stmd of this store: restore a backup"));
-        }
-        tail_.LeaveServer();
-        return tasks_.After(kAgain, [this, loading] { AskNodes(loading); });
-      }
-      Learn(loading.get(), asks, std::move(answers));
-      loading->asked += count;
-      AskNodes(loading);
-    });
+  while (loading->waves < kWavesAtOnce && loading->asked < loading->asks.size()) {
+    const size_t begin = loading->asked;
+    loading->asked = std::min(begin + kAsksAtOnce, loading->asks.size());
+    ++loading->waves;
+    AskWave(loading, begin, loading->asked);
   }
+  if (loading->waves > 0) return;
   std::vector<std::string> unknown;
   for (const std::string& prefix : loading->prefixes) {
     if (!nodes_.Walked(prefix)) unknown.push_back(prefix);
@@ -141,6 +128,28 @@ void ZooKeeperCoordinator::AskNodes(std::shared_ptr<Loading> loading) {
   });
 }
 
+void ZooKeeperCoordinator::AskWave(std::shared_ptr<Loading> loading, size_t begin, size_t end) {
+  std::vector<Ask> asks(loading->asks.begin() + static_cast<int64_t>(begin),
+                        loading->asks.begin() + static_cast<int64_t>(end));
+  tail_.Read(asks, [this, loading, asks, begin, end](std::vector<Answer> answers) {
+    if (loading->ended) return;
+    if (ShowsMoreThanLog(answers)) {
+      if (loading->doubts++ == kDoubtsMax) {
+        return FailLoading(loading.get(),
+                           absl::DataLossError(
+                               "an entry's node in ZooKeeper is newer than all of the log: it was changed by "
+                               "something that is no stmd of this store: restore a backup"));
+      }
+      tail_.LeaveServer();
+      return tasks_.After(kAgain, [this, loading, begin, end] { AskWave(loading, begin, end); });
+    }
+    Learn(loading.get(), begin, asks, std::move(answers));
+    if (loading->ended) return;
+    --loading->waves;
+    AskNodes(loading);
+  });
+}
+
 // Then the server has lost a part of the log.
 bool ZooKeeperCoordinator::ShowsMoreThanLog(const std::vector<Answer>& answers) const {
   return std::any_of(answers.begin(), answers.end(), [this](const Answer& answer) {
@@ -150,7 +159,7 @@ bool ZooKeeperCoordinator::ShowsMoreThanLog(const std::vector<Answer>& answers) 
 
 // All that these answers could show is installed, and what was installed since they were asked is known
 // better.
-void ZooKeeperCoordinator::Learn(Loading* loading, const std::vector<Ask>& asks,
+void ZooKeeperCoordinator::Learn(Loading* loading, size_t begin, const std::vector<Ask>& asks,
                                  std::vector<Answer> answers) {
   for (size_t i = 0; i < asks.size(); ++i) {
     const Answer& answer = answers[i];
@@ -167,7 +176,7 @@ void ZooKeeperCoordinator::Learn(Loading* loading, const std::vector<Ask>& asks,
       }
       continue;
     }
-    const std::string& name = loading->names[loading->asked + i];
+    const std::string& name = loading->names[begin + i];
     nodes_.LearnEntry(name, there ? answer.stat.version : kNoNode);
     if (!there) continue;
     absl::StatusOr<engine::ImageEntry> entry = ParseNode(answer.data);

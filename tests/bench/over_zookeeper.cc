@@ -1,8 +1,12 @@
 // The bench of many daemons: what stmd does over one server of ZooKeeper and over three, beside what the same
 // servers do for the C client alone, in rounds as bench.cc has them. All of it shares this machine: ratios
 // are what to compare.
+#include <signal.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <chrono>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
@@ -15,6 +19,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "stm/client.h"
 #include "tests/bench/call.h"
 #include "tests/bench/cluster.h"
 #include "tests/bench/echo_server.h"
@@ -38,6 +44,8 @@ constexpr int kCombined = 50;
 constexpr int kCombinedInFlight = 4;
 constexpr int kRawInFlight = 64;
 constexpr int kSeenCommits = 40;
+constexpr double kFailOverSecondsMax = 2;
+constexpr std::chrono::milliseconds kBeforeKill(100);
 constexpr double kWarmUpSeconds = 10;
 constexpr double kWarmUpPartSeconds = 0.5;
 
@@ -82,6 +90,7 @@ struct Bench {
     Row& counter = rows[1];
     Row& slowest = rows[2];
     Row& seen = rows[3];
+    Row& failover = rows[4];
     const Measured gate_before = load.Null(kGateCallers, seconds / 2);
     const double raw_before = RawAloneMicros();
     const double alone_before = load.Commit(kCallers, seconds).rate;
@@ -111,6 +120,7 @@ struct Bench {
     const double seen_us = 1e6 * Median(loads[1]->Fanout(1, kSeenCommits, loads[0].get()));
     Load::CheckSums({loads[0].get(), loads[1].get(), loads[2].get()});
     loads.clear();
+    const double gap = FailOver(&others);
     for (Daemon& daemon : others) cluster.Stop(&daemon);
 
     load.Get(1, 0.01);  // what the others committed is news to it
@@ -124,6 +134,8 @@ struct Bench {
     const double share = Sum(counted) / kDaemons, least = *std::min_element(counted.begin(), counted.end());
     slowest.rounds.push_back({least, share, least / share, cores});
     seen.rounds.push_back({seen_us, raw_us, seen_us / raw_us, cores});
+    // A time, not a ratio to the machine: no round is dropped.
+    failover.rounds.push_back({gap, kFailOverSecondsMax, gap / kFailOverSecondsMax, kCoresMin});
   }
 
  private:
@@ -136,6 +148,41 @@ struct Bench {
     double sum = 0;
     for (const double rate : rates) sum += rate;
     return sum;
+  }
+
+  // The longest time between two commits of a client that commits all the time, while its daemon is killed,
+  // which is of `daemons` no more then.
+  static double FailOver(std::vector<Daemon>* daemons) {
+    std::vector<std::string> addresses;
+    for (const Daemon& daemon : *daemons) addresses.push_back(daemon.address);
+    ConnectOptions options;
+    options.address = absl::StrJoin(addresses, ",");
+    absl::StatusOr<Client> client = Connect(options);
+    if (!client.ok()) Fail("failover: " + client.status().ToString());
+    const auto commit = [&] {
+      const absl::Status status =
+          client->Transact([&](Tx& tx) { tx.Set(client->Ref<int64_t>("/failover"), int64_t{1}); });
+      if (!status.ok()) Fail("failover: " + status.ToString());
+      return Now();
+    };
+    commit();
+    const auto killed = std::find_if(daemons->begin(), daemons->end(), [&](const Daemon& daemon) {
+      return daemon.address == client->address();
+    });
+    if (killed == daemons->end()) Fail("failover: the client is at no daemon: " + client->address());
+    std::thread killer([&] {
+      std::this_thread::sleep_for(kBeforeKill);
+      killed->process->Stop(SIGKILL);
+    });
+    double last = commit(), longest = 0;
+    while (client->address() == killed->address) {
+      const double now = commit();
+      longest = std::max(longest, now - last);
+      last = now;
+    }
+    killer.join();
+    daemons->erase(killed);
+    return longest;
   }
 
   // All at the same time, with the callers of one between them.
@@ -174,7 +221,8 @@ std::vector<Group<Bench>> Groups(int servers) {
   groups.push_back({{{name("daemons_3"), "1/s", "commit_unary_256 of one daemon", at_least, 0.7, {}},
                      {name("daemons_3_counter"), "1/s", "disjoint commits of the three", at_least, 0.3, {}},
                      {name("daemons_3_counter_slowest"), "1/s", "fair share of a daemon", at_least, 0.25, {}},
-                     {name("daemons_3_seen_p50"), "us", "raw multi p50", at_most, 3, {}}},
+                     {name("daemons_3_seen_p50"), "us", "raw multi p50", at_most, 3, {}},
+                     {name("daemons_3_failover"), "s", "promised: 2 s", at_most, 1, {}}},
                     [](Bench& b, auto& rows) { b.OfThree(rows); }});
   return groups;
 }
