@@ -24,8 +24,13 @@ class WaitingCall : public grpc::ServerUnaryReactor {
   using Begin = absl::AnyInvocable<uint64_t(engine::LockCalls*, engine::LockDone)>;
   using Fill = std::function<void(const engine::LockResult&)>;
 
-  WaitingCall(Node* node, Method method)
-      : node_(node), method_(method), began_(node->loop->Now()), self_(this) {}
+  // `connection`: where the answer goes, which may be one of many; null: it leaves at once.
+  WaitingCall(Node* node, Method method, std::shared_ptr<Connection> connection)
+      : node_(node),
+        method_(method),
+        connection_(std::move(connection)),
+        began_(node->loop->Now()),
+        self_(this) {}
 
   WaitingCall* Refuse(const absl::Status& status) {
     Answer(status);
@@ -38,7 +43,7 @@ class WaitingCall : public grpc::ServerUnaryReactor {
                        ender = std::move(ender)]() mutable {
       const uint64_t handle = begin(self->node_->locks, [fill = std::move(fill), ender = std::move(ender)](
                                                             absl::StatusOr<engine::LockResult> result) {
-        WaitingCall* call = ender->call.get();
+        const std::shared_ptr<WaitingCall> call = std::exchange(ender->call, nullptr);
         if (result.ok()) {
           call->node_->Saw(result->installed);
           fill(*result);
@@ -91,11 +96,13 @@ class WaitingCall : public grpc::ServerUnaryReactor {
       if (std::exchange(answered_, true)) return;
     }
     node_->metrics.Called(method_, status.code(), node_->loop->Now() - began_);
+    Corks::Answering(connection_);
     Finish(ToGrpc(status, *node_));
   }
 
   Node* const node_;
   const Method method_;
+  const std::shared_ptr<Connection> connection_;
   const absl::Duration began_;
   std::shared_ptr<WaitingCall> self_;  // until OnDone
   absl::Mutex mutex_;
@@ -112,7 +119,7 @@ class LockService final : public v1::LockService::CallbackService {
                                         const v1::AcquireLockRequest* const_request,
                                         v1::AcquireLockResponse* response) override {
     auto* request = const_cast<v1::AcquireLockRequest*>(const_request);
-    auto* waiting = new WaitingCall(node_, Method::kAcquireLock);
+    auto* waiting = new WaitingCall(node_, Method::kAcquireLock, node_->connections->Find(context->peer()));
     auto call = CallContextOf(request->id(), request->has_id(), request->mutable_meta(),
                               DeadlineOf(*context, node_->loop));
     auto acquire = call.ok() ? AcquireOf(request, *call) : call.status();
@@ -137,7 +144,8 @@ class LockService final : public v1::LockService::CallbackService {
                                            const v1::AwaitConditionRequest* const_request,
                                            v1::AwaitConditionResponse* response) override {
     auto* request = const_cast<v1::AwaitConditionRequest*>(const_request);
-    auto* waiting = new WaitingCall(node_, Method::kAwaitCondition);
+    auto* waiting =
+        new WaitingCall(node_, Method::kAwaitCondition, node_->connections->Find(context->peer()));
     auto call = CallContextOf(request->id(), request->has_id(), request->mutable_meta(),
                               DeadlineOf(*context, node_->loop));
     auto await = call.ok() ? AwaitOf(request) : call.status();
@@ -299,7 +307,7 @@ class LockService final : public v1::LockService::CallbackService {
   grpc::ServerUnaryReactor* Change(grpc::CallbackServerContext* context, Method method, Response* response,
                                    Begin begin, Fill fill) {
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-    UnaryCall call(node_, method, reactor);
+    UnaryCall call(node_, method, reactor, node_->connections->Find(context->peer()));
     engine::LockDone done = [call = std::move(call), response,
                              fill](absl::StatusOr<engine::LockResult> result) mutable {
       Node* node = call.node();

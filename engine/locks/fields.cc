@@ -25,7 +25,14 @@ FieldReader::FieldReader(std::string entry, const Value& value) : entry_(std::mo
 }
 
 const Value* FieldReader::Find(std::string_view key, Type type) {
-  const Value* value = map_ == nullptr ? nullptr : map_->Find(Value::Keyword(key));
+  if (map_ == nullptr) return nullptr;
+  // They are few, and read by each call: to look makes no keyword.
+  const Value* value = nullptr;
+  for (const auto [field, its] : *map_) {
+    if (!field.is(Type::kKeyword) || field.text() != key) continue;
+    value = &its;
+    break;
+  }
   if (value == nullptr) return nullptr;
   if (value->is(type)) return value;
   if (status_.ok()) status_ = Malformed(key);
