@@ -297,23 +297,27 @@ void Engine::State::Validate(std::unique_ptr<Pending> pending, Appending& batch)
   uint64_t depends = 0;
   CheckReads(t, /*installed_only=*/false, &causes, &certain, &depends);
   if (certain) return Conflicted(std::move(pending), std::move(causes));
-  if (depends != 0) return WaitFor(depends, std::move(pending), batch);
+  if (depends != 0) return WaitFor(depends, std::move(pending), &batch);
   if (!t.fences.empty() && CheckFences(pending, batch) == Step::kTaken) return;
   if (t.procedure != nullptr && RunProcedure(pending, batch) == Step::kTaken) return;
 
+  if (pending->staging != nullptr && CheckStaged(pending, batch) == Step::kTaken) return;
+
   WriteSet::Result writes = EvaluateWrites(*pending, batch.now, &depends);
   if (std::holds_alternative<WriteSet::Heavy>(writes)) return Park(std::move(pending));
+  if (std::holds_alternative<WriteSet::Outside>(writes)) return Claim(std::move(pending));
   if (auto* set = std::get_if<WriteSet>(&writes)) {
     if (t.procedure == nullptr && BindToSessions(pending, set, batch) == Step::kTaken) return;
+    if (NoteStored(pending, set, batch) == Step::kTaken) return;
     return Accept(std::move(pending), std::move(*set), batch);
   }
-  if (auto* rejected = std::get_if<Rejected>(&writes)) return RefuseBy(std::move(pending), {std::move(*rejected)}, depends, batch);
-  RefuseBy(std::move(pending), {std::get<absl::Status>(std::move(writes))}, depends, batch);
+  if (auto* rejected = std::get_if<Rejected>(&writes)) return RefuseBy(std::move(pending), {std::move(*rejected)}, depends, &batch);
+  RefuseBy(std::move(pending), {std::get<absl::Status>(std::move(writes))}, depends, &batch);
 }
 
-// Batches are installed in order, so the newest that was seen decides.
-void Engine::State::WaitFor(uint64_t depends, std::unique_ptr<Pending> pending, Appending& batch) {
-  if (depends == batch.number) return batch.dependents.push_back(std::move(pending));
+// Batches are installed in order, so the newest that was seen decides. `closing`: the batch that is being closed; null: none is.
+void Engine::State::WaitFor(uint64_t depends, std::unique_ptr<Pending> pending, Appending* closing) {
+  if (closing != nullptr && depends == closing->number) return closing->dependents.push_back(std::move(pending));
   for (Appending& appending : appending_) {
     if (appending.number == depends) return appending.dependents.push_back(std::move(pending));
   }
@@ -321,8 +325,8 @@ void Engine::State::WaitFor(uint64_t depends, std::unique_ptr<Pending> pending, 
 }
 
 // What entries hold refuses it: told once they hold it for certain.
-void Engine::State::RefuseBy(std::unique_ptr<Pending> pending, Verdict verdict, uint64_t depends, Appending& batch) {
-  if (depends != 0) return WaitFor(depends, std::move(pending), batch);
+void Engine::State::RefuseBy(std::unique_ptr<Pending> pending, Verdict verdict, uint64_t depends, Appending* closing) {
+  if (depends != 0) return WaitFor(depends, std::move(pending), closing);
   if (store_ != nullptr && !pending->caught_up && !canaries_.refuse_behind) return CatchUp(std::move(pending));
   if (std::holds_alternative<Rejected>(verdict.outcome)) ++stats_.rejections;
   Refuse(std::move(pending), std::move(verdict));
@@ -349,8 +353,10 @@ WriteSet::Base Engine::State::BaseOf(std::string_view name, absl::Duration now, 
 }
 
 WriteSet::Bounds Engine::State::WriteBounds(int64_t heavy_bytes) const {
-  return {options_.value_bytes_max, options_.transaction_bytes_max, heavy_bytes, /*atoms_together=*/false,
-          canaries_.skip_validators, canaries_.skip_kinds};
+  WriteSet::Bounds bounds{options_.value_bytes_max, options_.transaction_bytes_max, heavy_bytes};
+  bounds.skip_validators = canaries_.skip_validators;
+  bounds.skip_kinds = canaries_.skip_kinds;
+  return bounds;
 }
 
 WriteSet::Result Engine::State::EvaluateWrites(Pending& pending, absl::Duration now, uint64_t* depends) const {
@@ -381,8 +387,28 @@ WriteSet::Result Engine::State::EvaluateWrites(Pending& pending, absl::Duration 
   // Values that move faster than they can be worked on elsewhere are worked on here in the end.
   WriteSet::Bounds bounds = WriteBounds(pending.parked < kParkedMax ? options_.heavy_value_bytes : 0);
   bounds.atoms_together = pending.transaction->procedure != nullptr;
-  return WriteSet::Evaluate(pending.transaction->writes, bounds,
-                            [&](std::string_view name) { return BaseOf(name, now, depends); });
+  const auto base = [&](std::string_view name) { return BaseOf(name, now, depends); };
+  if (pending.staging == nullptr || !pending.staging->staged) {
+    return WriteSet::Evaluate(pending.transaction->writes, bounds, base);
+  }
+  // What goes into containers is there, and was worked out with all the rest.
+  const Staging& staging = *pending.staging;
+  bounds = WriteBounds(0);
+  bounds.atoms_together = true;
+  bounds.kept = WriteSet::Bounds::Kept::kStaged;
+  WriteSet::Result writes = WriteSet::Evaluate(staging.writes, bounds, base);
+  if (auto* rejected = std::get_if<Rejected>(&writes)) rejected->write_index = staging.origins[rejected->write_index];
+  if (auto* set = std::get_if<WriteSet>(&writes)) {
+    std::vector<std::optional<Value>> results = staging.results;
+    std::vector<std::optional<Value>>& inline_results = set->results();
+    for (size_t i = 0; i < inline_results.size(); ++i) {
+      if (!inline_results[i].has_value() || IsStored(*inline_results[i])) continue;
+      results.resize(pending.transaction->writes.size());
+      results[staging.origins[i]] = std::move(inline_results[i]);
+    }
+    inline_results = std::move(results);
+  }
+  return writes;
 }
 
 // Works the writes out off the Loop, outside any order, and queues the transaction again.
@@ -832,6 +858,7 @@ void Engine::State::Decided(Pending& pending, std::shared_ptr<const Verdict> ver
   if (pending.in_id_table) {
     ids_.Decide(t.id->transaction_id, *verdict, installed_);
   }
+  if (pending.staging != nullptr) EndStaging(pending);
   // A conflict is run again at once: that is not back yet.
   if (!sleepers_.empty() && !std::holds_alternative<Conflict>(verdict->outcome)) {
     CameBack(t.reads, Sleepers::Back::kCommitted);

@@ -197,25 +197,6 @@ class EntryStore {
   virtual void Forget(const std::string& name) = 0;
 };
 
-// Intents: stamps under which values are about to be staged, or to be erased, in stores of their own (DESIGN section
-// 11). Durable before the value is written, so that what no commit settles can be found and erased, also after a crash.
-class Intents {
- public:
-  virtual ~Intents() = default;
-  struct Intent {
-    std::string container;
-    std::string name;   // of the entry
-    std::string stamp;  // used once: (writer, attempt)
-    bool erase = false;  // superseded: to be erased once nobody can read it; else staged, waiting for its commit
-  };
-  // Durable when `done` says so.
-  virtual void Add(std::vector<Intent> intents, absl::AnyInvocable<void(absl::Status)> done) = 0;
-  // Forgets intents: their values are committed, or erased. A commit settles those it names by itself.
-  virtual void Settle(std::vector<std::string> stamps, absl::AnyInvocable<void(absl::Status)> done) = 0;
-  // All that are not settled, in order of their adding.
-  virtual void Pending(absl::AnyInvocable<void(absl::StatusOr<std::vector<Intent>>)> done) = 0;
-};
-
 // LogReader serves commits from as far back as the log is kept. Blocking, off the Loop, any thread; but for CatchUp.
 class LogCursor {
  public:

@@ -9,18 +9,20 @@
 namespace stm::engine {
 
 Engine::State::State(Engine* engine, Loop* loop, Executor* executor, Coordinator* coordinator, Writers* writers,
-                     Options options, Canaries canaries, EntryStore* store)
+                     Options options, Canaries canaries, EntryStore* store, Containers* containers)
     : engine_(engine),
       loop_(loop),
       executor_(executor),
       coordinator_(coordinator),
       writers_(writers),
       store_(store),
+      containers_(containers),
       options_(options),
       canaries_(canaries),
       entries_(store != nullptr),
       ids_(options.id_table_bytes_max, options.id_age_max, options.id_result_bytes_max),
       turns_(options.turn_after_losses, options.turn_max),
+      values_(loop, containers, options.container_cache_bytes_max, options.container_timeout),
       sleepers_(options.sleepers_woken_at_once, options.heavy_value_bytes) {}
 
 void Engine::State::Drain(absl::AnyInvocable<void()> done) {
@@ -63,6 +65,9 @@ Status Engine::State::GetStatus() const {
   status.stats.in_line = reservations_.in_line();
   status.stats.parked = parked_;
   status.stats.loading = loading_;
+  status.stats.staging = staging_;
+  status.stats.stored_loads = values_.loads();
+  status.stats.stored_cache_bytes = values_.bytes();
   status.stats.in_flight = static_cast<int64_t>(appending_.size());
   status.stats.sleepers = sleepers_.size();
   status.stats.watches = watches_.size();
@@ -83,8 +88,8 @@ Status Engine::State::GetStatus() const {
 }
 
 Engine::Engine(Loop* loop, Executor* executor, Coordinator* coordinator, Writers* writers, Options options,
-               Canaries canaries, EntryStore* store)
-    : state_(std::make_unique<State>(this, loop, executor, coordinator, writers, options, canaries, store)) {}
+               Canaries canaries, EntryStore* store, Containers* containers)
+    : state_(std::make_unique<State>(this, loop, executor, coordinator, writers, options, canaries, store, containers)) {}
 
 Engine::~Engine() = default;
 
@@ -110,6 +115,7 @@ void Engine::AwaitInstalled(Version version, absl::AnyInvocable<void(Version)> c
 }
 void Engine::Drain(absl::AnyInvocable<void()> done) { state_->Drain(std::move(done)); }
 Status Engine::GetStatus() const { return state_->GetStatus(); }
+bool Engine::IsStaging(const std::string& stamp) const { return state_->IsStaging(stamp); }
 absl::StatusOr<std::unique_ptr<Image>> Engine::TakeImageAt(Version version) { return state_->TakeImageAt(version); }
 absl::Status Engine::CheckEmpty() const { return state_->CheckEmpty(); }
 void Engine::Restore(absl::AnyInvocable<void(absl::AnyInvocable<void(absl::Status)>)> feed,

@@ -16,6 +16,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "engine/containers.h"
 #include "engine/coordinator.h"
 #include "engine/lock_bounds.h"
 #include "engine/loop.h"
@@ -58,6 +59,13 @@ struct Options {
   int64_t ttl_ms_min = 1;
   int64_t entry_cache_bytes_max = 1 << 30;       // --entry-cache-bytes: entries in memory beside an EntryStore
   LockBounds locks;
+  // Of values that containers keep (containers.h).
+  absl::Duration container_timeout = absl::Seconds(10);   // for one call; a transaction or read with a nearer deadline, until that
+  int64_t container_transactions_max = 4096;              // that wait for one container
+  int64_t container_cache_bytes_max = 256 << 20;          // of values in memory
+  // What nothing names any more is erased once it was so for this long here, and past the history: until then slow readers may
+  // ask for it, and a late write of it may come.
+  absl::Duration erase_after = absl::Minutes(2);
 };
 
 // Planted bugs: each proves that a checker can fail. All off in the program; tests/simulation sets them.
@@ -92,6 +100,11 @@ struct Canaries {
   bool expired_as_deleted = false;       // watchers are not told that it was the TTL
   // Memory entries.
   bool keep_lost_memory = false;  // nobody who saw them before a start is told that it took them
+  // Values in containers.
+  bool reuse_stamp = false;          // a transaction that is worked out anew writes under the stamps that it had
+  bool commit_failed_write = false;  // a commit names a value whose write failed
+  bool erase_early = false;          // superseded values are erased while snapshots still reach them
+  bool read_newest_stored = false;   // a read gets what its entry has now, whatever its snapshot
   // Those who wait, and time.
   bool keep_reservations = false;  // whoever stands in line behind one waits for ever
   bool lose_wakes = false;         // sleepers sleep on
@@ -196,6 +209,11 @@ struct Stats {
   int64_t in_line = 0;       // transactions waiting for a reservation
   int64_t parked = 0;        // transactions whose large values are worked on off the Loop
   int64_t loading = 0;       // transactions waiting for entries out of the EntryStore
+  int64_t staging = 0;       // transactions waiting for containers, or for others that write the same entries there
+  int64_t staged = 0;        // values written into containers; of these, for commits that did not come to be
+  int64_t staged_anew = 0;
+  int64_t stored_loads = 0;  // values read from containers
+  int64_t stored_cache_bytes = 0;
   int64_t in_flight = 0;     // batches being appended
   int64_t sleepers = 0;
   int64_t watches = 0;
@@ -233,9 +251,10 @@ using Done = absl::AnyInvocable<void(absl::StatusOr<T>)>;
 
 class Engine : public Sink {
  public:
-  // All outlive the engine. `store`: where entries are that are not in memory; null: all are.
+  // All outlive the engine. `store`: where entries are that are not in memory; null: all are. `containers`: null: none are
+  // configured.
   Engine(Loop* loop, Executor* executor, Coordinator* coordinator, Writers* writers, Options options,
-         Canaries canaries = {}, EntryStore* store = nullptr);
+         Canaries canaries = {}, EntryStore* store = nullptr, Containers* containers = nullptr);
   ~Engine() override;
 
   // Recovers; until `done` says OK every call is answered NOT_READY.
@@ -273,6 +292,9 @@ class Engine : public Sink {
   void Drain(absl::AnyInvocable<void()> done);
 
   Status GetStatus() const;
+
+  // Is a value being written under the stamp, for a transaction that is not decided yet?
+  bool IsStaging(const std::string& stamp) const;
 
   // An image of `version`, 0: the newest. OUT_OF_RANGE: older than the history kept, or not there yet. FAILED_PRECONDITION:
   // beside an EntryStore, which has what is not in memory.

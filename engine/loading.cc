@@ -293,12 +293,11 @@ void Engine::State::ListNames(std::unique_ptr<Listing> listing, std::vector<std:
 }
 
 void Engine::State::AnswerList(std::unique_ptr<Listing> listing, absl::Status status) {
-  executor_->Run(Work::kAnswer, [listing = std::move(listing), status = std::move(status), installed = installed_]() mutable {
-    if (!status.ok()) return listing->done(std::move(status));
-    listing->result.installed = installed;
-    listing->result.snapshot = listing->snapshot;
-    listing->done(std::move(listing->result));
-  });
+  listing->result.installed = installed_;
+  listing->result.snapshot = listing->snapshot;
+  absl::StatusOr<ListResult> result = std::move(listing->result);
+  if (!status.ok()) result = std::move(status);
+  AnswerListed(std::move(result), listing->request.deadline, std::move(listing->done));
 }
 
 // ---- What goes

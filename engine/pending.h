@@ -11,6 +11,7 @@
 #include "absl/container/inlined_vector.h"
 #include "absl/time/time.h"
 #include "engine/engine.h"
+#include "engine/stored.h"
 #include "engine/transaction.h"
 #include "engine/write_set.h"
 
@@ -20,6 +21,41 @@ namespace stm::engine {
 struct Prepared {
   std::vector<std::pair<std::string_view, WriteSet::Base>> bases;
   WriteSet::Result writes;
+};
+
+// Where a transaction stands that writes entries which containers keep (staging.cc). Its claims are held until it is decided;
+// the rest is made anew when an entry that it was worked out from has changed.
+struct Staging {
+  std::vector<std::string> claims;      // names of entries, sorted
+  std::vector<std::string> containers;  // in which they are, each once
+  bool claimed = false;
+  absl::Duration waits_until;  // for its claims
+
+  // What its writes are worked out from: the entries' versions, and the values that were asked for, by name.
+  struct Base {
+    std::string name;
+    Version version = 0;
+    std::optional<Value> value;  // nullopt: absent
+    bool asked = false;          // the container was
+  };
+  std::vector<Base> bases;
+
+  // A value that is written under a stamp.
+  struct Write {
+    std::string name;
+    Stored stored;
+    Value value;
+    bool created = false;
+  };
+  std::vector<Write> values;
+  // The writes as they are to be committed, and of which of the transaction's each comes.
+  std::vector<engine::Write> writes;
+  std::vector<uint32_t> origins;
+  std::vector<std::optional<Value>> results;  // one a write of the transaction's, or empty
+  bool staged = false;  // all of it is there
+
+  int calls = 0;        // to containers, under way
+  absl::Status status;  // the first that failed
 };
 
 struct Pending {
@@ -37,6 +73,8 @@ struct Pending {
   // Entries beside the transaction's own that it rests on: its fences' locks, its sessions, what its procedure looks at.
   std::vector<std::string> looks;
   std::optional<Value> outcome;  // the procedure's, of the last run
+  std::unique_ptr<Staging> staging;  // null: containers have nothing to do with it
+  std::vector<Write> notes;          // what is told of stamps and copies beside; the batch's items name these
   std::vector<Write> bound;      // what the engine writes beside into sessions; the batch's items name these
   int parked = 0;  // how often
   // It waited in line for a reservation: if it is stale after all, its next run gets one at once.

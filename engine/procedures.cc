@@ -156,7 +156,7 @@ Engine::State::Step Engine::State::CheckFences(std::unique_ptr<Pending>& pending
     } else {
       verdict.outcome = lock.status();
     }
-    RefuseBy(std::move(pending), std::move(verdict), depends, batch);
+    RefuseBy(std::move(pending), std::move(verdict), depends, &batch);
     return Step::kTaken;
   }
   return Step::kGoesOn;
@@ -173,12 +173,12 @@ Engine::State::Step Engine::State::RunProcedure(std::unique_ptr<Pending>& pendin
   }
   LookedAt(*pending, view);
   if (!outcome.ok()) {
-    RefuseBy(std::move(pending), {outcome.status()}, view.depends(), batch);
+    RefuseBy(std::move(pending), {outcome.status()}, view.depends(), &batch);
     return Step::kTaken;
   }
   t.writes = view.TakeWrites();
   if (t.writes.empty()) {
-    RefuseBy(std::move(pending), {Unchanged{*std::move(outcome), installed_}}, view.depends(), batch);
+    RefuseBy(std::move(pending), {Unchanged{*std::move(outcome), installed_}}, view.depends(), &batch);
     return Step::kTaken;
   }
   pending->outcome = *std::move(outcome);
@@ -205,23 +205,30 @@ Engine::State::Step Engine::State::BindToSessions(std::unique_ptr<Pending>& pend
   }
   LookedAt(*pending, view);
   if (!status.ok()) {
-    RefuseBy(std::move(pending), {status}, view.depends(), batch);
+    RefuseBy(std::move(pending), {status}, view.depends(), &batch);
     return Step::kTaken;
   }
   // Sessions' entries have no validators, and nothing is heavy about setting them.
   pending->bound = view.TakeWrites();
-  const WriteSet::Bounds bounds = WriteBounds(0);
+  return WriteBeside(pending, &pending->bound, writes, batch);
+}
+
+// Adds what the engine writes of its own, which `beside` holds as long as `writes` lives.
+Engine::State::Step Engine::State::WriteBeside(std::unique_ptr<Pending>& pending, std::vector<Write>* beside, WriteSet* writes,
+                                               Appending& batch) {
+  WriteSet::Bounds bounds = WriteBounds(0);
+  bounds.atoms_together = true;
   uint64_t depends = 0;
-  WriteSet::Result bound = WriteSet::Evaluate(
-      pending->bound, bounds, [&](std::string_view name) { return BaseOf(name, batch.now, &depends); });
+  WriteSet::Result evaluated = WriteSet::Evaluate(
+      *beside, bounds, [&](std::string_view name) { return BaseOf(name, batch.now, &depends); });
   absl::Status refused;
-  if (auto* set = std::get_if<WriteSet>(&bound)) {
+  if (auto* set = std::get_if<WriteSet>(&evaluated)) {
     refused = writes->Append(std::move(*set), bounds);
   } else {
-    refused = std::get<absl::Status>(std::move(bound));  // a session reaches a bound
+    refused = std::get<absl::Status>(std::move(evaluated));  // an entry reaches a bound
   }
   if (refused.ok()) return Step::kGoesOn;
-  RefuseBy(std::move(pending), {std::move(refused)}, depends, batch);
+  RefuseBy(std::move(pending), {std::move(refused)}, depends, &batch);
   return Step::kTaken;
 }
 

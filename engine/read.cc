@@ -55,6 +55,11 @@ absl::Status ApplyPending(const std::vector<Write>& pending, const std::vector<E
   return absl::OkStatus();
 }
 
+bool AnyStored(const std::vector<EntryState>& states) {
+  return std::any_of(states.begin(), states.end(),
+                     [](const EntryState& state) { return state.value.has_value() && IsStored(*state.value); });
+}
+
 }  // namespace
 
 absl::Status Engine::State::CheckStore(uint64_t store) const {
@@ -169,15 +174,22 @@ EntryState Engine::State::StateAt(std::string_view name, Version snapshot) const
 }
 
 // What was read, as it is now, up to fresh_bytes_max; of the rest the versions alone.
-std::vector<EntryState> Engine::State::Fresh(const std::vector<std::string>& names) const {
+std::vector<EntryState> Engine::State::Fresh(const std::vector<std::string>& names) {
   std::vector<EntryState> fresh;
   fresh.reserve(names.size());
   int64_t bytes = 0;
   for (const std::string& name : names) {
     EntryState state = StateAt(name, installed_);
     bytes += kReadOverheadBytes + static_cast<int64_t>(name.size());
+    const std::optional<Stored> stored = state.value.has_value() ? StoredOf(*state.value) : std::nullopt;
+    bool omitted = false;
+    if (stored.has_value()) {
+      // Nobody waits for a container here.
+      state.value = values_.Find(stored->stamp);
+      omitted = !state.value.has_value();
+    }
     if (state.value.has_value()) bytes += static_cast<int64_t>(state.value->edn_size());
-    if (bytes > options_.fresh_bytes_max) {
+    if (omitted || bytes > options_.fresh_bytes_max) {
       state.value = std::nullopt;
       state.value_omitted = true;
     }
@@ -212,12 +224,35 @@ void Engine::State::Get(GetRequest request, Done<GetResult> done) {
 
 void Engine::State::GetAt(GetRequest request, Version snapshot, Done<GetResult> done) {
   GetResult result = ReadAt(request.names, snapshot);
-  if (request.pending.empty()) return AnswerLater<GetResult>(executor_, std::move(done), std::move(result));
-  // Operations may be on large values: they are applied off the Loop.
   std::vector<std::string> names;
   for (const Write& write : request.pending) names.push_back(write.name);
-  executor_->Run(Work::kAnswer, [request = std::move(request), result = std::move(result),
-                                 bases = ReadAt(names, snapshot).entries, bounds = WriteBounds(0),
+  std::vector<EntryState> bases = ReadAt(names, snapshot).entries;
+  if (!AnyStored(result.entries) && !AnyStored(bases)) {
+    return AnswerGet(std::move(request), std::move(result), std::move(bases), std::move(done));
+  }
+  // Both at once.
+  const size_t read = result.entries.size();
+  std::vector<EntryState> states = std::move(result.entries);
+  std::move(bases.begin(), bases.end(), std::back_inserter(states));
+  const absl::Duration deadline = request.deadline;
+  Resolve(std::move(states), snapshot, deadline,
+          [this, read, request = std::move(request), result = std::move(result),
+           done = std::move(done)](absl::StatusOr<std::vector<EntryState>> states) mutable {
+            if (!states.ok()) return AnswerLater<GetResult>(executor_, std::move(done), states.status());
+            const auto middle = states->begin() + static_cast<ptrdiff_t>(read);
+            result.entries.assign(std::make_move_iterator(states->begin()), std::make_move_iterator(middle));
+            std::vector<EntryState> bases(std::make_move_iterator(middle), std::make_move_iterator(states->end()));
+            AnswerGet(std::move(request), std::move(result), std::move(bases), std::move(done));
+          });
+}
+
+// `bases`: the entries that request.pending writes, in their order.
+void Engine::State::AnswerGet(GetRequest request, GetResult result, std::vector<EntryState> bases, Done<GetResult> done) {
+  if (request.pending.empty()) return AnswerLater<GetResult>(executor_, std::move(done), std::move(result));
+  WriteSet::Bounds bounds = WriteBounds(0);
+  bounds.kept = WriteSet::Bounds::Kept::kAtHand;
+  // Operations may be on large values: they are applied off the Loop.
+  executor_->Run(Work::kAnswer, [request = std::move(request), result = std::move(result), bases = std::move(bases), bounds,
                                  done = std::move(done)]() mutable {
     absl::Status status = ApplyPending(request.pending, bases, bounds, &result);
     if (!status.ok()) return done(std::move(status));
@@ -244,7 +279,7 @@ void Engine::State::List(ListRequest request, Done<ListResult> done) {
                     absl::Status status = snapshot.ok() ? CheckMemory(request.at, {&request.prefix, 1}) : snapshot.status();
                     if (!status.ok()) return AnswerLater<ListResult>(executor_, std::move(done), std::move(status));
                     if (store_ == nullptr || IsMemory(request.prefix)) {
-                      return AnswerLater<ListResult>(executor_, std::move(done), ListAt(request, *snapshot));
+                      return AnswerListed(ListAt(request, *snapshot), request.deadline, std::move(done));
                     }
                     auto listing = std::make_unique<Listing>();
                     listing->after = request.after_name;
@@ -253,6 +288,19 @@ void Engine::State::List(ListRequest request, Done<ListResult> done) {
                     listing->snapshot = *snapshot;
                     ListMore(std::move(listing));
                   });
+}
+
+// Values that containers keep are asked for first.
+void Engine::State::AnswerListed(absl::StatusOr<ListResult> result, absl::Duration deadline, Done<ListResult> done) {
+  if (!result.ok() || !AnyStored(result->entries)) return AnswerLater<ListResult>(executor_, std::move(done), std::move(result));
+  std::vector<EntryState> states = std::move(result->entries);
+  const Version snapshot = result->snapshot;
+  Resolve(std::move(states), snapshot, deadline,
+          [this, result = *std::move(result), done = std::move(done)](absl::StatusOr<std::vector<EntryState>> states) mutable {
+            if (!states.ok()) return AnswerLater<ListResult>(executor_, std::move(done), states.status());
+            result.entries = *std::move(states);
+            AnswerLater<ListResult>(executor_, std::move(done), std::move(result));
+          });
 }
 
 absl::StatusOr<ListResult> Engine::State::ListAt(const ListRequest& request, Version snapshot) const {
@@ -281,7 +329,10 @@ bool Engine::State::AddToPage(const ListRequest& request, const Entry& entry, Ve
   }
   int64_t page = request.page_size <= 0 ? options_.list_page_max : std::min(request.page_size, options_.list_page_max);
   int64_t size = kReadOverheadBytes + static_cast<int64_t>(entry.name.size());
-  if (!request.names_only) size += static_cast<int64_t>(versioned->value->edn_size());
+  if (!request.names_only) {
+    const std::optional<Stored> stored = StoredOf(*versioned->value);
+    size += stored.has_value() ? stored->bytes : static_cast<int64_t>(versioned->value->edn_size());
+  }
   bool full = static_cast<int64_t>(result->entries.size()) == page || *bytes + size > options_.list_page_bytes_max;
   if (full && !result->entries.empty()) {
     result->more = true;

@@ -12,8 +12,10 @@ namespace stm::engine {
 
 // True: an older one's reservation, or another daemon's turn, is in its way, and it waits for that.
 bool Engine::State::StandInLine(std::unique_ptr<Pending>& pending) {
-  const Pending& standing = *pending;
+  Pending& standing = *pending;
   if (!reservations_.StandInLine(pending)) return false;
+  // Whoever it stands behind may need its entries.
+  if (standing.staging != nullptr) EndStaging(standing);
   reservations_alarm_.Set(reservations_.NextExpiry());
   if (!turns_.empty()) AskTurnFor(standing);
   return true;

@@ -1,4 +1,5 @@
-// State is what an Engine keeps and does, in seven files by what a reader looks for: commit.cc (the commit path),
+// State is what an Engine keeps and does, in eight files by what a reader looks for: commit.cc (the commit path), staging.cc (values
+// that containers keep),
 // procedures.cc (fences, procedures, entries bound to sessions), sharing.cc (who goes first, here and between daemons), read.cc (reads, lists, sleepers), watching.cc (watches),
 // recovery.cc (images, replay), loading.cc (what an EntryStore has and memory has not). Lives on the Loop; no locks.
 #ifndef STM_ENGINE_STATE_H_
@@ -26,6 +27,7 @@
 #include "engine/reservations.h"
 #include "engine/ring.h"
 #include "engine/sleepers.h"
+#include "engine/stored_values.h"
 #include "engine/turns.h"
 #include "engine/watches.h"
 #include "engine/write_set.h"
@@ -41,7 +43,7 @@ inline constexpr size_t kNamesAtOnce = 128;
 class Engine::State {
  public:
   State(Engine* engine, Loop* loop, Executor* executor, Coordinator* coordinator, Writers* writers, Options options,
-        Canaries canaries, EntryStore* store);
+        Canaries canaries, EntryStore* store, Containers* containers);
 
   void Start(absl::AnyInvocable<void(absl::Status)> done);
   void Drain(absl::AnyInvocable<void()> done);
@@ -70,6 +72,9 @@ class Engine::State {
   void RaiseIdFloor(Version id_floor);
   absl::Status Install(std::shared_ptr<CommitRecord> commit);
   std::unique_ptr<Image> TakeImage();
+
+  // staging.cc
+  bool IsStaging(const std::string& stamp) const { return staging_stamps_.contains(stamp); }
 
   // sharing.cc
   void TurnAsked(uint64_t writer, const std::vector<std::string>& names, absl::Duration length);
@@ -154,7 +159,7 @@ class Engine::State {
   WriteSet::Bounds WriteBounds(int64_t heavy_bytes) const;
   WriteSet::Result EvaluateWrites(Pending& pending, absl::Duration now, uint64_t* depends) const;
   void Park(std::unique_ptr<Pending> pending);
-  void WaitFor(uint64_t depends, std::unique_ptr<Pending> pending, Appending& batch);
+  void WaitFor(uint64_t depends, std::unique_ptr<Pending> pending, Appending* closing);
   void CatchUp(std::unique_ptr<Pending> pending);
   void CheckReads(const Transaction& transaction, bool installed_only, std::vector<ConflictCause>* causes, bool* certain,
                   uint64_t* depends);
@@ -185,7 +190,32 @@ class Engine::State {
   Step CheckFences(std::unique_ptr<Pending>& pending, Appending& batch);
   Step RunProcedure(std::unique_ptr<Pending>& pending, Appending& batch);
   Step BindToSessions(std::unique_ptr<Pending>& pending, WriteSet* writes, Appending& batch);
-  void RefuseBy(std::unique_ptr<Pending> pending, Verdict verdict, uint64_t depends, Appending& batch);
+  void RefuseBy(std::unique_ptr<Pending> pending, Verdict verdict, uint64_t depends, Appending* closing);
+  Step WriteBeside(std::unique_ptr<Pending>& pending, std::vector<Write>* beside, WriteSet* writes, Appending& batch);
+
+  // staging.cc
+  void Claim(std::unique_ptr<Pending> pending);
+  void GrantClaims();
+  void ClaimedTooLate();
+  void Gather(std::unique_ptr<Pending> pending);
+  void Gathered(std::shared_ptr<std::unique_ptr<Pending>> pending);
+  void WorkOut(std::unique_ptr<Pending> pending, int64_t heavy_bytes);
+  void WorkedOut(std::unique_ptr<Pending> pending, WriteSet::Result writes, uint64_t depends);
+  void PrepareStaged(Pending& pending, WriteSet* set);
+  void Stage(std::unique_ptr<Pending> pending);
+  void StageValues(std::shared_ptr<std::unique_ptr<Pending>> pending);
+  void Staged(std::shared_ptr<std::unique_ptr<Pending>> pending);
+  void QueueStaged(std::unique_ptr<Pending> pending);
+  void RefuseStaging(std::unique_ptr<Pending> pending, absl::Status status);
+  Step CheckStaged(std::unique_ptr<Pending>& pending, Appending& batch);
+  Step NoteStored(std::unique_ptr<Pending>& pending, WriteSet* writes, Appending& batch);
+  void DropStamps(Staging& staging);
+  void EndStaging(Pending& pending);
+  absl::Duration CallUntil(const Transaction& transaction) const;
+  void QueueOwn(std::unique_ptr<Transaction> transaction, CommitDone done);
+  // Gives `states` back with the values themselves where containers keep them.
+  void Resolve(std::vector<EntryState> states, Version snapshot, absl::Duration deadline, Done<std::vector<EntryState>> done);
+  absl::Status NoSuchStamp(const std::string& name, const Stored& stored, Version snapshot) const;
 
   // sharing.cc
   bool StandInLine(std::unique_ptr<Pending>& pending);
@@ -208,8 +238,10 @@ class Engine::State {
                        absl::AnyInvocable<void(absl::StatusOr<Version>)> done);
   absl::Status CheckMemory(const ReadPoint& at, absl::Span<const std::string> names);
   EntryState StateAt(std::string_view name, Version snapshot) const;
-  std::vector<EntryState> Fresh(const std::vector<std::string>& names) const;
+  std::vector<EntryState> Fresh(const std::vector<std::string>& names);
   void GetAt(GetRequest request, Version snapshot, Done<GetResult> done);
+  void AnswerGet(GetRequest request, GetResult result, std::vector<EntryState> bases, Done<GetResult> done);
+  void AnswerListed(absl::StatusOr<ListResult> result, absl::Duration deadline, Done<ListResult> done);
   GetResult ReadAt(const std::vector<std::string>& names, Version snapshot) const;
   absl::StatusOr<ListResult> ListAt(const ListRequest& request, Version snapshot) const;
   bool AddToPage(const ListRequest& request, const Entry& entry, Version snapshot, ListResult* result, int64_t* bytes) const;
@@ -272,6 +304,7 @@ class Engine::State {
   Coordinator* const coordinator_;
   Writers* const writers_;
   EntryStore* const store_;  // null: all entries are in memory
+  Containers* const containers_;  // null: none are configured
   const Options options_;
   const Canaries canaries_;
 
@@ -322,6 +355,17 @@ class Engine::State {
   absl::flat_hash_set<std::string> prefixes_known_;  // may be in checked_lists
   std::map<uint64_t, Done<AwaitResult>> awaits_;     // about to sleep, by handle
   Alarm loads_alarm_{loop_, [this] { LoadedTooLate(); }};
+
+  // Values in containers. Who waits for claims, in order of arrival.
+  StoredValues values_;
+  std::list<std::unique_ptr<Pending>> claiming_;
+  absl::flat_hash_set<std::string> claimed_;
+  bool grant_posted_ = false;
+  std::map<std::string, int64_t> staging_in_;  // transactions, by container
+  int64_t staging_ = 0;
+  uint64_t next_stamp_ = 1;
+  absl::flat_hash_set<std::string> staging_stamps_;
+  Alarm claims_alarm_{loop_, [this] { ClaimedTooLate(); }};
 
   Sleepers sleepers_;
   Alarm sleepers_alarm_{loop_, [this] { SleptEnough(); }};

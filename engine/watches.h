@@ -14,6 +14,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/functional/function_ref.h"
 #include "engine/engine.h"
+#include "engine/resolving_sink.h"
 #include "engine/watch.h"
 
 namespace stm::engine {
@@ -22,6 +23,7 @@ struct Watcher {
   uint64_t handle = 0;
   WatchRequest request;
   std::shared_ptr<WatchSink> sink;
+  std::shared_ptr<ResolvingSink> resolving;  // that, if containers are configured; else null
   enum class Phase : uint8_t { kInitial, kCatchUp, kLive } phase = Phase::kCatchUp;
   bool begun = false;        // what it asked for was looked at
   Version synced = 0;        // of kInitial: the snapshot of the entries

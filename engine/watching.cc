@@ -44,7 +44,13 @@ absl::StatusOr<uint64_t> Engine::State::Watch(WatchRequest request, std::shared_
   if (!request.own && watches_.size() >= options_.watches_max) {
     return LimitReached("watches_max", options_.watches_max, "the daemon", watches_.size(), "watch with fewer streams");
   }
+  std::shared_ptr<ResolvingSink> resolving;
+  if (containers_ != nullptr && !request.own) {
+    resolving = std::make_shared<ResolvingSink>(loop_, &values_, std::move(sink), [this] { return installed_; });
+    sink = resolving;
+  }
   Watcher& watcher = watches_.Add(std::move(request), std::move(sink));
+  watcher.resolving = std::move(resolving);
   uint64_t handle = watcher.handle;
   Version wanted = std::max(watcher.request.after, watcher.request.seen.version);
   bool other_store = watcher.request.seen.store != 0 && watcher.request.seen.store != writers_->store();
@@ -60,7 +66,12 @@ absl::StatusOr<uint64_t> Engine::State::Watch(WatchRequest request, std::shared_
   return handle;
 }
 
-void Engine::State::Unwatch(uint64_t handle) { watches_.Remove(handle); }
+void Engine::State::Unwatch(uint64_t handle) {
+  Watcher* watcher = watches_.Find(handle);
+  if (watcher == nullptr) return;
+  if (watcher->resolving != nullptr) watcher->resolving->Stop();
+  watches_.Remove(handle);
+}
 
 // Gives a watch what it lacks, until it is live, its reader has no room, or it has had its share of this task.
 void Engine::State::Feed(uint64_t handle) {

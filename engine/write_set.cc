@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "engine/error.h"
+#include "engine/stored.h"
 #include "engine/values/wire.h"
 
 namespace stm::engine {
@@ -57,6 +58,10 @@ std::shared_ptr<const Definition> Redefine(const std::shared_ptr<const Definitio
   auto definition = std::make_shared<Definition>(given == nullptr ? Definition() : *given);
   definition->container = std::move(container);
   return definition;
+}
+
+bool InContainer(const std::shared_ptr<const Definition>& definition) {
+  return definition != nullptr && !definition->container.empty();
 }
 
 absl::Status CheckBytes(int64_t bytes, const WriteSet::Bounds& bounds) {
@@ -114,6 +119,8 @@ WriteSet::Result WriteSet::Evaluate(const std::vector<Write>& writes, const Boun
     }
     if (write.kind == EntryKind::kAtom && write.change != Write::Change::kCreate) atom = &write.name;
 
+    const bool outside = bounds.kept == Bounds::Kept::kOutside && present && IsStored(*item.value);
+
     auto create = [&](Value value) {
       item.kind = write.kind;
       item.definition = write.definition;
@@ -134,6 +141,7 @@ WriteSet::Result WriteSet::Evaluate(const std::vector<Write>& writes, const Boun
         }
         break;
       case Write::Change::kApply: {
+        if (outside) return Outside{};
         if (bounds.heavy_bytes > 0 && (Size(item.value) > bounds.heavy_bytes || ArgumentBytes(*write.operation) > bounds.heavy_bytes)) {
           return Heavy{};
         }
@@ -152,6 +160,8 @@ WriteSet::Result WriteSet::Evaluate(const std::vector<Write>& writes, const Boun
         break;
       }
       case Write::Change::kCreate:
+        // An atom is created as its container has it.
+        if (outside || (!present && bounds.kept == Bounds::Kept::kOutside && InContainer(write.definition))) return Outside{};
         if (!present) create(write.value);
         result = item.value;
         break;
@@ -179,6 +189,7 @@ WriteSet::Result WriteSet::Evaluate(const std::vector<Write>& writes, const Boun
           return Reject(write, i, RejectCause::kKind, item.definition == nullptr ? "" : item.definition->container,
                         "containers are fixed at creation: delete the entry and create it again");
         }
+        if (outside && ValidatorOf(write.definition) != nullptr) return Outside{};
         item.definition = Redefine(item.definition, write.definition);
         item.defined = true;
         break;
@@ -205,6 +216,13 @@ WriteSet::Result WriteSet::Evaluate(const std::vector<Write>& writes, const Boun
     if (!item.changes()) continue;
     const Write& write = writes[item.last_write];
     if (!item.value.has_value()) continue;
+    if (bounds.kept != Bounds::Kept::kStaged && item.value_written) {
+      if (IsStored(*item.value)) {
+        return Reject(write, item.last_write, RejectCause::kType, std::string(kStoredTag),
+                      "the tag stm/stored is the daemon's own: give the value another tag");
+      }
+      if (bounds.kept == Bounds::Kept::kOutside && item.kind == EntryKind::kRef && InContainer(item.definition)) return Outside{};
+    }
     if (item.value_written) {
       int64_t size = static_cast<int64_t>(item.value->edn_size());
       if (size > bounds.value_bytes_max) {
@@ -216,7 +234,9 @@ WriteSet::Result WriteSet::Evaluate(const std::vector<Write>& writes, const Boun
                             "levels, too many of them maps for clients to parse: make it flatter");
       }
     }
-    if (const Validator* validator = bounds.skip_validators ? nullptr : ValidatorOf(item.definition)) {
+    // One that a container keeps was looked at before it was staged.
+    const Validator* validator = bounds.skip_validators || IsStored(*item.value) ? nullptr : ValidatorOf(item.definition);
+    if (validator != nullptr) {
       if (bounds.heavy_bytes > 0 && Size(item.value) > bounds.heavy_bytes) return Heavy{};
       if (std::optional<Rejection> rejection = validator->Check(*item.value)) {
         return Reject(write, item.last_write, std::move(*rejection));

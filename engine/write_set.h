@@ -56,14 +56,19 @@ class WriteSet {
     // An operation on, or a rule over, a larger value is not begun: the result is Heavy. 0: whatever it takes.
     int64_t heavy_bytes;
     bool atoms_together = false;  // an atom may change beside others: what the engine itself writes
+    // What is known of values that containers keep (stored.h): what they are, so that writes are worked out on them; or the
+    // writes name them as they are to be committed, staged. kOutside: neither, and writes on them are Outside.
+    enum class Kept : uint8_t { kOutside, kAtHand, kStaged } kept = Kept::kOutside;
     // Canaries.
     bool skip_validators = false;
     bool skip_kinds = false;
   };
   // The work is too long for the Loop.
   struct Heavy {};
+  // A container keeps what is written, or what it is worked out from: it is to be asked first.
+  struct Outside {};
   // A Status: a bound.
-  using Result = std::variant<WriteSet, Rejected, absl::Status, Heavy>;
+  using Result = std::variant<WriteSet, Rejected, absl::Status, Heavy, Outside>;
 
   // `writes` outlive the result.
   static Result Evaluate(const std::vector<Write>& writes, const Bounds& bounds,

@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/engine.h"
 #include "engine/values/edn.h"
+#include "tests/engine/fake_containers.h"
 
 namespace stm::engine {
 
@@ -262,13 +263,17 @@ class Caller {
 class Harness : public Caller {
  public:
   explicit Harness(Options options = {}, Canaries canaries = {})
-      : Caller(&loop, &engine), coordinator(&loop), engine(&loop, &loop, &coordinator, &coordinator, options, canaries) {
+      : Caller(&loop, &engine),
+        coordinator(&loop),
+        containers(&loop),
+        engine(&loop, &loop, &coordinator, &coordinator, options, canaries, nullptr, &containers) {
     engine.Start([](absl::Status) {});
     loop.Turn();
   }
 
   ManualLoop loop;
   FakeCoordinator coordinator;
+  FakeContainers containers;
   Engine engine;
 };
 
