@@ -790,8 +790,12 @@ class AwaitSignal : public LockProcedure {
                        "release the shared hold before a condition is awaited");
     }
     const std::string entry = ConditionEntry(lock_, condition_);
-    absl::StatusOr<Condition> condition = ReadCondition(entry, view->Get(entry));
+    const std::optional<Value> there = view->Get(entry);
+    absl::StatusOr<Condition> condition = ReadCondition(entry, there);
     if (!condition.ok()) return condition.status();
+    // One that was forgotten as idle does not begin its numbers anew: who was awaiting then, and waits for the lock since, still
+    // has its entry. Each number took a commit, so all are below the newest version.
+    if (!there.has_value()) condition->first = condition->next = view->version();
     if (condition->next - condition->first >= bounds_.lock_queue_max) {
       return LimitReached("lock_queue_max", bounds_.lock_queue_max, Joined({lock_, "/", condition_}),
                           condition->next - condition->first,

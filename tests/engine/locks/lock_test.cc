@@ -411,6 +411,12 @@ struct Conditions : Scene {
     REQUIRE(answer.ok());
     return *answer;
   }
+  // Of the condition "full", given last.
+  int64_t LastPlace() {
+    const std::optional<Value> condition = book.Get(ConditionEntry(kLock, "full"));
+    REQUIRE(condition.has_value());
+    return condition->map().Find(Value::Keyword("next"))->integer() - 1;
+  }
 };
 
 TEST_CASE(
@@ -438,7 +444,30 @@ TEST_CASE(
   CHECK(hold.token > held.token);
   CHECK(hold.acquire == Uuid{7, 1});
   CHECK_FALSE(hold.unsignalled);
-  CHECK_FALSE(s.book.Get(AwaitEntry(kLock, "full", 0)).has_value());
+  CHECK_FALSE(s.book.Get(AwaitEntry(kLock, "full", s.LastPlace())).has_value());
+}
+
+// Found by `simulation --containers --seed 1287`: the next who awaited took the place of one who waits for the lock, and was
+// dropped with the grant.
+TEST_CASE("condition: one that is forgotten as idle gives no place away that is still somebody's") {
+  Conditions s;
+  const LockAnswer first = s.Acquire("a");
+  REQUIRE(s.Await("a", first.token, {7, 1}).outcome == LockOutcome::kQueued);
+  const LockAnswer second = s.Acquire("b");
+  REQUIRE(s.Acquire("c").outcome == LockOutcome::kQueued);
+  REQUIRE(s.Signal(second.token).woken == 1);  // "a" is behind "c" now
+  const int64_t place = s.LastPlace();
+  absl::StatusOr<Value> swept = s.book.Run(MakeSweep({ConditionEntry(kLock, "full")}, s.bounds));
+  REQUIRE(swept.ok());
+  REQUIRE(swept->integer() == 1);
+  REQUIRE(s.Await("b", second.token, {7, 2}).outcome == LockOutcome::kQueued);
+  CHECK(s.LastPlace() > place);
+  REQUIRE(s.Release("c").outcome == LockOutcome::kReleased);
+  REQUIRE(s.Holders() == Names{"a"});
+  REQUIRE(s.Holders().size() == 1);
+  CHECK(s.Signal(s.book.Lock(kLock).holders.front().token).woken == 1);
+  REQUIRE(s.Release("a").outcome == LockOutcome::kReleased);
+  CHECK(s.Holders() == Names{"b"});
 }
 
 TEST_CASE("condition: signals wake in order of awaiting, one each, or all; of this condition alone") {
@@ -477,24 +506,24 @@ TEST_CASE(
     "signal") {
   Conditions s;
   const LockAnswer a = s.Acquire("a");
-  REQUIRE(s.Await("a", a.token, {7, 1}).place == 0);
+  const int64_t first = s.Await("a", a.token, {7, 1}).place;
   const LockAnswer b = s.Acquire("b");
   REQUIRE(b.outcome == LockOutcome::kGranted);
-  CHECK(s.book.Answer(MakeEndAwait(kLock, "full", 0, s.bounds))->outcome == LockOutcome::kBusy);
+  CHECK(s.book.Answer(MakeEndAwait(kLock, "full", first, s.bounds))->outcome == LockOutcome::kBusy);
   CHECK(s.Holders() == Names{"b"});
   CHECK(s.Signal(b.token).woken == 0);
-  CHECK(s.book.Answer(MakeEndAwait(kLock, "full", 0, s.bounds))->outcome == LockOutcome::kBusy);
+  CHECK(s.book.Answer(MakeEndAwait(kLock, "full", first, s.bounds))->outcome == LockOutcome::kBusy);
   REQUIRE(s.Release("b").outcome == LockOutcome::kReleased);
   REQUIRE(s.Holders() == Names{"a"});
   CHECK(s.book.Lock(kLock).holders.front().unsignalled);
   // Signalled first.
-  REQUIRE(s.Await("a", s.book.Lock(kLock).holders.front().token, {7, 2}).place == 1);
+  REQUIRE(s.Await("a", s.book.Lock(kLock).holders.front().token, {7, 2}).place == first + 1);
   const LockAnswer c = s.Acquire("c");
   REQUIRE(s.Signal(c.token).woken == 1);
-  CHECK(s.book.Answer(MakeEndAwait(kLock, "full", 1, s.bounds))->outcome == LockOutcome::kSignalled);
+  CHECK(s.book.Answer(MakeEndAwait(kLock, "full", first + 1, s.bounds))->outcome == LockOutcome::kSignalled);
   REQUIRE(s.Release("c").outcome == LockOutcome::kReleased);
   CHECK_FALSE(s.book.Lock(kLock).holders.front().unsignalled);
-  CHECK(s.book.Answer(MakeEndAwait(kLock, "full", 1, s.bounds))->outcome == LockOutcome::kNotHeld);
+  CHECK(s.book.Answer(MakeEndAwait(kLock, "full", first + 1, s.bounds))->outcome == LockOutcome::kNotHeld);
 }
 
 TEST_CASE("condition: the end of one's session ends what it awaits, and what it has again by then") {
