@@ -858,7 +858,10 @@ void Engine::State::Decided(Pending& pending, std::shared_ptr<const Verdict> ver
   if (pending.in_id_table) {
     ids_.Decide(t.id->transaction_id, *verdict, installed_);
   }
-  if (pending.staging != nullptr) EndStaging(pending);
+  if (pending.staging != nullptr) {
+    const auto* status = std::get_if<absl::Status>(&verdict->outcome);
+    EndStaging(pending, std::holds_alternative<Committed>(verdict->outcome) || (status != nullptr && absl::IsUnknown(*status)));
+  }
   // A conflict is run again at once: that is not back yet.
   if (!sleepers_.empty() && !std::holds_alternative<Conflict>(verdict->outcome)) {
     CameBack(t.reads, Sleepers::Back::kCommitted);

@@ -117,6 +117,9 @@ void Engine::Drain(absl::AnyInvocable<void()> done) { state_->Drain(std::move(do
 Status Engine::GetStatus() const { return state_->GetStatus(); }
 bool Engine::IsStaging(const std::string& stamp) const { return state_->IsStaging(stamp); }
 absl::StatusOr<std::unique_ptr<Image>> Engine::TakeImageAt(Version version) { return state_->TakeImageAt(version); }
+void Engine::ResolvePart(ImagePart part, Version version, absl::AnyInvocable<void(absl::StatusOr<ImagePart>)> done) {
+  state_->ResolvePart(std::move(part), version, std::move(done));
+}
 absl::Status Engine::CheckEmpty() const { return state_->CheckEmpty(); }
 void Engine::Restore(absl::AnyInvocable<void(absl::AnyInvocable<void(absl::Status)>)> feed,
                      absl::AnyInvocable<void(absl::Status)> done) {

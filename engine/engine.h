@@ -299,6 +299,10 @@ class Engine : public Sink {
   // An image of `version`, 0: the newest. OUT_OF_RANGE: older than the history kept, or not there yet. FAILED_PRECONDITION:
   // beside an EntryStore, which has what is not in memory.
   absl::StatusOr<std::unique_ptr<Image>> TakeImageAt(Version version);
+  // A part of an image of `version` with values where it has stamps, for whoever takes it elsewhere: what containers keep is
+  // erased in time, and a store that names it still would have lost it. `done` comes on the Loop, maybe at once. UNAVAILABLE:
+  // a container can't be reached.
+  void ResolvePart(ImagePart part, Version version, absl::AnyInvocable<void(absl::StatusOr<ImagePart>)> done);
 
   // FAILED_PRECONDITION: something was committed, or is about to be.
   absl::Status CheckEmpty() const;

@@ -2,9 +2,11 @@
 #ifndef STM_ENGINE_PENDING_H_
 #define STM_ENGINE_PENDING_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -31,12 +33,12 @@ struct Staging {
   bool claimed = false;
   absl::Duration waits_until;  // for its claims
 
-  // What its writes are worked out from: the entries' versions, and the values that were asked for, by name.
+  // What its writes are worked out from: the entries as they were at one moment, by name, with the values that were asked for.
   struct Base {
     std::string name;
     Version version = 0;
-    std::optional<Value> value;  // nullopt: absent
-    bool asked = false;          // the container was
+    WriteSet::Base before;
+    std::optional<Value> found;  // of an atom that is absent: what its container has
   };
   std::vector<Base> bases;
 
@@ -83,6 +85,13 @@ struct Pending {
   bool pinned = false;    // its entries were loaded, or a batch has it: they stay until it is decided
   bool caught_up = false;  // it was about to be refused, and waited for all that others had committed until then
   bool decided = false;   // while a batch had it: the order told its commit before the batch was lost
+
+  // Each once.
+  void AddLooks(std::vector<std::string> names) {
+    for (std::string& name : names) looks.push_back(std::move(name));
+    std::sort(looks.begin(), looks.end());
+    looks.erase(std::unique(looks.begin(), looks.end()), looks.end());
+  }
 
   // Can it conflict at all? If not, any number of its like may pass in one batch.
   bool checks() const {

@@ -18,13 +18,6 @@ const std::string& SessionIn(const std::shared_ptr<const Definition>& definition
   return definition == nullptr ? none : definition->session_id;
 }
 
-// Each once.
-void AddLooks(std::vector<std::string> names, std::vector<std::string>* looks) {
-  for (std::string& name : names) looks->push_back(std::move(name));
-  std::sort(looks->begin(), looks->end());
-  looks->erase(std::unique(looks->begin(), looks->end()), looks->end());
-}
-
 }  // namespace
 
 class Engine::State::View : public EntryView {
@@ -133,13 +126,13 @@ void Engine::State::LookAhead(Pending& pending) const {
   if (t.procedure != nullptr) {
     for (std::string& name : t.procedure->Names()) looks.push_back(std::move(name));
   }
-  if (!looks.empty()) AddLooks(std::move(looks), &pending.looks);
+  if (!looks.empty()) pending.AddLooks(std::move(looks));
 }
 
-void Engine::State::LookedAt(Pending& pending, const View& view) {
+void Engine::State::LookedAt(Pending& pending, std::vector<std::string> names) {
   if (store_ == nullptr) return;
   if (pending.pinned) Unpin(pending);  // a batch pins what it rests on now
-  AddLooks(view.Looked(), &pending.looks);
+  pending.AddLooks(std::move(names));
 }
 
 // A fence holds while its lock's entry names its token. Without such an entry nobody holds the lock.
@@ -171,7 +164,7 @@ Engine::State::Step Engine::State::RunProcedure(std::unique_ptr<Pending>& pendin
     LoadMoreFor(std::move(pending), std::move(view.unknown()));
     return Step::kTaken;
   }
-  LookedAt(*pending, view);
+  LookedAt(*pending, view.Looked());
   if (!outcome.ok()) {
     RefuseBy(std::move(pending), {outcome.status()}, view.depends(), &batch);
     return Step::kTaken;
@@ -203,7 +196,7 @@ Engine::State::Step Engine::State::BindToSessions(std::unique_ptr<Pending>& pend
     LoadMoreFor(std::move(pending), std::move(view.unknown()));
     return Step::kTaken;
   }
-  LookedAt(*pending, view);
+  LookedAt(*pending, view.Looked());
   if (!status.ok()) {
     RefuseBy(std::move(pending), {status}, view.depends(), &batch);
     return Step::kTaken;

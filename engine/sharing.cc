@@ -15,7 +15,7 @@ bool Engine::State::StandInLine(std::unique_ptr<Pending>& pending) {
   Pending& standing = *pending;
   if (!reservations_.StandInLine(pending)) return false;
   // Whoever it stands behind may need its entries.
-  if (standing.staging != nullptr) EndStaging(standing);
+  if (standing.staging != nullptr) EndStaging(standing, /*may_be_committed=*/false);
   reservations_alarm_.Set(reservations_.NextExpiry());
   if (!turns_.empty()) AskTurnFor(standing);
   return true;

@@ -199,10 +199,9 @@ void Engine::State::Gather(std::unique_ptr<Pending> pending) {
   for (const std::string& name : staging.claims) {
     Staging::Base base;
     base.name = name;
-    if (const Entry* entry = entries_.Find(name); entry != nullptr && entry->newest() != nullptr) {
-      base.version = entry->version();
-      base.value = entry->newest()->value;
-    }
+    base.before = BaseOf(name, loop_->Now(), &depends);
+    if (base.before.entry != nullptr) base.version = base.before.entry->version();
+    base.before.entry = nullptr;
     staging.bases.push_back(std::move(base));
   }
   const absl::Duration until = CallUntil(t);
@@ -216,23 +215,25 @@ void Engine::State::Gather(std::unique_ptr<Pending> pending) {
       Staging::Base& base = staging.bases[i];
       if (!value.ok()) {
         staging.status.Update(value.status());
+      } else if (!base.before.value.has_value()) {
+        base.found = *std::move(value);
       } else if (value->has_value()) {
-        base.asked = true;
-        base.value = *std::move(value);
-      } else if (base.value.has_value()) {
-        staging.status.Update(NoSuchStamp(base.name, *StoredOf(*base.value), installed_));
+        base.before.value = *std::move(value);
+      } else {
+        staging.status.Update(NoSuchStamp(base.name, *StoredOf(*base.before.value), installed_));
       }
       Gathered(holder);
     };
-    if (base.value.has_value()) {
-      std::optional<Stored> stored = StoredOf(*base.value);
+    if (base.before.value.has_value()) {
+      std::optional<Stored> stored = StoredOf(*base.before.value);
       if (!stored.has_value()) continue;
       ++staging.calls;
       values_.Load(*stored, base.name, until, got);
     } else {
-      // An atom that its container has already is created as it is there.
+      // An atom that is made without a value begins with what its container has.
       const auto create = std::find_if(t.writes.begin(), t.writes.end(), [&](const Write& write) {
-        return write.name == base.name && write.change == Change::kCreate && write.kind == EntryKind::kAtom;
+        return write.name == base.name && write.change == Change::kCreate && write.kind == EntryKind::kAtom &&
+               write.value.is_nil();
       });
       if (create == t.writes.end() || ContainerIn(create->definition).empty()) continue;
       ++staging.calls;
@@ -275,16 +276,14 @@ void Engine::State::WorkOut(std::unique_ptr<Pending> pending, int64_t heavy_byte
     const std::string_view name = write.name;
     if (std::any_of(bases.begin(), bases.end(), [&](const auto& base) { return base.first == name; }))
       continue;
-    WriteSet::Base base = BaseOf(name, now, &depends);
-    for (const Staging::Base& claimed : staging.bases) {
-      if (claimed.name != name) continue;
-      if (claimed.asked && !base.value.has_value()) {
-        if (write.change == Change::kCreate) write.value = *claimed.value;
-      } else {
-        base.value = claimed.value;
-      }
+    const auto claimed = std::find_if(staging.bases.begin(), staging.bases.end(),
+                                      [name](const Staging::Base& base) { return base.name == name; });
+    if (claimed == staging.bases.end()) {
+      bases.emplace_back(name, BaseOf(name, now, &depends));
+      continue;
     }
-    bases.emplace_back(name, std::move(base));
+    bases.emplace_back(name, claimed->before);
+    if (claimed->found.has_value() && write.change == Change::kCreate) write.value = *claimed->found;
   }
   const auto base_of = [](const auto& bases) {
     return [&bases](std::string_view name) {
@@ -534,6 +533,7 @@ Engine::State::Step Engine::State::CheckStaged(std::unique_ptr<Pending>& pending
     return Step::kTaken;
   }
   if (same) return Step::kGoesOn;
+  // It was in no batch that may have committed.
   DropStamps(staging);
   return Step::kGoesOn;
 }
@@ -577,25 +577,51 @@ Engine::State::Step Engine::State::NoteStored(std::unique_ptr<Pending>& pending,
       LoadMoreFor(std::move(pending), std::move(unknown));
       return Step::kTaken;
     }
+    std::vector<std::string> names;
+    for (const Write& write : notes) names.push_back(write.name);
+    LookedAt(*pending, std::move(names));
   }
   pending->notes = std::move(notes);
   return WriteBeside(pending, &pending->notes, writes, batch);
 }
 
+// No commit will name them, for certain. Another daemon may have given them up already, when it saw this one
+// gone, and erased them before the last write came: so they are noted, again maybe, by who wrote them.
 void Engine::State::DropStamps(Staging& staging) {
   for (const Staging::Write& staged : staging.values) staging_stamps_.erase(staged.stored.stamp);
   stats_.staged_anew += static_cast<int64_t>(staging.values.size());
-  if (!canaries_.reuse_stamp) staging.values.clear();
+  staging.staged = false;
   staging.writes.clear();
   staging.origins.clear();
   staging.results.clear();
-  staging.staged = false;
+  if (canaries_.reuse_stamp || staging.values.empty()) return;
+  auto dropped = std::make_unique<Transaction>();
+  for (const Staging::Write& staged : staging.values) {
+    Write give_up;
+    give_up.name = StagedEntry(staged.stored.stamp);
+    give_up.change = Change::kDelete;
+    dropped->writes.push_back(std::move(give_up));
+    Write erase;
+    erase.name = EraseEntry(staged.stored.stamp);
+    erase.change = Change::kSet;
+    erase.value = ToValue(
+        StampNote{staged.stored.container, staged.name, staged.stored.bytes, writers_->self(), false});
+    dropped->writes.push_back(std::move(erase));
+  }
+  staging.values.clear();
+  // Of one that does not go through the settler finds the note that was made first.
+  QueueOwn(std::move(dropped), [](std::shared_ptr<const Verdict>, Version) {});
 }
 
-// It is decided, or waits for something else: others may work on its entries.
-void Engine::State::EndStaging(Pending& pending) {
+// It is decided, or waits for something else: others may work on its entries. `may_be_committed`: under these
+// stamps.
+void Engine::State::EndStaging(Pending& pending, bool may_be_committed) {
   Staging& staging = *pending.staging;
-  for (const Staging::Write& staged : staging.values) staging_stamps_.erase(staged.stored.stamp);
+  if (may_be_committed) {
+    for (const Staging::Write& staged : staging.values) staging_stamps_.erase(staged.stored.stamp);
+  } else {
+    DropStamps(staging);
+  }
   for (const std::string& container : staging.containers) {
     auto it = staging_in_.find(container);
     if (--it->second == 0) staging_in_.erase(it);
@@ -664,6 +690,26 @@ void Engine::State::Resolve(std::vector<EntryState> states, Version snapshot, ab
         });
   }
   resolving->Over();
+}
+
+void Engine::State::ResolvePart(ImagePart part, Version version,
+                                absl::AnyInvocable<void(absl::StatusOr<ImagePart>)> done) {
+  std::vector<EntryState> states;
+  std::vector<size_t> places;
+  for (size_t i = 0; i < part.entries.size(); ++i) {
+    if (!part.entries[i].value.has_value() || !IsStored(*part.entries[i].value)) continue;
+    states.push_back({part.entries[i].name, part.entries[i].value});
+    places.push_back(i);
+  }
+  if (states.empty()) return done(std::move(part));
+  Resolve(std::move(states), version, absl::InfiniteDuration(),
+          [part = std::move(part), places = std::move(places),
+           done = std::move(done)](absl::StatusOr<std::vector<EntryState>> states) mutable {
+            if (!states.ok()) return done(states.status());
+            for (size_t i = 0; i < places.size(); ++i)
+              part.entries[places[i]].value = std::move((*states)[i].value);
+            done(std::move(part));
+          });
 }
 
 // The container has nothing under a stamp. OUT_OF_RANGE: the entry has another by now, a newer snapshot reads

@@ -74,6 +74,7 @@ class Engine::State {
   std::unique_ptr<Image> TakeImage();
 
   // staging.cc
+  void ResolvePart(ImagePart part, Version version, absl::AnyInvocable<void(absl::StatusOr<ImagePart>)> done);
   bool IsStaging(const std::string& stamp) const { return staging_stamps_.contains(stamp); }
 
   // sharing.cc
@@ -186,7 +187,7 @@ class Engine::State {
   // What a step of a transaction came to: it goes on, or `pending` was taken and waits, or is refused.
   enum class Step : uint8_t { kGoesOn, kTaken };
   void LookAhead(Pending& pending) const;
-  void LookedAt(Pending& pending, const View& view);
+  void LookedAt(Pending& pending, std::vector<std::string> names);
   Step CheckFences(std::unique_ptr<Pending>& pending, Appending& batch);
   Step RunProcedure(std::unique_ptr<Pending>& pending, Appending& batch);
   Step BindToSessions(std::unique_ptr<Pending>& pending, WriteSet* writes, Appending& batch);
@@ -210,7 +211,7 @@ class Engine::State {
   Step CheckStaged(std::unique_ptr<Pending>& pending, Appending& batch);
   Step NoteStored(std::unique_ptr<Pending>& pending, WriteSet* writes, Appending& batch);
   void DropStamps(Staging& staging);
-  void EndStaging(Pending& pending);
+  void EndStaging(Pending& pending, bool may_be_committed);
   absl::Duration CallUntil(const Transaction& transaction) const;
   void QueueOwn(std::unique_ptr<Transaction> transaction, CommitDone done);
   // Gives `states` back with the values themselves where containers keep them.

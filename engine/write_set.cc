@@ -160,8 +160,10 @@ WriteSet::Result WriteSet::Evaluate(const std::vector<Write>& writes, const Boun
         break;
       }
       case Write::Change::kCreate:
-        // An atom is created as its container has it.
-        if (outside || (!present && bounds.kept == Bounds::Kept::kOutside && InContainer(write.definition))) return Outside{};
+        // An atom that is made without a value begins with what its container has.
+        if (outside || (!present && bounds.kept == Bounds::Kept::kOutside && write.value.is_nil() && InContainer(write.definition))) {
+          return Outside{};
+        }
         if (!present) create(write.value);
         result = item.value;
         break;

@@ -99,7 +99,17 @@ class BackupStream final : public WriteStream<BackupStream, v1::BackupResponse> 
   // On the Loop.
   void Take() {
     if (image_ == nullptr) return;
-    part_ = image_->Next(kImageItems);
+    // What containers keep is told whole: a store that it is restored to could ask for it when it is erased.
+    node()->engine->ResolvePart(image_->Next(kImageItems), version_, [self = Self()](absl::StatusOr<engine::ImagePart> part) {
+      if (self->image_ == nullptr) return;
+      if (part.ok()) return self->Took(*std::move(part));
+      self->image_.reset();
+      self->node()->executor->Run(engine::Work::kAnswer, [self, status = part.status()] { self->End(status); });
+    });
+  }
+
+  void Took(engine::ImagePart part) {
+    part_ = std::move(part);
     at_ = 0;
     if (part_.entries.empty() && part_.ids.empty()) {
       id_floor_ = image_->id_floor();

@@ -23,6 +23,14 @@ constexpr std::string_view kRuleNames[] = {
     "lock-answer", "lock-stuck",     "belief",          "fence",
 };
 
+// What the daemon notes of values that containers keep, beside anybody's writes.
+bool IsNote(std::string_view name) {
+  for (const std::string_view prefix : {"/.staged/", "/.erase/", "/.copy/"}) {
+    if (name.substr(0, prefix.size()) == prefix) return true;
+  }
+  return false;
+}
+
 bool Under(std::string_view name, std::string_view prefix) {
   if (name.substr(0, prefix.size()) != prefix) return false;
   // "/" means all but the system's.
@@ -360,7 +368,7 @@ class Checking {
         continue;
       }
       for (const LogChange& change : commit.changes) {
-        if (change.kind == LogChange::Kind::kExpire || IsOfLocks(change.name)) continue;
+        if (change.kind == LogChange::Kind::kExpire || IsOfLocks(change.name) || IsNote(change.name)) continue;
         Report(Rule::kUnowned, "version ", commit.version, " has no id and changes ", change.name);
       }
     }
@@ -527,7 +535,7 @@ class Checking {
       }
     }
     for (const LogChange& change : commit.changes) {
-      if (outcomes.count(change.name) == 0) {
+      if (outcomes.count(change.name) == 0 && !IsNote(change.name)) {
         Report(Rule::kEffects, Name(t), " at ", commit.version, " changes ", change.name, " unasked");
       }
     }

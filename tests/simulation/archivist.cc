@@ -46,6 +46,15 @@ void Archivist::Make() {
 // On the Loop: takes the next part, and has it printed off it.
 void Archivist::Print(std::shared_ptr<Printing> printing) {
   engine::ImagePart part = printing->image->Next(static_cast<size_t>(scene_.world->chance().Between(1, 60)));
+  const check::Version version = printing->image->version();
+  daemon_->engine().ResolvePart(std::move(part), version,
+                                [this, printing = std::move(printing)](absl::StatusOr<engine::ImagePart> part) mutable {
+                                  // Its container is away: no backup.
+                                  if (part.ok()) PrintPart(std::move(printing), *std::move(part));
+                                });
+}
+
+void Archivist::PrintPart(std::shared_ptr<Printing> printing, engine::ImagePart part) {
   const bool last = part.entries.empty() && part.ids.empty();
   const check::Version floor = last ? printing->image->id_floor() : 0;
   if (last) printing->image.reset();

@@ -52,6 +52,7 @@ class Archivist {
   };
 
   void Print(std::shared_ptr<Printing> printing);
+  void PrintPart(std::shared_ptr<Printing> printing, engine::ImagePart part);
   void Give(std::shared_ptr<Restoring> restoring);
   void Tell(const Restoring& restoring, absl::Status status);
 

@@ -449,7 +449,7 @@ void Client::Get(std::vector<std::string> names, std::function<void()> then) {
         read.pending.push_back(CreateAs(name, Int(0)));
         read.pending.push_back(AddTo(name, 5));
       }
-      request.pending = ToEngine(read.pending);
+      request.pending = ToEngine(read.pending, scene_.containers);
     }
   } else if (plan_.ago) {
     request.at.at = engine::ReadPoint::At::kInstant;
@@ -554,6 +554,7 @@ void Client::ListPage(std::shared_ptr<check::Read> read, std::string after, std:
 
 void Client::ReadFailed(const absl::Status& status, std::function<void()> again) {
   world_.Trace(static_cast<uint64_t>(status.code()));
+  if (LostValue(status)) scene_.failures->push_back(absl::StrCat("stored: ", status.ToString()));
   if (status.code() == absl::StatusCode::kOutOfRange) {
     ++totals_->snapshots_too_old;
     plan_.ago.reset();  // after a start, or a jump of the clock, no moment may be left that can be read
@@ -608,7 +609,7 @@ std::unique_ptr<engine::Transaction> Client::MakeTransaction(size_t transaction,
   out->reads = t.reads;
   out->lists = t.lists;
   out->ensures = t.ensures;
-  out->writes = ToEngine(t.writes);
+  out->writes = ToEngine(t.writes, scene_.containers);
   out->records = t.records;
   out->since_first_run = world_.Now() - first_run_;
   out->runs = runs_;
@@ -711,6 +712,8 @@ void Client::OnVerdict(const Asked& asked, const engine::Verdict& verdict, Heade
   const auto& [transaction, resend, elsewhere, wait] = asked;
   Learn(header);
   const check::Answer answer = ToAnswer(verdict, world_.nanos(), header.life, header.installed);
+  const auto* status = std::get_if<absl::Status>(&verdict.outcome);
+  if (status != nullptr && LostValue(*status)) scene_.failures->push_back(absl::StrCat("stored: ", status->ToString()));
   world_.Trace(static_cast<uint64_t>(answer.verdict) * 1000003 + static_cast<uint64_t>(answer.version));
   scene_.history->transactions[transaction].answers.push_back(answer);
   known_.version = std::max({known_.version, answer.version, answer.snapshot});

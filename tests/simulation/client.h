@@ -18,6 +18,7 @@
 #include "tests/simulation/daemon.h"
 #include "tests/simulation/header.h"
 #include "tests/simulation/network.h"
+#include "tests/simulation/sim_containers.h"
 #include "tests/simulation/world.h"
 
 namespace stm::sim {
@@ -35,6 +36,7 @@ struct Scene {
   uint64_t in_memory = 0;                   // in 1000 names
   uint64_t gives_up = 0;                    // in 1000 waits for an outcome
   uint64_t comes_back = 0;                  // to that, in 1000 operations
+  ContainerSettings containers;             // which entries are kept in one
   std::function<void(Daemon*)> holds_long;  // begins: a locker that talks to this one; may be unset
 };
 

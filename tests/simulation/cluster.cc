@@ -107,6 +107,7 @@ Settings SettingsOf(Chance* chance, const Run& run) {
   settings.lockers.Draw(&apart);
   // Each daemon looks at an idle lock, and its commit takes longer than alone.
   settings.lockers.lock_idle = std::max(settings.lockers.lock_idle, absl::Milliseconds(150));
+  if (run.containers) settings.DrawContainers(run.seed);
   for (const auto& simplification : kSimplifications) {
     if (run.without.count(simplification.name) > 0) simplification.apply(&settings);
   }
@@ -370,7 +371,10 @@ class Cluster : public Stage {
     if (ok()) Settle();
     ReadAllOf(Ttls::kOver);
     if (!ok()) return;
+    AwaitSettled();
+    if (!ok()) return;
     ReadLog(ensemble_.log(), ensemble_.committed());
+    if (ok()) JudgeOutside(daemons_.front()->store(), Restored::kNo);
     if (ok()) result_.violations = check::Check(result_.history, result_.log);
   }
 
@@ -415,6 +419,7 @@ class Cluster : public Stage {
     }
     const absl::Duration end = world_.Now() + absl::Milliseconds(300);
     if (!RunUntil([&] { return world_.Now() > end; }, "the end")) return;
+    ResolveLogs();
     result_.violations = check::Check(result_.history, result_.log);
   }
 

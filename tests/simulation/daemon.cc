@@ -19,7 +19,9 @@ void AddStats(const engine::Stats& from, engine::Stats* to) {
                                          &engine::Stats::turns_of_others, &engine::Stats::gets,
                                          &engine::Stats::watch_events,    &engine::Stats::watches_cut,
                                          &engine::Stats::expired,         &engine::Stats::loads,
-                                         &engine::Stats::entries_loaded,  &engine::Stats::entries_evicted}) {
+                                         &engine::Stats::entries_loaded,  &engine::Stats::entries_evicted,
+                                         &engine::Stats::staged,          &engine::Stats::staged_anew,
+                                         &engine::Stats::stored_loads}) {
     to->*figure += from.*figure;
   }
 }
@@ -121,8 +123,13 @@ void Daemon::Start() {
   life_ = ++*lives_;
   parts_ = Make();
   observer_ = std::make_unique<Observer>(this);
+  if (outside_ != nullptr) containers_ = std::make_unique<SimContainers>(outside_, parts_.loop);
   engine_ = std::make_unique<engine::Engine>(parts_.loop, parts_.executor, observer_.get(), parts_.writers,
-                                             options_, canaries_, parts_.entries);
+                                             options_, canaries_, parts_.entries, containers_.get());
+  if (outside_ != nullptr) {
+    settler_ = std::make_unique<engine::Settler>(parts_.loop, engine_.get(), parts_.writers, containers_.get(), options_,
+                                                 canaries_);
+  }
   if (lock_options_.has_value()) {
     const LockOptions& options = *lock_options_;
     locks_ = std::make_unique<engine::LockCalls>(parts_.loop, engine_.get(), options.bounds);
@@ -139,6 +146,7 @@ void Daemon::Start() {
       history_->starts.push_back(check::Start{static_cast<check::Life>(life_), installed(), number_});
       ready_ = true;
       if (leases_ != nullptr) leases_->Start();
+      if (settler_ != nullptr) settler_->Start();
       Recovered();
     });
   });
@@ -153,7 +161,9 @@ void Daemon::EndLife() {
   Unmake();
   // What calls and leases still wait for goes with the engine.
   leases_.reset();
+  settler_.reset();
   engine_.reset();
+  containers_.reset();
   locks_.reset();
   observer_.reset();
   parts_ = Parts();

@@ -14,7 +14,9 @@
 #include "engine/engine.h"
 #include "engine/locks/calls.h"
 #include "engine/locks/leases.h"
+#include "engine/settler.h"
 #include "tests/checkers/history.h"
+#include "tests/simulation/sim_containers.h"
 #include "tests/simulation/world.h"
 
 namespace stm::sim {
@@ -33,6 +35,8 @@ class Daemon {
  public:
   virtual ~Daemon();
 
+  // Before the first start: where some of the entries' values are kept. It outlives the daemon.
+  void UseStore(SimStore* outside) { outside_ = outside; }
   // Recovers. ready() or start_failed() some steps later.
   void Start();
 
@@ -104,7 +108,10 @@ class Daemon {
   int64_t sessions_expired_ = 0;
   Parts parts_;
   std::unique_ptr<Observer> observer_;
+  SimStore* outside_ = nullptr;  // null: no container is configured
+  std::unique_ptr<SimContainers> containers_;
   std::unique_ptr<engine::Engine> engine_;
+  std::unique_ptr<engine::Settler> settler_;
   std::unique_ptr<engine::LockCalls> locks_;
   std::unique_ptr<engine::Leases> leases_;
 };

@@ -454,7 +454,7 @@ void Locker::SendCommit(size_t transaction, engine::CommitId id, int64_t tries, 
   const check::Transaction& t = scene_.history->transactions[transaction];
   engine::Transaction message;
   message.id = id;
-  message.writes = ToEngine(t.writes);
+  message.writes = ToEngine(t.writes, scene_.containers);
   for (const check::Fence& fence : t.fences) message.fences.push_back(engine::Fence{fence.lock, fence.token});
   const bool fenced = !message.fences.empty();
   scene_.network->Request(daemon_, [this, daemon = daemon_, message, transaction, wait, fenced, again, then] {

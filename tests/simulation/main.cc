@@ -1,10 +1,11 @@
-// simulation [--cluster] --seed N | --seeds A..B [--planted NAME] [--operations N] [--without NAME,...]
+// simulation [--cluster] [--containers] --seed N | --seeds A..B [--planted NAME] [--operations N] [--without NAME,...]
 // [--shrink]
 // [--history FILE]: runs seeds, says what is wrong with each that fails, prints the totals; ends with 1 when
 // a checker found something.
 // --shrink makes the first that fails smaller and tells its story. --planted all looks for each planted bug
 // in turn until one seed shows it: the table of simulation_test.cc. --history writes the last run's history
 // and log as EDN. --cluster: of daemons that share a store.
+// --containers: some of the entries are kept in a container.
 #include <spdlog/spdlog.h>
 
 #include <chrono>
@@ -29,7 +30,7 @@ using Kind = stm::sim::Run::Kind;
 
 int Usage(Kind kind) {
   std::fprintf(stderr,
-               "usage: simulation [--cluster] --seed N | --seeds A..B [--planted NAME|all] [--operations N] "
+               "usage: simulation [--cluster] [--containers] --seed N | --seeds A..B [--planted NAME|all] [--operations N] "
                "[--without NAME,...]"
                " [--shrink] [--history FILE] [--log]\nplanted bugs:");
   for (const auto& [name, planted] : stm::sim::PlantedByName(kind)) std::fprintf(stderr, " %s", name.c_str());
@@ -42,7 +43,7 @@ int Usage(Kind kind) {
 int FindAll(stm::sim::Run run, uint64_t last) {
   int missed = 0;
   const uint64_t first = run.seed;
-  for (const auto& [name, planted] : stm::sim::PlantedByName(run.kind)) {
+  for (const auto& [name, planted] : stm::sim::PlantedByName(run.kind, run.containers)) {
     std::string found;
     run.planted = planted;
     for (uint64_t seed = first; found.empty() && seed <= last; ++seed) {
@@ -69,6 +70,10 @@ int main(int argc, char** argv) {
     const std::string flag = argv[i];
     if (flag == "--cluster") {
       run.kind = Kind::kCluster;
+      continue;
+    }
+    if (flag == "--containers") {
+      run.containers = true;
       continue;
     }
     if (flag == "--log" || flag == "--shrink") {
@@ -102,7 +107,7 @@ int main(int argc, char** argv) {
   spdlog::set_level(log ? spdlog::level::debug : spdlog::level::off);
   if (planted_name == "all") return FindAll(run, last);
   if (!planted_name.empty()) {
-    const auto all = stm::sim::PlantedByName(run.kind);
+    const auto all = stm::sim::PlantedByName(run.kind, run.containers);
     const auto found = all.find(planted_name);
     if (found == all.end()) return Usage(run.kind);
     run.planted = found->second;

@@ -9,9 +9,16 @@
 
 namespace stm::sim {
 
-// Of one kind of run.
-inline std::map<std::string, Planted> PlantedByName(Run::Kind kind) {
+// Of one kind of run; with `containers` those alone that have to do with them.
+inline std::map<std::string, Planted> PlantedByName(Run::Kind kind, bool containers = false) {
   std::map<std::string, Planted> all;
+  if (containers) {
+    all["reuse_stamp"].engine.reuse_stamp = true;
+    all["commit_failed_write"].engine.commit_failed_write = true;
+    all["erase_early"].engine.erase_early = true;
+    all["read_newest_stored"].engine.read_newest_stored = true;
+    return all;
+  }
   if (kind == Run::Kind::kCluster) {
     all["skip_chain_check"].zookeeper.skip_chain_check = true;
     all["keep_writers_open"].zookeeper.keep_writers_open = true;

@@ -210,7 +210,7 @@ Shrunk Shrink(const Run& run) {
 }
 
 std::string Flags(const Run& run) {
-  std::string flags = absl::StrCat(run.kind == Run::Kind::kCluster ? "--cluster " : "", "--seed ", run.seed,
+  std::string flags = absl::StrCat(run.kind == Run::Kind::kCluster ? "--cluster " : "", run.containers ? "--containers " : "", "--seed ", run.seed,
                                    " --operations ", run.operations);
   if (!run.without.empty()) absl::StrAppend(&flags, " --without ", absl::StrJoin(run.without, ","));
   return flags;

@@ -95,6 +95,7 @@ Settings SettingsOf(Chance* chance, const Run& run) {
   Settings settings = DrawSettings(chance, run.planted);
   Chance apart = LockersChance(run.seed);
   settings.lockers.Draw(&apart);
+  if (run.containers) settings.DrawContainers(run.seed);
   for (const auto& simplification : kSimplifications) {
     if (run.without.count(simplification.name) > 0) simplification.apply(&settings);
   }
@@ -272,6 +273,7 @@ class Simulation : public Stage {
     if (!RunUntil([&] { return daemon_.ready(); }, "the last start")) return;
     const absl::Duration settled = world_.Now() + absl::Milliseconds(2 * kTtlMsMax) + absl::Seconds(1);
     RunUntil([&] { return world_.Now() > settled; }, "calm after the last start");
+    if (ok()) AwaitSettled();
   }
 
   void Judge() {
@@ -296,6 +298,8 @@ class Simulation : public Stage {
     reading.complete_to = newest;
     reading.kept_from = daemon_.KeptFrom();
     result_.history.log_reads.push_back(std::move(reading));
+    JudgeOutside(daemon_.store(), inherited_.empty() ? Restored::kNo : Restored::kYes);
+    if (!ok()) return;
     result_.violations = check::Check(result_.history, result_.log);
   }
 
@@ -484,6 +488,7 @@ void Result::Add(const Result& other) {
   watches_cut += other.watches_cut;
   watch_gaps += other.watch_gaps;
   log_commits += other.log_commits;
+  containers.Add(other.containers);
   segments_dropped += other.segments_dropped;
   backups += other.backups;
   restores.done += other.restores.done;
@@ -581,7 +586,14 @@ std::string Result::ClusterFigures() const {
 }
 
 std::string Result::LockFigures() const {
-  std::string text = absl::StrCat("locks: expired=", sessions_expired);
+  std::string text;
+  if (containers.staged > 0) {
+    text = absl::StrCat("container: ", engine.staged, " values staged, ", engine.staged_anew, " for nothing, ", containers.staged,
+                        " written, ", containers.reads, " read, ", containers.erased, " erased, ", containers.copies,
+                        " copies; calls: ", containers.lost, " lost, ", containers.late, " late, ", containers.refused,
+                        " refused, ", containers.aways, " times away\n  ");
+  }
+  absl::StrAppend(&text, "locks: expired=", sessions_expired);
   for (const auto& [name, figure] : LockerTotals::All())
     absl::StrAppend(&text, " ", name, "=", lockers.*figure);
   return text;

@@ -21,6 +21,7 @@
 #include "tests/simulation/follower.h"
 #include "tests/simulation/local_daemon.h"
 #include "tests/simulation/locker.h"
+#include "tests/simulation/sim_containers.h"
 #include "tests/simulation/sim_disk.h"
 #include "tests/simulation/sim_zookeeper.h"
 
@@ -43,6 +44,7 @@ struct Run {
   Planted planted;
   int64_t operations = 300;       // in all, shared out between the clients
   std::set<std::string> without;  // names of Simplifications(): what was drawn is overridden
+  bool containers = false;        // some of the entries are kept in one
 };
 // What a run may do without, by name.
 std::vector<std::string> Simplifications(Run::Kind kind);
@@ -80,6 +82,7 @@ struct Result {
   int64_t virtual_ms = 0;
   ClientTotals clients;
   LockerTotals lockers;
+  ContainerTotals containers;
   int64_t sessions_expired = 0;  // by daemons
   engine::Stats engine;          // of all daemons
   LocalDaemon::Totals daemon;
@@ -124,7 +127,7 @@ struct Result {
 
 Result Simulate(const Run& run);
 inline Result Simulate(uint64_t seed, const Planted& planted = {}) {
-  return Simulate(Run{Run::Kind::kAlone, seed, planted, 300, {}});
+  return Simulate(Run{Run::Kind::kAlone, seed, planted, 300, {}, false});
 }
 
 }  // namespace stm::sim

@@ -53,6 +53,16 @@ void StageSettings::DrawWeather(Chance* chance) {
                                  : absl::Milliseconds(chance->OneOf<int64_t>({20, 50, 150, 400}));
 }
 
+void StageSettings::DrawContainers(uint64_t seed) {
+  Chance apart(seed ^ 0x636f6e7461696e);
+  containers.Draw(&apart);
+  engine.container_timeout = containers.timeout;
+  engine.container_cache_bytes_max = containers.cache_bytes;
+  engine.erase_after = containers.erase_after;
+  // What is superseded waits for the history to pass it.
+  engine.history_age_max = std::min(engine.history_age_max, absl::Seconds(1));
+}
+
 std::string StageSettings::ToString() const {
   return absl::StrCat(
       "clients=", clients, " names=", names, " memory=", in_memory,
@@ -62,11 +72,16 @@ std::string StageSettings::ToString() const {
       " queue=", engine.commit_queue_max, " lost=", weather.request_lost, "/", weather.answer_lost,
       " twice=", weather.request_twice, " slow=", weather.slow,
       " calm_ms=", calm_max == absl::InfiniteDuration() ? -1 : absl::ToInt64Milliseconds(calm_max), " ",
-      lockers.ToString());
+      lockers.ToString(), containers.ToString());
 }
 
 const std::vector<Simplification<StageSettings>>& StageSimplifications() {
   static const auto* const all = new std::vector<Simplification<StageSettings>>{
+      {"lost_calls", [](StageSettings* s) { s->containers.lost = s->containers.answer_lost = 0; }},
+      {"late_calls", [](StageSettings* s) { s->containers.late = 0; }},
+      {"refused_calls", [](StageSettings* s) { s->containers.refused = 0; }},
+      {"slow_calls", [](StageSettings* s) { s->containers.slow = 0; }},
+      {"absences", [](StageSettings* s) { s->containers.away = 0; }},
       {"watchers", [](StageSettings* s) { s->watchers = 0; }},
       {"lockers", [](StageSettings* s) { s->lockers.lockers = 0; }},
       {"third_locker",
@@ -115,6 +130,11 @@ void Stage::Cast(const StageSettings& settings, std::vector<Daemon*> daemons, in
                  &result_.history,  &result_.failures,    settings.names,
                  kTtlMsMax,         settings.value_bytes, settings.in_memory,
                  settings.gives_up, settings.comes_back};
+  scene_.containers = settings.containers;
+  if (settings.containers.names > 0) {
+    outside_ = std::make_unique<SimStore>(&world_, settings.containers, result_.seed ^ 0x6f757473696465);
+    for (Daemon* daemon : scene_.daemons) daemon->UseStore(outside_.get());
+  }
   scene_.holds_long = [this](Daemon* daemon) { HoldsLong(daemon); };
   for (int64_t i = 0; i < settings.clients; ++i) {
     const int64_t share = operations / settings.clients + (i < operations % settings.clients ? 1 : 0);
@@ -159,6 +179,7 @@ bool Stage::AllIdle() const {
 void Stage::BeQuiet(const StageSettings& settings, absl::Duration grace) {
   claims_quiet_ = settings.engine.commit_queue_max >= kQueueRoomy;
   for (const auto& locker : lockers_) locker->BeSteady();
+  if (outside_ != nullptr) outside_->Calm();
   result_.history.quiet.from = world_.nanos();
   result_.history.quiet.grace_ms = absl::ToInt64Milliseconds(grace);
 }
@@ -251,7 +272,31 @@ void Stage::ReadAll(Daemon* daemon, std::string_view prefix, Ttls ttls) {
   result_.history.reads.push_back(std::move(all));
 }
 
+void Stage::AwaitSettled() {
+  if (outside_ == nullptr) return;
+  // What another daemon noted waits twice as long; then comes the next look, and the commit.
+  const absl::Duration end = world_.Now() + 8 * outside_->settings().erase_after + absl::Seconds(5);
+  RunUntil([&] { return world_.Now() > end; }, "the container's settling");
+}
+
+void Stage::JudgeOutside(uint64_t store, Restored restored) {
+  if (outside_ == nullptr) return;
+  std::string wrong = outside_->CheckKept(result_.log, store, restored == Restored::kNo);
+  if (!wrong.empty()) Fail(std::move(wrong));
+  ResolveLogs();
+}
+
+void Stage::ResolveLogs() {
+  if (outside_ == nullptr) return;
+  std::string wrong = outside_->Resolve(&result_.log);
+  for (check::LogRead& reading : result_.history.log_reads) {
+    if (wrong.empty()) wrong = outside_->Resolve(&reading.commits);
+  }
+  if (!wrong.empty()) Fail(std::move(wrong));
+}
+
 void Stage::Count() {
+  if (outside_ != nullptr) result_.containers = outside_->totals();
   result_.trace = world_.trace();
   result_.steps = world_.steps();
   result_.virtual_ms = world_.nanos() / 1000000 - 1000000;

@@ -36,10 +36,13 @@ struct StageSettings {
   int64_t watchers = 2;
   absl::Duration calm_max;  // between disasters; infinite: none
   LockerSettings lockers;   // drawn apart, by a Chance of their own
+  ContainerSettings containers;  // likewise, in runs that have one
 
   void DrawPeople(Chance* chance);
   void DrawEngine(Chance* chance);
   void DrawWeather(Chance* chance);
+  // Some of the entries are kept in a container.
+  void DrawContainers(uint64_t seed);
   std::string ToString() const;
 };
 
@@ -91,6 +94,15 @@ class Stage {
   enum class Ttls : uint8_t { kRunning, kOver };
   void ReadAll(Daemon* daemon, std::string_view prefix, Ttls ttls);
 
+  // All that containers have to do is done: what was superseded is erased, atoms are copied.
+  void AwaitSettled();
+  // Judges what the container has, by the log as it was written; then puts values there. `store`: the daemons'. `restored`:
+  // it had another before.
+  enum class Restored : uint8_t { kNo, kYes };
+  void JudgeOutside(uint64_t store, Restored restored);
+  // Of a log that is not the last.
+  void ResolveLogs();
+
   void Count();
 
   Result result_;
@@ -99,6 +111,7 @@ class Stage {
   Scene scene_;
   uint64_t steps_max_ = 1000000;  // runs take some tens of thousands
   absl::Duration stuck_after_ = absl::Seconds(30);
+  std::unique_ptr<SimStore> outside_;  // null: no container is configured
   std::vector<std::unique_ptr<Client>> clients_;
   std::vector<std::unique_ptr<Watcher>> watchers_;
   std::vector<std::unique_ptr<Locker>> lockers_;

@@ -11,10 +11,12 @@ namespace {
 
 using check::Write;
 
-std::shared_ptr<const engine::Definition> DefinitionOf(const Write& write) {
-  if (write.ttl_ms == 0 && !write.min) return nullptr;
+std::shared_ptr<const engine::Definition> DefinitionOf(const Write& write, const ContainerSettings& containers) {
+  const bool kept = containers.Keeps(write.name);
+  if (write.ttl_ms == 0 && !write.min && !kept) return nullptr;
   auto definition = std::make_shared<engine::Definition>();
   definition->ttl = absl::Milliseconds(write.ttl_ms);
+  if (kept) definition->container = kContainer;
   if (write.min) {
     const Value min = Value::OfVector(std::vector<Value>{Value::Keyword("min"), Value::Integer(*write.min)});
     auto validator = engine::Validator::Parse(
@@ -24,7 +26,7 @@ std::shared_ptr<const engine::Definition> DefinitionOf(const Write& write) {
   return definition;
 }
 
-engine::Write ToEngine(const Write& from) {
+engine::Write ToEngine(const Write& from, const ContainerSettings& containers) {
   engine::Write write;
   write.name = from.name;
   write.kind = from.atom ? engine::EntryKind::kAtom : engine::EntryKind::kRef;
@@ -33,7 +35,7 @@ engine::Write ToEngine(const Write& from) {
     case Write::Change::kSet:
       write.change = engine::Write::Change::kSet;
       write.value = from.value;
-      write.definition = DefinitionOf(from);
+      write.definition = DefinitionOf(from, containers);
       break;
     case Write::Change::kAdd:
       write.change = engine::Write::Change::kApply;
@@ -53,11 +55,11 @@ engine::Write ToEngine(const Write& from) {
     case Write::Change::kCreate:
       write.change = engine::Write::Change::kCreate;
       write.value = from.value;
-      write.definition = DefinitionOf(from);
+      write.definition = DefinitionOf(from, containers);
       break;
     case Write::Change::kDefine:
       write.change = engine::Write::Change::kDefine;
-      write.definition = DefinitionOf(from);
+      write.definition = DefinitionOf(from, containers);
       break;
   }
   return write;
@@ -65,9 +67,9 @@ engine::Write ToEngine(const Write& from) {
 
 }  // namespace
 
-std::vector<engine::Write> ToEngine(const std::vector<check::Write>& from) {
+std::vector<engine::Write> ToEngine(const std::vector<check::Write>& from, const ContainerSettings& containers) {
   std::vector<engine::Write> writes;
-  for (const check::Write& write : from) writes.push_back(ToEngine(write));
+  for (const check::Write& write : from) writes.push_back(ToEngine(write, containers));
   return writes;
 }
 
@@ -77,6 +79,10 @@ std::vector<check::Entry> ToEntries(const std::vector<engine::EntryState>& from)
     if (!entry.value_omitted) entries.push_back(check::Entry{entry.name, entry.value, entry.version});
   }
   return entries;
+}
+
+bool LostValue(const absl::Status& status) {
+  return absl::IsDataLoss(status) && status.message().find(": container ") != absl::string_view::npos;
 }
 
 bool OtherStore(const absl::Status* status) {

@@ -8,14 +8,18 @@
 #include "absl/status/status.h"
 #include "engine/transaction.h"
 #include "tests/checkers/history.h"
+#include "tests/simulation/sim_containers.h"
 
 namespace stm::sim {
 
-std::vector<engine::Write> ToEngine(const std::vector<check::Write>& from);
+// `containers`: which entries are made in one.
+std::vector<engine::Write> ToEngine(const std::vector<check::Write>& from, const ContainerSettings& containers);
 std::vector<check::Entry> ToEntries(const std::vector<engine::EntryState>& from);
 // `installed`: as told with the verdict.
 check::Answer ToAnswer(const engine::Verdict& verdict, check::Time at, check::Life life,
                        check::Version installed);
+// It says that a container has lost, or changed, what was committed.
+bool LostValue(const absl::Status& status);
 // Is it another store than the client knows? Null: no.
 bool OtherStore(const absl::Status* status);
 
