@@ -42,8 +42,8 @@ constexpr char kStopping[] = "is not asked any more, since the daemon is stoppin
 constexpr char kAskAgain[] = "ask again";
 
 std::string Text(absl::Duration duration) {
-  return absl::FormatDuration(duration < absl::Seconds(1) ? absl::Trunc(duration, absl::Milliseconds(1))
-                                                          : absl::Trunc(duration, absl::Milliseconds(100)));
+  const absl::Duration unit = duration < absl::Seconds(1) ? absl::Milliseconds(1) : absl::Milliseconds(100);
+  return absl::FormatDuration(absl::Trunc(duration + unit / 2, unit));
 }
 
 absl::Status Failed(absl::StatusCode code, v1::ErrorReason reason, const std::string& message,
@@ -214,9 +214,8 @@ absl::Status Pool::Submit(const std::shared_ptr<Job>& job) {
   if (queued_ >= options_.container_queue_max) {
     absl::Status full = engine::LimitReached(
         "container_queue_max", options_.container_queue_max, absl::StrCat("container ", name_), queued_,
-        absl::StrCat("calls that wait for it, ", hanging_,
-                     " calls hang: see that it runs and is fast enough (stmctl "
-                     "containers), and ask again later"));
+        absl::StrCat("calls wait for it (in it hang: ", hanging_,
+                     "): see that it runs and is fast enough (stmctl containers), and ask again"));
     v1::ErrorDetail detail = *engine::DetailOf(full);
     detail.mutable_retry_after()->set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(kRetryAfter)));
     return engine::WithDetail(full, detail);
@@ -261,7 +260,7 @@ absl::Status Pool::StartThread() {
 }
 
 absl::Status Pool::GiveUp(const std::shared_ptr<Job>& job) {
-  const absl::Duration waited = job->deadline - job->asked;
+  const absl::Duration waited = std::max(absl::ZeroDuration(), job->deadline - job->asked);
   absl::MutexLock lock(&mutex_);
   absl::Status status;
   switch (job->state) {
@@ -276,8 +275,8 @@ absl::Status Pool::GiveUp(const std::shared_ptr<Job>& job) {
       --queued_;
       job->state = Job::State::kOver;
       status = Down(name_,
-                    absl::StrCat("had no thread for a call within ", Text(waited), " (", under_way_,
-                                 " calls are in it, ", hanging_, " of them hang)"),
+                    absl::StrCat("had no thread for a call within ", Text(waited),
+                                 " (calls in it: ", under_way_, ", of these hang: ", hanging_, ")"),
                     job->verb, job->entry, kSeeThatItRuns);
       break;
     }
