@@ -13,7 +13,6 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
-#include "absl/synchronization/notification.h"
 #include "engine/values/edn.h"
 #include "engine/values/map.h"
 #include "engine/values/vector.h"
@@ -231,15 +230,23 @@ class Suite {
   R Timed(const std::string& call, absl::Duration within, std::function<R()> ask) {
     if (over()) return absl::CancelledError("not asked");
     struct Shared {
-      std::optional<R> result;
-      absl::Notification returned;
+      absl::Mutex mutex;
+      std::optional<R> result ABSL_GUARDED_BY(mutex);  // nullopt: it has not returned
     };
     auto shared = std::make_shared<Shared>();
     std::thread([shared, ask = std::move(ask)] {
-      shared->result = ask();
-      shared->returned.Notify();
+      R result = ask();
+      absl::MutexLock lock(&shared->mutex);
+      shared->result = std::move(result);
     }).detach();
-    if (!shared->returned.WaitForNotificationWithTimeout(within + options_.grace)) {
+    std::optional<R> returned;
+    {
+      const auto has = [&]() ABSL_SHARED_LOCKS_REQUIRED(shared->mutex) { return shared->result.has_value(); };
+      absl::MutexLock lock(&shared->mutex);
+      shared->mutex.AwaitWithTimeout(absl::Condition(&has), within + options_.grace);
+      returned = std::move(shared->result);
+    }
+    if (!returned.has_value()) {
       Broken(time_rule_,
              absl::StrCat(call, ": it was given ", absl::FormatDuration(within),
                           " and has not returned after ", absl::FormatDuration(within + options_.grace)));
@@ -247,7 +254,7 @@ class Suite {
       over_ = true;
       return absl::CancelledError("it has not returned");
     }
-    R result = *std::move(shared->result);
+    R result = *std::move(returned);
     absl::MutexLock lock(&mutex_);
     // None ever came back: nothing can be learnt.
     if (!reached_ && StatusOf(result).code() == absl::StatusCode::kUnavailable) over_ = true;
@@ -279,15 +286,19 @@ class Suite {
   }
   // `body` in many threads at once, each with its number.
   void AtOnce(int threads, const std::function<void(int)>& body) {
-    absl::Notification go;
+    absl::Mutex mutex;
+    bool go = false;  // once all threads are there
     std::vector<std::thread> running;
     for (int i = 0; i < threads; ++i) {
       running.emplace_back([&, i] {
-        go.WaitForNotification();
+        mutex.LockWhen(absl::Condition(&go));
+        mutex.Unlock();
         body(i);
       });
     }
-    go.Notify();
+    mutex.Lock();
+    go = true;
+    mutex.Unlock();
     for (std::thread& thread : running) thread.join();
   }
   std::vector<Violation> all() { return std::move(all_); }

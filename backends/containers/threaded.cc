@@ -19,7 +19,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/synchronization/mutex.h"
-#include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "engine/error.h"
 #include "spdlog/spdlog.h"
@@ -484,12 +483,15 @@ class ThreadedContainers::Core : public std::enable_shared_from_this<Core> {
   }
   void Stop() {
     std::vector<std::shared_ptr<Pool>> pools;
-    absl::Notification closed;
+    absl::Mutex mutex;
+    bool closed = false;
     loop_->Post([&] {
       if (!stopped_) pools = Close();
-      closed.Notify();
+      absl::MutexLock lock(&mutex);
+      closed = true;
     });
-    closed.WaitForNotification();
+    mutex.LockWhen(absl::Condition(&closed));
+    mutex.Unlock();
     for (const auto& pool : pools) pool->AwaitDelivered();
     const absl::Time until = absl::Now() + options_.stop_grace;
     for (const auto& pool : pools) {

@@ -16,7 +16,6 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
-#include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "backends/containers/container.h"
@@ -132,12 +131,17 @@ class AskerOn {
 
   // Runs it on the Loop, to its end.
   void OnLoop(std::function<void()> task) {
-    absl::Notification ran;
+    absl::Mutex mutex;
+    bool ran = false;
     loop.Post([&] {
       task();
-      ran.Notify();
+      absl::MutexLock lock(&mutex);
+      ran = true;
     });
-    REQUIRE(ran.WaitForNotificationWithTimeout(kPatience));
+    absl::MutexLock lock(&mutex);
+    // Not REQUIRE: the task has what is on this stack.
+    if (!mutex.AwaitWithTimeout(absl::Condition(&ran), kPatience)) FAIL_CHECK("the Loop does not run");
+    mutex.Await(absl::Condition(&ran));
   }
   absl::Status Add(const std::string& name, Container container) {
     absl::Status status;

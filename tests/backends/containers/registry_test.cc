@@ -2,6 +2,8 @@
 #include "backends/containers/registry.h"
 
 #include <catch2/catch.hpp>
+#include <fstream>
+#include <sstream>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -119,6 +121,19 @@ TEST_CASE("registry: an author's own container is there for the program that it 
   CHECK(container->atoms == nullptr);
   for (const Violation& violation : CheckContainer(*container))
     FAIL_CHECK(violation.rule << ": " << violation.what);
+}
+
+TEST_CASE("registry: the container in README.md is the one that is tried here") {
+  const auto text = [](const char* file) {
+    std::ifstream in(file);
+    REQUIRE(in);
+    std::stringstream text;
+    text << in.rdbuf();
+    return text.str();
+  };
+  const std::string source = text("tests/backends/containers/own_container.cc");
+  const std::string shown = source.substr(source.find("#include"));
+  CHECK(text("backends/containers/README.md").find("```cpp\n" + shown + "```") != std::string::npos);
 }
 
 }  // namespace
