@@ -34,7 +34,9 @@ struct Violation {
 
 struct Tried {
   const Rule* rule;
-  bool tried = true;  // false: an earlier rule's call did not come back, or nothing reached the container
+  // False: an earlier call did not come back, nothing reaches the container, or the rule is for two
+  // connections.
+  bool tried = true;
   std::vector<Violation> violations;
 };
 

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <catch2/catch.hpp>
+#include <functional>
 #include <thread>
 
 #include "absl/strings/match.h"
@@ -472,6 +473,37 @@ TEST_CASE(
   CHECK(asked == 1200);
   asker.OnLoop([] {});
   CHECK(told == 1200);
+}
+
+// What the threads add to a container that takes no time. Tells, and asserts nothing of it:
+//   bazel run //tests/backends/containers:threaded_test -- '[speed]'
+TEST_CASE("threaded: calls a second, and what one takes", "[.][speed]") {
+  for (const int callers : {1, 64}) {
+    AskerOn<server::CombiningLoop> asker;
+    REQUIRE(asker.Add("memory", MemoryContainer()).ok());
+    std::atomic<bool> over{false};
+    std::atomic<int64_t> calls{0}, callers_left{callers};
+    std::function<void(int)> ask = [&](int caller) {
+      const absl::Duration deadline = asker.loop.Now() + kWithin;
+      asker.containers.GetStateAt("memory", "/a", absl::StrCat("s", caller), deadline, [&, caller](auto) {
+        ++calls;
+        if (!over) return ask(caller);
+        --callers_left;
+      });
+    };
+    const absl::Time began = absl::Now();
+    for (int caller = 0; caller < callers; ++caller) {
+      asker.loop.Post([&, caller] { ask(caller); });
+    }
+    absl::SleepFor(absl::Seconds(2));
+    const double seconds = absl::ToDoubleSeconds(absl::Now() - began);
+    const int64_t made = calls;
+    over = true;
+    while (callers_left > 0) absl::SleepFor(absl::Milliseconds(1));
+    WARN(callers << " callers: " << static_cast<int64_t>(made / seconds) << " calls a second, "
+                 << seconds * 1e6 * callers / made << " us each, in the container p50 "
+                 << absl::FormatDuration(asker.Stats("memory").latency_p50));
+  }
 }
 
 }  // namespace
