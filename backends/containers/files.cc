@@ -98,8 +98,8 @@ class Directory {
     return absl::StrCat(root_, "/", kind, "/", FileName(name));
   }
 
-  // Makes a directory, and those above it, durably. Those that are there are made sure of too: who made them may not have got
-  // so far.
+  // Makes a directory, and those above it, durably. Those that are there are made sure of too: who made them
+  // may not have got so far.
   absl::Status Make(const std::string& path) {
     absl::Status status;
     // Destroy may take one above away meanwhile.
