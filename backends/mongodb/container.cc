@@ -152,6 +152,12 @@ class Refs final : public containers::VersionedStateContainer {
   const std::shared_ptr<Client> client_;
 };
 
+// As MongoDB compares. A shell writes numbers as doubles.
+bool IsBelow(const Value& kept, int64_t version) {
+  if (kept.is(Type::kInteger)) return kept.integer() < version;
+  return !kept.is(Type::kDouble) || !(kept.float64() >= static_cast<double>(version));
+}
+
 class Atoms final : public containers::StateContainer {
  public:
   explicit Atoms(std::shared_ptr<Client> client) : client_(std::move(client)) {}
@@ -184,7 +190,7 @@ class Atoms final : public containers::StateContainer {
       if (there->has_value()) {
         const absl::StatusOr<Value> kept = TakeField(**there, kVersion);
         if (!kept.ok()) return kept.status();
-        if (kept->is(Type::kInteger) && kept->integer() >= version) return absl::OkStatus();
+        if (!IsBelow(*kept, version)) return absl::OkStatus();
       }
       return absl::UnavailableError("another writes the same atom");
     });

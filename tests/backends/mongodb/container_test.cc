@@ -240,6 +240,13 @@ TEST_CASE(
   Done(container.atoms->SetState("/config", Edn("{:port 81}"), 3, kLong));
   CHECK(shell.Find("atoms") ==
         std::vector<std::string>{R"({ "_id" : "/config", "version" : 3, "value" : { "port" : 81 } })"});
+  // Versions that a shell wrote as it writes numbers, and one that is none.
+  shell.Set("atoms", "/config", R"({"version": 20.0})");
+  Done(container.atoms->SetState("/config", Edn("{:port 82}"), 19, kLong));
+  CHECK(Got(container.atoms->GetState("/config", kLong)) == Edn("{:port 81}"));
+  shell.Set("atoms", "/config", R"({"version": "old"})");
+  Done(container.atoms->SetState("/config", Edn("{:port 83}"), 20, kLong));
+  CHECK(Got(container.atoms->GetState("/config", kLong)) == Edn("{:port 83}"));
   shell.Set("atoms", "/config", R"({"value": {"first name": 1}})");
   const absl::StatusOr<std::optional<Value>> bad = container.atoms->GetState("/config", kLong);
   CHECK(bad.status().code() == absl::StatusCode::kDataLoss);
