@@ -5,7 +5,7 @@
 // - A client of a pool waits for servers as long as its URI says. It says kSelectionStep, and calls ask
 // again.
 // - A pool that is full blocks, or fails after a time of its URI: who takes a client waits here, before.
-// - Of an update's options it puts maxTimeMS where no server takes it.
+// - It has no way to say maxTimeMS of a bulk of writes, and puts an update's where no server takes it.
 // - After an error of the network it retries a write, if the server has sessions. That is off: container.cc
 // repeats what it may.
 #include "backends/mongodb/client.h"
@@ -14,8 +14,8 @@
 
 #include <algorithm>
 #include <cassert>
-#include <chrono>
 #include <cstring>
+#include <map>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -26,6 +26,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/synchronization/mutex.h"
+#include "backends/mongodb/together.h"
 #include "spdlog/spdlog.h"
 
 // The library's own way to a server, TLS and all. It exports this, and declares it in a header that it keeps.
@@ -46,18 +47,14 @@ constexpr absl::Duration kGoodbye = absl::Seconds(1);
 // A server is told to give up a little before we do: its words say more than our clock.
 constexpr double kServersShare = 0.9;
 constexpr absl::Duration kClockGrain = absl::Milliseconds(10);
-constexpr absl::Duration kWithinMax = absl::Hours(24);
+// Commands of inserts, and of deletes, at once. Two, so that one waits at the server while the other is on
+// its way.
+constexpr int kLanes = 2;
 constexpr char kDatabase[] = "stmd";
 constexpr char kMajority[] = "majority";
 constexpr char kLinearizable[] = "linearizable";
 // No number of the library's own.
 constexpr int kBoundedStream = 1000;
-
-int64_t SteadyNs() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(
-             std::chrono::steady_clock::now().time_since_epoch())
-      .count();
-}
 
 int32_t Milliseconds(absl::Duration duration) {
   return static_cast<int32_t>(std::max<int64_t>(1, absl::ToInt64Milliseconds(duration)));
@@ -396,12 +393,57 @@ bson_t Document(const std::string& bytes) {
   return document;
 }
 
+// ---- writes that go together
+
+const Deadline& Earliest(const std::vector<Together::Write*>& writes) {
+  return (*std::min_element(writes.begin(), writes.end(),
+                            [](Together::Write* a, Together::Write* b) { return a->deadline < b->deadline; }))
+      ->deadline;
+}
+
+// The status of each of the inserts of one command, where `whole` is what the library makes of its answer.
+void SetStatuses(const bson_t& reply, const absl::Status& whole,
+                 const std::vector<Together::Write*>& writes) {
+  const auto for_each = [&](const char* name, const auto& take) {
+    bson_iter_t at, error;
+    if (!bson_iter_init_find(&at, &reply, name) || !BSON_ITER_HOLDS_ARRAY(&at) ||
+        !bson_iter_recurse(&at, &error))
+      return;
+    while (bson_iter_next(&error)) {
+      bson_iter_t field;
+      uint32_t code = 0;
+      size_t index = writes.size();
+      std::string message;
+      if (!BSON_ITER_HOLDS_DOCUMENT(&error) || !bson_iter_recurse(&error, &field)) continue;
+      while (bson_iter_next(&field)) {
+        const std::string_view key = bson_iter_key(&field);
+        if (key == "code") code = static_cast<uint32_t>(bson_iter_as_int64(&field));
+        if (key == "index") index = static_cast<size_t>(bson_iter_as_int64(&field));
+        if (key == "errmsg" && BSON_ITER_HOLDS_UTF8(&field)) message = bson_iter_utf8(&field, nullptr);
+      }
+      take(index, StatusOfAnswer(code, message));
+    }
+  };
+  size_t failed = 0;
+  for_each("writeErrors", [&](size_t index, const absl::Status& status) {
+    if (index >= writes.size()) return;
+    writes[index]->status = status;
+    ++failed;
+  });
+  // The others' fate: that of the command, unless it says that it did all of them.
+  absl::Status others = whole;
+  bson_iter_t inserted;
+  if (failed > 0 && bson_iter_init_find(&inserted, &reply, "nInserted") &&
+      static_cast<size_t>(bson_iter_as_int64(&inserted)) == writes.size() - failed) {
+    others = absl::OkStatus();
+    for_each("writeConcernErrors", [&](size_t, const absl::Status& status) { others = status; });
+  }
+  for (Together::Write* write : writes) {
+    if (write->status.ok()) write->status = others;
+  }
+}
+
 }  // namespace
-
-Deadline::Deadline(absl::Duration within)
-    : at_ns_(SteadyNs() + absl::ToInt64Nanoseconds(std::clamp(within, absl::ZeroDuration(), kWithinMax))) {}
-
-absl::Duration Deadline::Left() const { return absl::Nanoseconds(at_ns_ - SteadyNs()); }
 
 class Client::Rep {
  public:
@@ -418,6 +460,10 @@ class Client::Rep {
   std::string Where(const std::string& collection) const {
     return absl::StrCat(database_, ".", collection, " at ", hosts_);
   }
+
+  // Inserts and deletes by _id, those of one collection together.
+  Together& inserts(const std::string& collection) { return LanesOf(collection).inserts; }
+  Together& deletes(const std::string& collection) { return LanesOf(collection).deletes; }
 
   // Calls `ask(client, collection, error)`, which is false when it failed, with a connection of its own.
   template <typename Ask>
@@ -445,7 +491,40 @@ class Client::Rep {
     return status;
   }
 
+  // `append(bulk, what, error)` for each of the writes, in one command; one that is refused keeps no other
+  // back.
+  template <typename AppendWrite>
+  absl::Status WithBulk(const std::string& collection, const std::vector<Together::Write*>& writes,
+                        bson_t* reply, const AppendWrite& append) {
+    const Deadline& earliest = Earliest(writes);
+    return With(collection, earliest,
+                [&](mongoc_client_t*, mongoc_collection_t* documents, bson_error_t* error) {
+                  Built options;
+                  bson_append_bool(options.get(), "ordered", -1, false);
+                  AppendConcern(earliest, options.get());
+                  mongoc_bulk_operation_t* bulk =
+                      mongoc_collection_create_bulk_operation_with_opts(documents, options.get());
+                  bool done = std::all_of(writes.begin(), writes.end(), [&](const Together::Write* write) {
+                    return append(bulk, write->what, error);
+                  });
+                  if (done) {
+                    bson_destroy(reply);
+                    done = mongoc_bulk_operation_execute(bulk, reply, error) != 0;
+                  }
+                  mongoc_bulk_operation_destroy(bulk);
+                  return done;
+                });
+  }
+
  private:
+  struct Lanes {
+    Together inserts{kLanes}, deletes{kLanes};
+  };
+  Lanes& LanesOf(const std::string& collection) {
+    absl::MutexLock lock(&mutex_);
+    return lanes_[collection];
+  }
+
   bool Enter(const Deadline& deadline) {
     absl::MutexLock lock(&mutex_);
     const auto has_one = [this] {
@@ -469,6 +548,7 @@ class Client::Rep {
   const int size_;
   absl::Mutex mutex_;
   int busy_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::map<std::string, Lanes> lanes_ ABSL_GUARDED_BY(mutex_);
 };
 
 absl::StatusOr<std::unique_ptr<Client>> Client::Open(const std::string& text) {
@@ -515,17 +595,25 @@ Client::~Client() = default;
 
 std::string Client::Where(const std::string& collection) const { return rep_->Where(collection); }
 
-absl::Status Client::Insert(const std::string& collection, const std::string& bytes,
-                            const Deadline& deadline) {
-  const bson_t document = Document(bytes);
-  return rep_->With(
-      collection, deadline, [&](mongoc_client_t*, mongoc_collection_t* documents, bson_error_t* error) {
-        Built options;
-        bson_append_bool(options.get(), "validate", -1, false);
-        AppendConcern(deadline, options.get());
-        AppendTime(deadline, options.get());
-        return mongoc_collection_insert_one(documents, &document, options.get(), nullptr, error);
-      });
+absl::Status Client::Insert(const std::string& collection, const std::string& bytes, const Deadline& deadline,
+                            Sent sent) {
+  const auto insert = [&](const std::vector<Together::Write*>& writes) {
+    bson_t reply = BSON_INITIALIZER;
+    const absl::Status whole =
+        rep_->WithBulk(collection, writes, &reply,
+                       [](mongoc_bulk_operation_t* bulk, const std::string& bytes, bson_error_t* error) {
+                         const bson_t document = Document(bytes);
+                         Built options;
+                         bson_append_bool(options.get(), "validate", -1, false);
+                         return mongoc_bulk_operation_insert_with_opts(bulk, &document, options.get(), error);
+                       });
+    SetStatuses(reply, whole, writes);
+    bson_destroy(&reply);
+  };
+  if (sent == Sent::kTogether) return rep_->inserts(collection).Do(bytes, deadline, insert);
+  Together::Write alone{bytes, deadline, absl::OkStatus()};
+  insert({&alone});
+  return alone.status;
 }
 
 absl::StatusOr<std::optional<std::string>> Client::Find(const std::string& collection, const std::string& id,
@@ -587,15 +675,24 @@ absl::Status Client::ReplaceBelow(const std::string& collection, const std::stri
                     });
 }
 
-absl::Status Client::Delete(const std::string& collection, const std::string& id, const Deadline& deadline) {
-  return rep_->With(
-      collection, deadline, [&](mongoc_client_t*, mongoc_collection_t* documents, bson_error_t* error) {
-        Built filter, options;
-        AppendId(id, filter.get());
-        AppendConcern(deadline, options.get());
-        AppendTime(deadline, options.get());
-        return mongoc_collection_delete_one(documents, filter.get(), options.get(), nullptr, error);
-      });
+absl::Status Client::Delete(const std::string& collection, const std::string& id, const Deadline& deadline,
+                            Sent sent) {
+  const auto remove = [&](const std::vector<Together::Write*>& writes) {
+    bson_t reply = BSON_INITIALIZER;
+    const absl::Status whole = rep_->WithBulk(
+        collection, writes, &reply,
+        [](mongoc_bulk_operation_t* bulk, const std::string& id, bson_error_t* error) {
+          Built filter;
+          AppendId(id, filter.get());
+          return mongoc_bulk_operation_remove_one_with_opts(bulk, filter.get(), nullptr, error);
+        });
+    bson_destroy(&reply);
+    for (Together::Write* write : writes) write->status = whole;
+  };
+  if (sent == Sent::kTogether) return rep_->deletes(collection).Do(id, deadline, remove);
+  Together::Write alone{id, deadline, absl::OkStatus()};
+  remove({&alone});
+  return alone.status;
 }
 
 absl::Status Client::DeleteBelow(const std::string& collection, const std::string& id, int64_t version,
@@ -606,7 +703,6 @@ absl::Status Client::DeleteBelow(const std::string& collection, const std::strin
         AppendId(id, filter.get());
         AppendBelow(version, filter.get());
         AppendConcern(deadline, options.get());
-        AppendTime(deadline, options.get());
         return mongoc_collection_delete_one(documents, filter.get(), options.get(), nullptr, error);
       });
 }

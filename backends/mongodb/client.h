@@ -13,23 +13,15 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/time/time.h"
+#include "backends/mongodb/deadline.h"
 
 namespace stm::mongodb {
 
 // Connections at most, if the URI's maxPoolSize says nothing.
 inline constexpr int kPoolSize = 64;
 
-// A moment of the steady clock.
-class Deadline {
- public:
-  explicit Deadline(absl::Duration within);
-  bool Passed() const { return Left() <= absl::ZeroDuration(); }
-  absl::Duration Left() const;
-
- private:
-  int64_t at_ns_;
-};
+// May a write go in one command with others' writes? If that fails, what failed for which is not known.
+enum class Sent { kTogether, kAlone };
 
 class Client {
  public:
@@ -42,7 +34,8 @@ class Client {
   std::string Where(const std::string& collection) const;
 
   // Documents are BSON, and have an _id. ALREADY_EXISTS: there is one of this _id.
-  absl::Status Insert(const std::string& collection, const std::string& document, const Deadline& deadline);
+  absl::Status Insert(const std::string& collection, const std::string& document, const Deadline& deadline,
+                      Sent sent);
   // nullopt: there is none, and no write of one was acknowledged before the call.
   absl::StatusOr<std::optional<std::string>> Find(const std::string& collection, const std::string& id,
                                                   const Deadline& deadline);
@@ -51,7 +44,8 @@ class Client {
   absl::Status ReplaceBelow(const std::string& collection, const std::string& id, int64_t version,
                             const std::string& document, const Deadline& deadline);
   // OK if there is none.
-  absl::Status Delete(const std::string& collection, const std::string& id, const Deadline& deadline);
+  absl::Status Delete(const std::string& collection, const std::string& id, const Deadline& deadline,
+                      Sent sent);
   // As Delete, if its version is below.
   absl::Status DeleteBelow(const std::string& collection, const std::string& id, int64_t version,
                            const Deadline& deadline);

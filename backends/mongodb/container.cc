@@ -65,6 +65,14 @@ class Asking {
   const Deadline deadline_;
 };
 
+// Others' writes, with which this one goes, may be why it failed: what it is told is about itself.
+template <typename Write>
+absl::Status TogetherThenAlone(const Deadline& deadline, const Write& write) {
+  absl::Status status = write(Sent::kTogether);
+  if (status.ok() || absl::IsAlreadyExists(status) || deadline.Passed()) return status;
+  return write(Sent::kAlone);
+}
+
 // A document's field that must be there.
 absl::StatusOr<Value> TakeField(const std::string& document, const char* field) {
   absl::StatusOr<std::optional<Value>> value = FieldOf(document, field);
@@ -120,7 +128,9 @@ class Refs final : public containers::VersionedStateContainer {
     // Under an _id there is one document at most, so that a write that is repeated finds itself. It counts
     // only as read from a majority: the first may have reached the primary alone.
     return asking.Until([&] {
-      const absl::Status inserted = client_->Insert(kRefs, *document, asking.deadline());
+      const absl::Status inserted = TogetherThenAlone(asking.deadline(), [&](Sent sent) {
+        return client_->Insert(kRefs, *document, asking.deadline(), sent);
+      });
       if (inserted.code() != absl::StatusCode::kAlreadyExists) return inserted;
       const absl::StatusOr<std::optional<std::string>> there = client_->Find(kRefs, id, asking.deadline());
       if (!there.ok()) return there.status();
@@ -140,7 +150,10 @@ class Refs final : public containers::VersionedStateContainer {
                              absl::Duration within) override {
     const std::string id = IdOf(name, stamp);
     Asking asking(*client_, kRefs, absl::StrCat("delete ", id), within);
-    return asking.Until([&] { return client_->Delete(kRefs, id, asking.deadline()); });
+    return asking.Until([&] {
+      return TogetherThenAlone(
+          asking.deadline(), [&](Sent sent) { return client_->Delete(kRefs, id, asking.deadline(), sent); });
+    });
   }
 
  private:

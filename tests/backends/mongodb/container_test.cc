@@ -177,6 +177,44 @@ TEST_CASE("mongodb: the same stamp written by many at once is written once, and 
   CHECK(Shell(world.uri()).Find("refs").size() == 40);
 }
 
+TEST_CASE("mongodb: of writes that many send at once each is told of its own: large, refused, and deletes") {
+  if (!HasServer()) return;
+  World world;
+  const Container container = Open(world.uri());
+  constexpr int kCallers = 16, kStamps = 10;
+  for (int stamp = 0; stamp < kStamps; ++stamp) {
+    Done(container.refs->SetStateAt("/taken", absl::StrCat(stamp), Value::String("first"), kLong));
+  }
+  std::atomic<int> written = 0, refused = 0, deleted = 0;
+  std::vector<std::thread> callers;
+  for (int i = 0; i < kCallers; ++i) {
+    callers.emplace_back([&, i] {
+      const std::string name = absl::StrCat("/own/", i);
+      const Value value = Value::String(std::string(i == 0 ? 2'000'000 : 100, static_cast<char>('a' + i)));
+      for (int n = 0; n < kStamps; ++n) {
+        const std::string stamp = absl::StrCat(n);
+        written += container.refs->SetStateAt(name, stamp, value, kLong).ok();
+        refused += absl::IsAlreadyExists(container.refs->SetStateAt("/taken", stamp, value, kLong));
+        if (n % 2 == 0) deleted += container.refs->DeleteStateAt(name, stamp, kLong).ok();
+      }
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
+  CHECK(written == kCallers * kStamps);
+  CHECK(refused == kCallers * kStamps);
+  CHECK(deleted == kCallers * kStamps / 2);
+  int wrong = 0;
+  for (int i = 0; i < kCallers; ++i) {
+    for (int n = 0; n < kStamps; ++n) {
+      const std::optional<Value> value =
+          Got(container.refs->GetStateAt(absl::StrCat("/own/", i), absl::StrCat(n), kLong));
+      wrong += n % 2 == 0 ? value.has_value() : !value || value->text()[0] != static_cast<char>('a' + i);
+    }
+  }
+  CHECK(wrong == 0);
+  CHECK(Shell(world.uri()).Find("refs", R"({"name": "/taken", "value": "first"})").size() == kStamps);
+}
+
 TEST_CASE("mongodb: an atom's copy is of the newest version, whatever comes late") {
   if (!HasServer()) return;
   World world;
