@@ -6,8 +6,11 @@
 #include <string>
 #include <utility>
 
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "backends/mongodb/bson.h"
 #include "backends/mongodb/client.h"
@@ -171,6 +174,37 @@ bool IsBelow(const Value& kept, int64_t version) {
   return !kept.is(Type::kDouble) || !(kept.float64() >= static_cast<double>(version));
 }
 
+// Names of atoms that are being written here, each by one call. A server whose updates are not atomic
+// (DESIGN.md) then keeps the newest version all the same, as long as one daemon writes; on others it costs
+// nothing, since they order writes of a document too.
+class Turns {
+ public:
+  // Calls `act` when no other call is in the turn of this name.
+  template <typename Act>
+  absl::Status Take(const std::string& name, const Deadline& deadline, const Act& act) {
+    {
+      absl::MutexLock lock(&mutex_);
+      const auto is_free = [&] {
+        mutex_.AssertHeld();
+        return !taken_.contains(name);
+      };
+      if (!mutex_.AwaitWithTimeout(absl::Condition(&is_free),
+                                   std::max(deadline.Left(), absl::ZeroDuration()))) {
+        return absl::UnavailableError("an earlier write of the same atom is not done yet: MongoDB is slow");
+      }
+      taken_.insert(name);
+    }
+    absl::Status status = act();
+    absl::MutexLock lock(&mutex_);
+    taken_.erase(name);
+    return status;
+  }
+
+ private:
+  absl::Mutex mutex_;
+  absl::flat_hash_set<std::string> taken_ ABSL_GUARDED_BY(mutex_);
+};
+
 class Atoms final : public containers::StateContainer {
  public:
   explicit Atoms(std::shared_ptr<Client> client) : client_(std::move(client)) {}
@@ -179,7 +213,10 @@ class Atoms final : public containers::StateContainer {
 
   absl::Status Destroy(const std::string& name, int64_t version, absl::Duration within) override {
     Asking asking(*client_, kAtoms, absl::StrCat("delete ", name), within);
-    return asking.Until([&] { return client_->DeleteBelow(kAtoms, name, version, asking.deadline()); });
+    return asking.Until([&] {
+      return turns_.Take(name, asking.deadline(),
+                         [&] { return client_->DeleteBelow(kAtoms, name, version, asking.deadline()); });
+    });
   }
 
   absl::StatusOr<std::optional<Value>> GetState(const std::string& name, absl::Duration within) override {
@@ -194,23 +231,29 @@ class Atoms final : public containers::StateContainer {
         ToBson({{kId, Value::String(name)}, {kVersion, Value::Integer(version)}, {kValue, value}}, name);
     if (!document.ok()) return asking.Named(document.status());
     return asking.Until([&] {
-      const absl::Status replaced =
-          client_->ReplaceBelow(kAtoms, name, version, *document, asking.deadline());
-      if (replaced.code() != absl::StatusCode::kAlreadyExists) return replaced;
-      // One that is not below, or one that another made at the same moment, which may be.
-      const absl::StatusOr<std::optional<std::string>> there = client_->Find(kAtoms, name, asking.deadline());
-      if (!there.ok()) return there.status();
-      if (there->has_value()) {
-        const absl::StatusOr<Value> kept = TakeField(**there, kVersion);
-        if (!kept.ok()) return kept.status();
-        if (!IsBelow(*kept, version)) return absl::OkStatus();
-      }
-      return absl::UnavailableError("another writes the same atom");
+      return turns_.Take(name, asking.deadline(),
+                         [&] { return Replace(name, version, *document, asking.deadline()); });
     });
   }
 
  private:
+  absl::Status Replace(const std::string& name, int64_t version, const std::string& document,
+                       const Deadline& deadline) {
+    const absl::Status replaced = client_->ReplaceBelow(kAtoms, name, version, document, deadline);
+    if (replaced.code() != absl::StatusCode::kAlreadyExists) return replaced;
+    // One that is not below, or one that another made at the same moment, which may be.
+    const absl::StatusOr<std::optional<std::string>> there = client_->Find(kAtoms, name, deadline);
+    if (!there.ok()) return there.status();
+    if (there->has_value()) {
+      const absl::StatusOr<Value> kept = TakeField(**there, kVersion);
+      if (!kept.ok()) return kept.status();
+      if (!IsBelow(*kept, version)) return absl::OkStatus();
+    }
+    return absl::UnavailableError("another writes the same atom");
+  }
+
   const std::shared_ptr<Client> client_;
+  Turns turns_;
 };
 
 }  // namespace

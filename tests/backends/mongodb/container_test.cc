@@ -236,6 +236,28 @@ TEST_CASE("mongodb: an atom's copy is of the newest version, whatever comes late
   CHECK(Got(atoms->GetState("/a", kLong)) == Value());
 }
 
+TEST_CASE("mongodb: of versions of an atom that one daemon writes at once the newest stays") {
+  if (!HasServer()) return;
+  World world;
+  const Container container = Open(world.uri());
+  constexpr int kCallers = 8, kVersions = 20;
+  std::atomic<int> written = 0, older = 0;
+  std::vector<std::thread> callers;
+  for (int i = 0; i < kCallers; ++i) {
+    callers.emplace_back([&, i] {
+      for (int64_t version = i; version < kCallers * kVersions; version += kCallers) {
+        written += container.atoms->SetState("/a", Value::Integer(version), version, kLong).ok();
+        const absl::StatusOr<std::optional<Value>> value = container.atoms->GetState("/a", kLong);
+        older += !value.ok() || !*value || (*value)->integer() < version;
+      }
+    });
+  }
+  for (std::thread& caller : callers) caller.join();
+  CHECK(written == kCallers * kVersions);
+  CHECK(older == 0);
+  CHECK(Got(container.atoms->GetState("/a", kLong)) == Value::Integer(kCallers * kVersions - 1));
+}
+
 TEST_CASE("mongodb: a plain client of MongoDB reads what is stored as people expect it") {
   if (!HasServer()) return;
   World world;
