@@ -1,16 +1,12 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/encoding/protojson"
-	"google.golang.org/protobuf/proto"
 
 	pb "stmd/examples/containers/go/stmv1"
 )
@@ -20,8 +16,7 @@ const schema = `
 	CREATE TABLE IF NOT EXISTS states (name TEXT, stamp TEXT, value TEXT NOT NULL, PRIMARY KEY (name, stamp));
 	CREATE TABLE IF NOT EXISTS atoms (name TEXT PRIMARY KEY, value TEXT NOT NULL, version BIGINT NOT NULL)`
 
-// container keeps values in tables of SQL: each verb is a statement. A value is JSON there, as protobuf writes it:
-// {"vector":{"items":[{"integer":"1"}]}}. Any number of calls at once.
+// container keeps values in tables of SQL: each verb is a statement. Any number of calls at once.
 type container struct {
 	pb.UnimplementedContainerServiceServer
 	pb.UnimplementedAtomContainerServiceServer
@@ -52,7 +47,7 @@ func (c *container) SetStateAt(ctx context.Context, q *pb.SetStateAtRequest) (*p
 	there, err := c.get(ctx, "SELECT value FROM states WHERE name = ? AND stamp = ?", q.Name, q.Stamp)
 	if err == nil && there == nil {
 		err = status.Error(codes.Aborted, "the stamp was deleted meanwhile")
-	} else if err == nil && !proto.Equal(there, q.Value) {
+	} else if err == nil && plain(there) != plain(q.Value) {
 		err = status.Error(codes.AlreadyExists, "another value is under that stamp")
 	}
 	return &pb.SetStateAtResponse{}, err
@@ -97,20 +92,5 @@ func (c *container) get(ctx context.Context, query string, of ...any) (*pb.Value
 	} else if err != nil {
 		return nil, failed(err)
 	}
-	value := &pb.Value{}
-	if err := protojson.Unmarshal([]byte(text), value); err != nil {
-		return nil, status.Errorf(codes.DataLoss, "what is kept is no value: %v", err)
-	}
-	return value, nil
-}
-
-// write refuses what would not be kept whole: no value, or one with fields that this program does not know.
-func write(value *pb.Value) (string, error) {
-	spaced, err := protojson.Marshal(value)
-	back, text := &pb.Value{}, bytes.Buffer{}
-	if err != nil || value.GetKind() == nil || protojson.Unmarshal(spaced, back) != nil || !proto.Equal(back, value) {
-		return "", status.Error(codes.InvalidArgument, "value: of a kind that this container does not know")
-	}
-	err = json.Compact(&text, spaced) // protojson puts spaces in by chance
-	return text.String(), err
+	return read(text)
 }

@@ -11,7 +11,6 @@ import threading
 from urllib.parse import quote, urlsplit
 
 import grpc
-from google._upb import _message
 from google.protobuf import json_format
 from grpc import StatusCode
 from stm.v1 import container_service_pb2 as pb
@@ -23,11 +22,9 @@ ANSWER_SECONDS_MAX = 10  # of the web service, when the caller waits for longer
 STOP_SECONDS_MAX = 5
 OPTIONS = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 CODE = {400: StatusCode.INVALID_ARGUMENT, 401: StatusCode.PERMISSION_DENIED, 403: StatusCode.PERMISSION_DENIED,
-        409: StatusCode.ALREADY_EXISTS, 413: StatusCode.RESOURCE_EXHAUSTED, 500: StatusCode.INTERNAL,
+        413: StatusCode.RESOURCE_EXHAUSTED, 500: StatusCode.INTERNAL,
         507: StatusCode.RESOURCE_EXHAUSTED}
-
-DEPTH_MAX = 256  # of messages within messages: values nest 64 deep, and a map takes three for each
-_message.SetAllowOversizeProtos(True)  # else it would be 100
+TAKEN = object()
 
 
 def state(request):
@@ -36,6 +33,16 @@ def state(request):
 
 def atom(request):
     return f"/atoms/{quote(request.name, safe='')}"
+
+
+def plain(value):
+    """The same of equal values: maps and sets have no order."""
+    kind = value.WhichOneof("kind")
+    if kind in ("list", "vector", "set"):
+        return kind, (frozenset if kind == "set" else tuple)(map(plain, getattr(value, kind).items))
+    if kind == "map":
+        return kind, frozenset((plain(entry.key), plain(entry.value)) for entry in value.map.entries)
+    return (kind, value.tagged.tag, plain(value.tagged.value)) if kind == "tagged" else json_format.MessageToJson(value)
 
 
 class Container(services.ContainerServiceServicer, services.AtomContainerServiceServicer):
@@ -56,7 +63,10 @@ class Container(services.ContainerServiceServicer, services.AtomContainerService
         return pb.GetStateAtResponse(value=self.get(context, state(request)))
 
     def SetStateAt(self, request, context):
-        self.put(context, state(request), request.value)
+        if self.put(context, state(request), request.value) is TAKEN:
+            there = self.get(context, state(request))
+            if there is None or plain(there) != plain(request.value):
+                context.abort(StatusCode.ALREADY_EXISTS, "another value is, or was, under that stamp")
         return pb.SetStateAtResponse()
 
     def DeleteStateAt(self, request, context):
@@ -80,7 +90,7 @@ class Container(services.ContainerServiceServicer, services.AtomContainerService
     def get(self, context, path):
         text = self.ask(context, "GET", path)
         try:
-            return None if text is None else json_format.Parse(text, Value(), max_recursion_depth=DEPTH_MAX)
+            return None if text is None else json_format.Parse(text, Value())
         except json_format.ParseError as error:
             context.abort(StatusCode.DATA_LOSS, f"{self.url.geturl()}{path}: is no value: {error}")
 
@@ -89,10 +99,10 @@ class Container(services.ContainerServiceServicer, services.AtomContainerService
         value.DiscardUnknownFields()
         if value.WhichOneof("kind") is None or value.ByteSize() != size:  # it would not be kept whole
             context.abort(StatusCode.INVALID_ARGUMENT, "value: of a kind that this container does not know")
-        self.ask(context, "PUT", path, json_format.MessageToJson(value, indent=None, ensure_ascii=False).encode())
+        return self.ask(context, "PUT", path, json_format.MessageToJson(value, indent=None, ensure_ascii=False).encode())
 
     def ask(self, context, method, path, body=None):
-        """What was answered; None: there is no such resource. Anything else ends the call with the code that fits."""
+        """What was answered; None: there is no such resource; TAKEN: it is another. Anything else ends the call with the code that fits."""
         seconds = max(0.001, min(context.time_remaining() or ANSWER_SECONDS_MAX, ANSWER_SECONDS_MAX))
         if not hasattr(self.thread, "connection"):
             self.thread.connection = self.kind(self.url.netloc)
@@ -112,8 +122,8 @@ class Container(services.ContainerServiceServicer, services.AtomContainerService
                 # The service may have closed a connection that idled. Every verb may come twice.
                 if not reused or isinstance(error, TimeoutError):
                     context.abort(StatusCode.UNAVAILABLE, f"{self.url.geturl()}: {method}: {error}")
-        if answer.status in (200, 204):
-            return text
+        if answer.status in (200, 204, 409):
+            return TAKEN if answer.status == 409 else text
         if answer.status == 404 and text == "null" and method != "PUT":  # any other 404 is not of such a service
             return None
         code = CODE.get(answer.status, StatusCode.UNAVAILABLE if answer.status > 500 else StatusCode.UNKNOWN)
