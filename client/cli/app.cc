@@ -54,6 +54,7 @@ struct Line {
   BackupOptions backup;
   RestoreOptions restore;
   InitOptions init;
+  ContainerCheckOptions container_check;
   TopOptions top;
   DemoTransferOptions demo_transfer;
   DemoQueueOptions demo_queue;
@@ -417,6 +418,13 @@ class Parser {
     sub->add_option("STORE", line.restore.into.store, absl::StrCat("in ZooKeeper, ", kStoreAbout, "; else the daemon's"))
         ->type_name("");
     StoreAt(sub, &line.restore.into);
+    CLI::App* group = Group("container", "containers that you write, which keep values of refs and atoms");
+    sub = Add(group, "check", "try every rule of a container's contract on one that is served by gRPC; exit 1: one is broken",
+              "stmctl container check 127.0.0.1:7777",
+              [&line](Shell& shell) { return ContainerCheck(shell, line.container_check); });
+    Positional(sub, "ADDRESS", &line.container_check.address, "host:port or grpc://host:port, of the container, not of stmd");
+    CLI::Option* refs = sub->add_flag("--refs", line.container_check.refs, "the rules of refs alone");
+    sub->add_flag("--atoms", line.container_check.atoms, "the rules of atoms alone")->excludes(refs);
     sub = Add(&app_, "outcome", "did that commit happen: 0 yes, 4 no, 5 rejected, 1 nobody knows any more",
               "stmctl outcome 0f8fad5bd9cb469fa16570867728950e.0000000000000001.42.0000000000000002.1b7e",
               [&line](Shell& shell) { return Outcome(shell, line.value); });

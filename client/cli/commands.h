@@ -209,6 +209,16 @@ absl::Status LogVerify(Shell& shell, const std::vector<std::string>& paths);
 absl::Status LogSeal(Shell& shell, const std::vector<std::string>& paths);
 absl::Status LogDrop(Shell& shell, const std::vector<std::string>& paths);
 
+// container.cc
+
+struct ContainerCheckOptions {
+  std::string address;  // "grpc://host:port", or without the scheme
+  bool refs = false;    // those rules alone
+  bool atoms = false;
+};
+// Of a container that is served, not of a daemon. UNKNOWN: it breaks a rule. UNIMPLEMENTED: it serves none of the verbs asked for.
+absl::Status ContainerCheck(Shell& shell, const ContainerCheckOptions& options);
+
 // init.cc
 
 struct InitOptions {
