@@ -72,8 +72,13 @@ bool ServesNone(const absl::Status& probed) {
 }  // namespace
 
 absl::Status ContainerCheck(Shell& shell, const ContainerCheckOptions& options) {
-  const std::string uri =
-      absl::StrContains(options.address, "://") ? options.address : absl::StrCat("grpc://", options.address);
+  const bool has_scheme = absl::StrContains(options.address, "://");
+  if (has_scheme && !absl::StartsWith(options.address, "grpc://") &&
+      !absl::StartsWith(options.address, "grpcs://")) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(options.address, ": expected host:port, grpc://host:port or grpcs://host:port"));
+  }
+  const std::string uri = has_scheme ? options.address : absl::StrCat("grpc://", options.address);
   const absl::Duration within = shell.globals().timeout.value_or(kTimeoutDefault);
   absl::StatusOr<containers::Container> container = containers::MakeRemote(uri);
   if (!container.ok()) return container.status();
@@ -81,12 +86,12 @@ absl::Status ContainerCheck(Shell& shell, const ContainerCheckOptions& options) 
   absl::StatusOr<containers::Container> other = containers::MakeRemote(uri);
   if (!other.ok()) return other.status();
 
+  // UNAVAILABLE: nobody is there, or nobody is behind it; no rule would tell more. All else the rules find
+  // out.
   const absl::Status refs = container->refs->GetStateAt(kProbe, "probe", within).status();
+  if (absl::IsUnavailable(refs)) return refs;
   const absl::Status atoms = container->atoms->GetState(kProbe, within).status();
-  // Nobody is there, or nobody is behind it: no rule would tell more. All else the rules find out.
-  for (const absl::Status* probed : {&refs, &atoms}) {
-    if (absl::IsUnavailable(*probed)) return *probed;
-  }
+  if (absl::IsUnavailable(atoms)) return atoms;
   const bool no_refs = ServesNone(refs), no_atoms = ServesNone(atoms);
   if (options.atoms ? no_atoms : no_refs && (options.refs || no_atoms)) {
     return absl::UnimplementedError(options.atoms ? atoms.message() : refs.message());

@@ -581,6 +581,17 @@ class Memory(OneDaemon):
                   encoding="utf-8") as file:
             self.assertEqual(file.read(), page, "write it anew: stmctl completion man > client/cli/stmctl.1")
 
+    def test_container_check_is_of_containers_and_says_what_else_it_found(self):
+        # What it does to a container: tests/examples.
+        daemon = ctl(self.daemon, "container", "check", self.daemon.address, check=1)
+        self.assertIn("serves no stm.v1.ContainerService", daemon.stderr)
+        nobody = ctl(self.daemon, "container", "check", f"grpc://127.0.0.1:{free_port()}", check=6)
+        self.assertRegex(nobody.stderr, "refused|connect")
+        for arguments in (["host"], ["http://127.0.0.1:1"], ["127.0.0.1:1", "--refs", "--atoms"], []):
+            ctl(self.daemon, "container", "check", *arguments, check=2)
+        for done in (daemon, nobody):
+            self.assertEqual(done.stdout, "")
+
     def test_repl(self):
         lines = """
             ; a comment
