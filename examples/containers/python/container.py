@@ -103,7 +103,8 @@ class Container(services.ContainerServiceServicer, services.AtomContainerService
 
     def ask(self, context, method, path, body=None):
         """What was answered; None: there is no such resource; TAKEN: it is another. Anything else ends the call with the code that fits."""
-        seconds = max(0.001, min(context.time_remaining() or ANSWER_SECONDS_MAX, ANSWER_SECONDS_MAX))
+        left = context.time_remaining()
+        seconds = ANSWER_SECONDS_MAX if left is None else max(0.001, min(left, ANSWER_SECONDS_MAX))
         if not hasattr(self.thread, "connection"):
             self.thread.connection = self.kind(self.url.netloc)
         connection = self.thread.connection
