@@ -75,6 +75,7 @@ Status Engine::State::GetStatus() const {
   status.stats.entry_cache_bytes = entries_.cached_bytes();
   status.stats.id_table_bytes = ids_.bytes();
   status.stats.ids = ids_.size();
+  status.staging_in = staging_in_;
   std::map<std::string, Heat> heat = hot_;
   for (const auto& [name, before] : hot_before_) {
     heat[name].commits += before.commits;

@@ -6,6 +6,7 @@
 #define STM_ENGINE_ENGINE_H_
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -238,6 +239,7 @@ struct Status {
   Version history_mark = 0;
   Version id_floor = 0;
   Stats stats;
+  std::map<std::string, int64_t> staging_in;  // of stats.staging, by container; one that is in two counts in both
   std::vector<HotEntry> hot;
 };
 

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "backends/zookeeper/coordinator.h"
+#include "engine/values/wire.h"
 #include "server/call.h"
 #include "server/services.h"
 #include "server/write_stream.h"
@@ -15,7 +16,7 @@ namespace stm::server {
 namespace {
 
 // Grows by one with each RPC or field added to stm.v1.
-constexpr uint32_t kApiMinor = 5;
+constexpr uint32_t kApiMinor = 6;
 
 // Of a backup's text, in one message, about: an entry is not cut.
 constexpr size_t kChunkBytes = 256 << 10;
@@ -31,6 +32,11 @@ struct StatusCall {
 struct ClusterCall {
   UnaryCall call;
   v1::GetClusterResponse* response;
+};
+
+struct ContainersCall {
+  UnaryCall call;
+  v1::ListContainersResponse* response;
 };
 
 // One Backup: takes some of the image on the Loop, prints it on the Executor, takes more when that is sent.
@@ -321,6 +327,27 @@ class AdminService final : public v1::AdminService::CallbackService {
     return reactor;
   }
 
+  grpc::ServerUnaryReactor* ListContainers(grpc::CallbackServerContext* context,
+                                           const v1::ListContainersRequest* /*request*/,
+                                           v1::ListContainersResponse* response) override {
+    grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+    std::unique_ptr<ContainersCall> work(
+        new ContainersCall{UnaryCall(node_, Method::kListContainers, reactor), response});
+    node_->loop->Post([work = std::move(work)]() mutable {
+      Node* node = work->call.node();
+      const engine::Version installed = node->engine->GetStatus().installed;
+      std::vector<ContainerState> containers = node->Containers();
+      node->executor->Run(engine::Work::kAnswer,
+                          [work = std::move(work), containers = std::move(containers), installed] {
+                            FillHeader(work->call.node()->identity(), installed, work->response->mutable_header());
+                            for (const ContainerState& container : containers)
+                              Fill(container, work->response->add_containers());
+                            work->call.Finish(absl::OkStatus());
+                          });
+    });
+    return reactor;
+  }
+
   grpc::ServerWriteReactor<v1::BackupResponse>* Backup(grpc::CallbackServerContext* /*context*/,
                                                        const v1::BackupRequest* request) override {
     auto stream = std::make_shared<BackupStream>(node_);
@@ -373,6 +400,29 @@ class AdminService final : public v1::AdminService::CallbackService {
       message->set_commits(entry.commits);
       message->set_conflicts(entry.conflicts);
     }
+  }
+
+  static void Fill(const ContainerState& container, v1::Container* message) {
+    const containers::ContainerStats& stats = container.stats;
+    message->set_name(stats.name);
+    message->set_uri(container.uri);
+    message->set_keeps_refs(stats.keeps_refs);
+    message->set_keeps_atoms(stats.keeps_atoms);
+    message->set_healthy(stats.healthy);
+    message->set_error(stats.last_error);
+    if (stats.last_error_at.seconds != 0) *message->mutable_error_at() = stm::ToProto(stats.last_error_at);
+    if (stats.latency_p50 != absl::ZeroDuration()) SetDuration(stats.latency_p50, message->mutable_latency_p50());
+    message->set_calls(stats.calls);
+    message->set_calls_failed(stats.calls_failed);
+    message->set_calls_under_way(stats.calls_under_way);
+    message->set_calls_hanging(stats.calls_hanging);
+    message->set_calls_queued(stats.calls_queued);
+    message->set_transactions_waiting(container.transactions);
+    message->set_staged(container.left.staged);
+    message->set_staged_bytes(container.left.staged_bytes);
+    message->set_to_erase(container.left.to_erase);
+    message->set_erase_bytes(container.left.erase_bytes);
+    message->set_to_copy(container.left.to_copy);
   }
 
   static void Fill(const zookeeper::Cluster& cluster, engine::Version installed, const Node& node,

@@ -35,6 +35,7 @@ constexpr int64_t kMany = std::numeric_limits<int64_t>::max();
 enum class Kind : uint8_t {
   kText,      // std::string
   kTexts,     // std::vector<std::string>: given several times, or with commas
+  kContainers,  // std::vector<ContainerSetting>: likewise; a comma with no NAME=SCHEME:// behind it is a URI's own
   kFlag,      // bool
   kCount,     // int64_t
   kCount32,   // uint32_t
@@ -85,6 +86,22 @@ const Setting kSettings[] = {
      "and GetHistory; one daemon's is enough"},
     {"ephemeral", Kind::kFlag, STMD_FIELD(ephemeral), 0, 0,
      "keep all in memory, on a free port printed as one EDN line; ends with its standard input"},
+    {"container", Kind::kContainers, STMD_FIELD(containers), 1, kMany,
+     "where entries that ask for it keep their values: NAME=URI, as mongo=mongodb://host/app, "
+     "remote:NAME=grpc://host:port or files=file:///directory; several are allowed. A password is better given in "
+     "the environment or the file than on a command line, which others on this machine see"},
+    {"container-timeout", Kind::kDuration, STMD_FIELD(engine.container_timeout), 1, 600000,
+     "how long one call to a container may take", ""},
+    {"container-transactions-max", Kind::kCount, STMD_FIELD(engine.container_transactions_max), 1, 10000000,
+     "transactions that wait for one container"},
+    {"container-cache-bytes", Kind::kBytes, STMD_FIELD(engine.container_cache_bytes_max), 0, kMany,
+     "memory for values that containers keep", "container_cache_bytes_max"},
+    {"container-threads-max", Kind::kCount, STMD_FIELD(container_threads.container_threads_max), 1, 4096,
+     "calls that are in one container at once, each on a thread"},
+    {"container-queue-max", Kind::kCount, STMD_FIELD(container_threads.container_queue_max), 1, 1000000,
+     "calls that wait for a thread of one container"},
+    {"erase-after", Kind::kDuration, STMD_FIELD(engine.erase_after), 1000, kMany,
+     "how long a container keeps a value once nothing names it any more and no snapshot reaches it", ""},
     {"log-level", Kind::kText, STMD_FIELD(log_level), 1, kMany, "trace, debug, info, warn, error or off"},
     {"threads", Kind::kCount, STMD_FIELD(threads), 2, 256, "threads beside gRPC's, for writes and heavy work",
      ""},
@@ -160,6 +177,8 @@ const Setting kSettings[] = {
      "how long a Pipeline's reader at its bound may take no message", "slow_reader_grace_ms"},
     {"log-readers-max", Kind::kCount, STMD_FIELD(server.log_readers_max), 1, 100000,
      "ReadLog streams at once"},
+    {"offers-max", Kind::kCount, STMD_FIELD(server.offers_max), 0, 10000,
+     "containers that clients offer at once"},
     {"backups-max", Kind::kCount, STMD_FIELD(server.backups_max), 1, 1000, "Backup streams at once"},
     {"backup-history-bytes-max", Kind::kBytes, STMD_FIELD(server.backup_history_bytes_max), 1 << 20, kMany,
      "history kept for a backup that is being read, before it is ended"},
@@ -195,6 +214,10 @@ const Canary kCanaries[] = {
     {"skip_fences", [](Config* c) { return &c->canaries.skip_fences; }},
     {"expire_early", [](Config* c) { return &c->lease_canaries.expire_early; }},
     {"answer_unsure", [](Config* c) { return &c->lease_canaries.answer_unsure; }},
+    {"reuse_stamp", [](Config* c) { return &c->canaries.reuse_stamp; }},
+    {"commit_failed_write", [](Config* c) { return &c->canaries.commit_failed_write; }},
+    {"erase_early", [](Config* c) { return &c->canaries.erase_early; }},
+    {"read_newest_stored", [](Config* c) { return &c->canaries.read_newest_stored; }},
     {"skip_sync", [](Config* c) { return &c->canary_skip_sync; }},
 };
 
@@ -226,6 +249,12 @@ std::string Print(const Setting& setting, Config* config) {
       return *static_cast<const std::string*>(field);
     case Kind::kTexts:
       return absl::StrJoin(*static_cast<const std::vector<std::string>*>(field), ",");
+    case Kind::kContainers: {
+      const auto& settings = *static_cast<const std::vector<containers::ContainerSetting>*>(field);
+      return absl::StrJoin(settings, ",", [](std::string* out, const containers::ContainerSetting& one) {
+        absl::StrAppend(out, one.name, "=", containers::WithoutPassword(one.uri));
+      });
+    }
     case Kind::kFlag:
       return *static_cast<const bool*>(field) ? "true" : "false";
     case Kind::kCount:
@@ -266,6 +295,47 @@ absl::Status CheckText(const std::string& text) {
   return absl::InvalidArgumentError("found control characters or bytes that are no UTF-8, expected text");
 }
 
+// A URI may have commas of its own: "mongodb://host1,host2/app".
+std::vector<std::string> SplitContainers(const std::string& text) {
+  const auto begins = [&text](size_t at) {
+    const size_t end = text.find("://", at);
+    const size_t equals = text.find('=', at);
+    if (end == std::string::npos || equals == std::string::npos || equals > end) return false;
+    return std::all_of(text.begin() + static_cast<ptrdiff_t>(at), text.begin() + static_cast<ptrdiff_t>(end),
+                       [](unsigned char c) {
+                         return absl::ascii_isalnum(c) || c == '_' || c == '-' || c == ':' || c == '=' || c == '+';
+                       });
+  };
+  std::vector<std::string> parts;
+  size_t begin = 0;
+  for (size_t comma = text.find(','); comma != std::string::npos; comma = text.find(',', comma + 1)) {
+    if (!begins(comma + 1)) continue;
+    parts.push_back(text.substr(begin, comma - begin));
+    begin = comma + 1;
+  }
+  parts.push_back(text.substr(begin));
+  return parts;
+}
+
+absl::Status AssignContainers(const std::vector<std::string>& values,
+                              std::vector<containers::ContainerSetting>* settings) {
+  std::vector<std::string> texts;
+  for (const std::string& value : values) {
+    for (std::string& text : SplitContainers(value)) texts.push_back(std::move(text));
+  }
+  absl::StatusOr<std::vector<containers::ContainerSetting>> parsed = containers::ParseContainers(texts);
+  if (!parsed.ok()) return parsed.status();
+  for (const containers::ContainerSetting& one : *parsed) {
+    // Only one that is shown for a password is shown so.
+    if (absl::StrContains(one.uri, ":***@")) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "container ", one.name, ": its password is ***, which --print-config shows instead of it: give the password"));
+    }
+  }
+  *settings = *std::move(parsed);
+  return absl::OkStatus();
+}
+
 // INVALID_ARGUMENT: what is wrong with the value, without the setting's name.
 absl::Status Assign(const Setting& setting, const std::vector<std::string>& values, Config* config) {
   void* field = setting.field(config);
@@ -287,6 +357,9 @@ absl::Status Assign(const Setting& setting, const std::vector<std::string>& valu
     if (texts.empty()) return absl::InvalidArgumentError("found none, expected one at least");
     *static_cast<std::vector<std::string>*>(field) = std::move(texts);
     return absl::OkStatus();
+  }
+  if (setting.kind == Kind::kContainers) {
+    return AssignContainers(values, static_cast<std::vector<containers::ContainerSetting>*>(field));
   }
   if (values.size() != 1) {
     return absl::InvalidArgumentError(absl::StrCat("found ", values.size(), " values, expected one"));
@@ -346,6 +419,7 @@ absl::Status Assign(const Setting& setting, const std::vector<std::string>& valu
       return absl::OkStatus();
     }
     case Kind::kTexts:
+    case Kind::kContainers:
       break;
   }
   return absl::OkStatus();

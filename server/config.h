@@ -13,6 +13,8 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "backends/containers/registry.h"
+#include "backends/containers/threaded.h"
 #include "backends/zookeeper/session.h"
 #include "engine/engine.h"
 #include "server/options.h"
@@ -60,13 +62,15 @@ struct Config {
   LocalSettings local;
   std::string coordinator = "local";  // or zk://host:port,host:port/chroot
   ZooKeeperSettings zookeeper;
+  std::vector<containers::ContainerSetting> containers;  // that values may be kept in; their URIs may hold passwords
+  containers::ThreadedOptions container_threads;
   engine::LeaseOptions leases;
   engine::Canaries canaries;  // tests only
   engine::LeaseCanaries lease_canaries;
   bool canary_skip_sync = false;
 };
 
-// A setting in force, as --print-config and GetConfig show it.
+// A setting in force, as --print-config and GetConfig show it: with no password.
 struct EffectiveSetting {
   std::string name;
   std::string value;

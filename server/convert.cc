@@ -7,6 +7,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "backends/containers/registry.h"
 #include "engine/error.h"
 #include "engine/locks/lock.h"
 #include "engine/name.h"
@@ -126,14 +127,27 @@ absl::Status TakeNames(Names* messages, const char* list, Check check, std::vect
   return absl::OkStatus();
 }
 
+// Its form; whether there is one of this name is the engine's affair. "": inline.
+absl::Status CheckContainer(std::string_view name) {
+  if (name.empty()) return absl::OkStatus();
+  const size_t colon = name.find(':');
+  if (colon == std::string_view::npos) return containers::CheckContainerName(name);
+  const std::string_view kind = name.substr(0, colon);
+  if (kind != "remote" && kind != "offered") {
+    return absl::InvalidArgumentError(absl::StrCat("found \"", Absl(name),
+                                                   "\", expected inline, NAME, remote:NAME or offered:NAME"));
+  }
+  return containers::CheckContainerName(name.substr(colon + 1));
+}
+
 absl::StatusOr<std::shared_ptr<const engine::Definition>> DefinitionOf(const v1::Definition& message,
                                                                        const std::string& field,
                                                                        const engine::Options& bounds, Tally* tally) {
   auto definition = std::make_shared<engine::Definition>();
-  if (!message.container().empty() && message.container() != "inline") {
-    return BadField(field + ".container",
-                    absl::UnimplementedError(absl::StrCat("no container named ", message.container(),
-                                                          " is configured: leave it empty for inline")));
+  if (message.container() != "inline") {
+    absl::Status good = CheckContainer(message.container());
+    if (!good.ok()) return BadField(field + ".container", good);
+    definition->container = message.container();
   }
   if (message.has_validator()) {
     Value form;
@@ -160,15 +174,20 @@ absl::StatusOr<std::shared_ptr<const engine::Definition>> DefinitionOf(const v1:
     }
     definition->ttl = *ttl;
   }
-  const bool all_defaults = definition->validator == nullptr && definition->ttl == absl::ZeroDuration() &&
-                            definition->session_id.empty();
+  const bool all_defaults = definition->container.empty() && definition->validator == nullptr &&
+                            definition->ttl == absl::ZeroDuration() && definition->session_id.empty();
   if (all_defaults) return std::shared_ptr<const engine::Definition>();
   return std::shared_ptr<const engine::Definition>(std::move(definition));
 }
 
-// A session outlives the daemon that keeps memory entries.
+// A session, and a container, outlive the daemon that keeps memory entries.
 absl::Status CheckBinding(const engine::Write& write, const std::string& field) {
-  if (write.definition == nullptr || write.definition->session_id.empty() || !engine::IsMemory(write.name)) return absl::OkStatus();
+  if (write.definition == nullptr || !engine::IsMemory(write.name)) return absl::OkStatus();
+  if (!write.definition->container.empty()) {
+    return BadRequest(field + ".container", absl::StrCat(write.name, " is of this daemon's memory, and no container keeps "
+                                                         "it: leave the container empty, or name the entry otherwise"));
+  }
+  if (write.definition->session_id.empty()) return absl::OkStatus();
   return BadRequest(field + ".session_id", absl::StrCat(write.name, " is of this daemon's memory and can't be bound to a session"));
 }
 

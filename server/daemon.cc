@@ -7,14 +7,21 @@
 #include <memory>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+#include "backends/containers/files.h"
+#include "backends/containers/remote.h"
+#include "backends/containers/registry.h"
+#include "backends/containers/threaded.h"
 #include "backends/local/local_coordinator.h"
 #include "backends/local/memory_coordinator.h"
 #include "backends/local/posix_disk.h"
+#include "backends/mongodb/container.h"
 #include "backends/zookeeper/c_session.h"
 #include "backends/zookeeper/coordinator.h"
 #include "backends/zookeeper/init.h"
 #include "engine/engine.h"
 #include "engine/error.h"
+#include "engine/settler.h"
 #include "server/combining_loop.h"
 #include "server/http.h"
 #include "server/listener.h"
@@ -54,6 +61,20 @@ absl::Status Await(engine::Loop* loop, Ask ask, const std::function<void()>& wai
   return future.get();
 }
 
+// Of every stmd; a program of one's own may have registered others before it starts a Daemon.
+void RegisterSchemes() {
+  static const bool registered = [] {
+    containers::Schemes& schemes = containers::Schemes::OfProgram();
+    const containers::Factory mongodb = [](const std::string& uri, const containers::FactoryOptions&) {
+      return mongodb::OpenContainer(uri);
+    };
+    return schemes.Register("mongodb", mongodb) && schemes.Register("mongodb+srv", mongodb) &&
+           schemes.Register("grpc", containers::MakeRemote) && schemes.Register("grpcs", containers::MakeRemote) &&
+           schemes.Register("file", containers::MakeFiles);
+  }();
+  (void)registered;
+}
+
 // Who orders the daemon's commits and keeps them, in the roles that it plays.
 struct Backing {
   engine::Coordinator* coordinator;
@@ -68,6 +89,7 @@ struct Daemon::Parts {
   Node node;
   std::unique_ptr<local::PosixDisk> disk;
   std::unique_ptr<CombiningLoop> loop;
+  std::unique_ptr<containers::ThreadedContainers> containers;
   // One of these three.
   std::unique_ptr<local::LocalCoordinator> local;
   std::unique_ptr<local::MemoryCoordinator> memory;
@@ -76,6 +98,7 @@ struct Daemon::Parts {
   std::unique_ptr<engine::Engine> engine;
   std::unique_ptr<engine::LockCalls> locks;
   std::unique_ptr<engine::Leases> leases;
+  std::unique_ptr<engine::Settler> settler;
   std::unique_ptr<Http> http;
   std::unique_ptr<Listener> listener;
   std::string no_http;
@@ -84,8 +107,12 @@ struct Daemon::Parts {
   Backing BackByLog(std::function<void(absl::Status)> fatal);
   Backing BackByMemory();
   Backing BackByZooKeeper(std::function<void(absl::Status)> fatal);
+  // INVALID_ARGUMENT: a URI is no good. They are asked by nobody yet.
+  absl::Status MakeContainers();
   // Ends the sessions with ZooKeeper's servers, so that others see at once that this daemon is gone.
   void LeaveZooKeeper();
+  // And what threads of its own post to it. Maybe again.
+  void StopLoop();
 };
 
 Backing Daemon::Parts::BackByLog(std::function<void(absl::Status)> fatal) {
@@ -125,6 +152,23 @@ Backing Daemon::Parts::BackByZooKeeper(std::function<void(absl::Status)> fatal) 
   return {zookeeper.get(), zookeeper.get(), zookeeper.get()};
 }
 
+absl::Status Daemon::Parts::MakeContainers() {
+  RegisterSchemes();
+  containers = std::make_unique<containers::ThreadedContainers>(loop.get(), node.config.container_threads);
+  containers::FactoryOptions options;
+  options.message_bytes_max = MessageBytesMax(node.config);
+  for (const containers::ContainerSetting& setting : node.config.containers) {
+    absl::StatusOr<containers::Container> made = containers::Schemes::OfProgram().Make(setting, options);
+    if (!made.ok()) return made.status();
+    absl::Status added = Await(loop.get(), [&](absl::AnyInvocable<void(absl::Status)> done) {
+      done(containers->Add(setting.name, *std::move(made)));
+    });
+    if (!added.ok()) return added;
+  }
+  node.containers = containers.get();
+  return absl::OkStatus();
+}
+
 void Daemon::Parts::LeaveZooKeeper() {
   if (sessions == nullptr) return;
   (void)Await(loop.get(), [this](absl::AnyInvocable<void(absl::Status)> done) {
@@ -134,14 +178,20 @@ void Daemon::Parts::LeaveZooKeeper() {
   sessions.reset();
 }
 
+void Daemon::Parts::StopLoop() {
+  containers->Stop();
+  loop->Stop();
+}
+
 Daemon::Daemon(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
 
 Daemon::~Daemon() {
   if (parts_->listener != nullptr) parts_->listener->Stop(absl::ZeroDuration());
   if (parts_->http != nullptr) parts_->http->Stop();
   parts_->LeaveZooKeeper();
-  parts_->loop->Stop();
+  parts_->StopLoop();
   // What these still wait for goes with the engine.
+  parts_->settler.reset();
   parts_->leases.reset();
   parts_->engine.reset();
 }
@@ -164,21 +214,27 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(Config config, std::vector
   CombiningLoop::Options loop_options;
   loop_options.pool_threads = static_cast<int>(node.config.threads);
   parts.loop = std::make_unique<CombiningLoop>(loop_options);
+  absl::Status made_containers = parts.MakeContainers();
+  if (!made_containers.ok()) return made_containers;
 
   const Backing backing = node.config.ephemeral        ? parts.BackByMemory()
                           : OverZooKeeper(node.config) ? parts.BackByZooKeeper(std::move(fatal))
                                                        : parts.BackByLog(std::move(fatal));
   parts.engine = std::make_unique<engine::Engine>(parts.loop.get(), parts.loop.get(), backing.coordinator,
                                                   backing.writers, node.config.engine, node.config.canaries,
-                                                  backing.entries);
+                                                  backing.entries, parts.containers.get());
   node.loop = parts.loop.get();
   node.executor = parts.loop.get();
   node.engine = parts.engine.get();
   parts.locks = std::make_unique<engine::LockCalls>(parts.loop.get(), parts.engine.get(), node.config.engine.locks);
   parts.leases = std::make_unique<engine::Leases>(parts.loop.get(), parts.engine.get(), backing.writers, node.config.engine.locks,
                                                   node.config.leases, node.config.lease_canaries);
+  parts.settler = std::make_unique<engine::Settler>(parts.loop.get(), parts.engine.get(), backing.writers,
+                                                    parts.containers.get(), node.config.engine,
+                                                    node.config.canaries);
   node.locks = parts.locks.get();
   node.leases = parts.leases.get();
+  node.settler = parts.settler.get();
   std::unique_ptr<Daemon> daemon(new Daemon(std::move(made)));
   node.drain = [daemon = daemon.get()](absl::Duration /*grace*/, std::function<void()> drained) {
     daemon->Drain(std::move(drained));
@@ -247,6 +303,7 @@ absl::Status Daemon::Recover() {
     node.writer.store(now.writer);
     node.Saw(now.installed);
     node.leases->Start();
+    node.settler->Start();
     done(absl::OkStatus());
   });
 }
@@ -312,6 +369,11 @@ absl::Status Daemon::Stop(absl::Duration grace) {
       spdlog::warn("drain_cut_short grace={}", absl::FormatDuration(grace));
     }
   }
+  // Offers end when the daemon says so: what was under way needed them.
+  (void)Await(parts.loop.get(), [&](absl::AnyInvocable<void(absl::Status)> done) {
+    for (const auto& [name, end] : parts.node.offers) end();
+    done(absl::OkStatus());
+  });
   parts.listener->Stop(std::max(deadline - parts.loop->Now(), kCancelGrace));
   absl::Status status;
   if (parts.local != nullptr) {
@@ -325,7 +387,7 @@ absl::Status Daemon::Stop(absl::Duration grace) {
   }
   if (parts.http != nullptr) parts.http->Stop();
   parts.LeaveZooKeeper();
-  parts.loop->Stop();
+  parts.StopLoop();
   return status;
 }
 

@@ -98,17 +98,18 @@ absl::StatusOr<std::unique_ptr<Http>> Http::Start(Node* node, const std::string&
       engine::Status status;
       LockStats locks;
       std::optional<OverZooKeeperStats> over;
+      std::vector<ContainerState> containers;
     };
     const auto seen = Wait<Seen>([node](std::shared_ptr<std::promise<Seen>> promise) {
       node->loop->Post([node, promise = std::move(promise)] {
-        Seen now{node->GetStatus(), {}, std::nullopt};
+        Seen now{node->GetStatus(), {}, std::nullopt, node->Containers()};
         now.locks = {node->leases->sessions(), node->leases->expired(), node->locks->waiting()};
         if (node->cluster != nullptr) now.over = {node->cluster->holes(), node->cluster->archive_stats()};
         promise->set_value(std::move(now));
       });
     });
     if (!seen) return Text(response, 503, kStuck);
-    response.set_content(node->metrics.Print(seen->status, seen->locks, node->LogMark(), seen->over),
+    response.set_content(node->metrics.Print(seen->status, seen->locks, node->LogMark(), seen->over, seen->containers),
                          "text/plain; version=0.0.4");
   });
   server.set_error_handler([](const httplib::Request&, httplib::Response& response) {

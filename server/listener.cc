@@ -90,6 +90,7 @@ absl::StatusOr<std::unique_ptr<Listener>> Listener::Start(Node* node) {
   listener->services_.push_back(MakeAdminService(node));
   listener->services_.push_back(MakeSessionService(node));
   listener->services_.push_back(MakeLockService(node));
+  listener->services_.push_back(MakeOfferService(node));
   for (auto& service : MakeReflectionServices()) listener->services_.push_back(std::move(service));
   for (const std::unique_ptr<grpc::Service>& service : listener->services_) builder.RegisterService(service.get());
 

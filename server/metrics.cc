@@ -17,7 +17,8 @@ constexpr const char* kMethodNames[kMethods] = {
     "GetRefs",         "ListRefs",       "GetHistory", "ApplyAtom",    "Commit",
     "AwaitChange",     "GetOutcome",     "Pipeline",   "Pipeline.get", "Pipeline.list",
     "Pipeline.commit", "Pipeline.await", "Watch",      "ReadLog",      "GetStatus",
-    "GetConfig",       "GetCluster",     "Backup",     "Restore",      "Drain",
+    "GetConfig",       "GetCluster",     "Backup",     "Restore",      "ListContainers",
+    "OfferContainer",  "Drain",
     "AcquireLock",     "ReleaseLock",    "GetLock",    "ListLocks",    "BreakLock",
     "AwaitCondition",  "SignalCondition", "OpenSession", "KeepAlive",   "CloseSession",
     "ExpireSession",   "ListSessions"};
@@ -59,10 +60,73 @@ void Fill(const Histogram& histogram, ClientMetric* metric) {
   metric->histogram.sample_sum = static_cast<double>(histogram.total_us()) / 1e6;
 }
 
+// One family of a number that each container has.
+template <typename Number>
+MetricFamily OfContainers(std::string name, std::string help, MetricType type,
+                          const std::vector<ContainerState>& containers, Number number) {
+  MetricFamily family = Family(std::move(name), std::move(help), type);
+  for (const ContainerState& container : containers) {
+    ClientMetric& metric = family.metric.emplace_back();
+    metric.label = {{"container", container.stats.name}};
+    const double value = static_cast<double>(number(container));
+    (type == MetricType::Counter ? metric.counter.value : metric.gauge.value) = value;
+  }
+  return family;
+}
+
+void AddContainers(const std::vector<ContainerState>& containers, const engine::Status& engine,
+                   std::vector<MetricFamily>* families) {
+  const auto add = [&](std::string name, std::string help, MetricType type, auto number) {
+    families->push_back(OfContainers(std::move(name), std::move(help), type, containers, number));
+  };
+  using State = ContainerState;
+  add("stmd_container_healthy", "1: the last call to the container that ended succeeded.", MetricType::Gauge,
+      [](const State& c) { return c.stats.healthy ? 1 : 0; });
+  add("stmd_container_calls_total", "Calls to the container that were answered or given up.", MetricType::Counter,
+      [](const State& c) { return c.stats.calls; });
+  add("stmd_container_calls_failed_total", "Of these, those that failed.", MetricType::Counter,
+      [](const State& c) { return c.stats.calls_failed; });
+  add("stmd_container_seconds_total", "Time of the calls that came back.", MetricType::Counter,
+      [](const State& c) { return absl::ToDoubleSeconds(c.stats.calls_time); });
+  add("stmd_container_seconds_p50", "Median time of the last 256 calls that came back.", MetricType::Gauge,
+      [](const State& c) { return absl::ToDoubleSeconds(c.stats.latency_p50); });
+  add("stmd_container_calls_under_way", "Calls in the container now.", MetricType::Gauge,
+      [](const State& c) { return c.stats.calls_under_way; });
+  add("stmd_container_calls_hanging", "Of these, those that were given up.", MetricType::Gauge,
+      [](const State& c) { return c.stats.calls_hanging; });
+  add("stmd_container_calls_queued", "Calls that wait for a thread.", MetricType::Gauge,
+      [](const State& c) { return c.stats.calls_queued; });
+  add("stmd_container_transactions_waiting", "Transactions that wait for the container.", MetricType::Gauge,
+      [](const State& c) { return c.transactions; });
+  add("stmd_container_staged", "Values in the container that no commit names yet.", MetricType::Gauge,
+      [](const State& c) { return c.left.staged; });
+  add("stmd_container_staged_bytes", "Their EDN bytes.", MetricType::Gauge,
+      [](const State& c) { return c.left.staged_bytes; });
+  add("stmd_container_to_erase", "Values in the container that nothing names any more.", MetricType::Gauge,
+      [](const State& c) { return c.left.to_erase; });
+  add("stmd_container_erase_bytes", "Their EDN bytes.", MetricType::Gauge,
+      [](const State& c) { return c.left.erase_bytes; });
+  add("stmd_container_to_copy", "Atoms that changed, and that the container has not been told of.",
+      MetricType::Gauge, [](const State& c) { return c.left.to_copy; });
+  const engine::Stats& stats = engine.stats;
+  families->push_back(Gauge("stmd_transactions_staging",
+                            "Transactions waiting for containers, or for others that write the same entries there.",
+                            stats.staging));
+  families->push_back(Counter("stmd_staged_total", "Values written into containers.", stats.staged));
+  families->push_back(Counter("stmd_staged_anew_total",
+                              "Of these, those written again, since what they were worked out from had changed.",
+                              stats.staged_anew));
+  families->push_back(
+      Counter("stmd_stored_loads_total", "Values read from containers.", stats.stored_loads));
+  families->push_back(Gauge("stmd_container_cache_bytes", "Memory of values that containers keep.",
+                            stats.stored_cache_bytes));
+}
+
 }  // namespace
 
 std::string Metrics::Print(const engine::Status& engine, const LockStats& locks, engine::Version log_mark,
-                           const std::optional<OverZooKeeperStats>& over) const {
+                           const std::optional<OverZooKeeperStats>& over,
+                           const std::vector<ContainerState>& containers) const {
   std::vector<MetricFamily> families;
   MetricFamily calls =
       Family("stmd_rpc_total", "Calls answered, by method and status code.", MetricType::Counter);
@@ -87,7 +151,8 @@ std::string Metrics::Print(const engine::Status& engine, const LockStats& locks,
       Fill(method.times, &metric);
     }
     const Method name = static_cast<Method>(i);
-    if (name == Method::kPipeline || name == Method::kWatch || name == Method::kReadLog) {
+    if (name == Method::kPipeline || name == Method::kWatch || name == Method::kReadLog ||
+        name == Method::kOfferContainer) {
       ClientMetric& metric = open.metric.emplace_back();
       metric.label = {{"method", kMethodNames[i]}};
       metric.gauge.value = static_cast<double>(method.open.load(std::memory_order_relaxed));
@@ -182,6 +247,7 @@ std::string Metrics::Print(const engine::Status& engine, const LockStats& locks,
                                archive.gaps));
     families.push_back(Gauge("stmd_archive_version", "The newest version in the archive.", archive.version));
   }
+  AddContainers(containers, engine, &families);
   MetricFamily build = Family("stmd_build_info", "The program's version.", MetricType::Gauge);
   build.metric.emplace_back().label = {{"version", kVersion}};
   build.metric.back().gauge.value = 1;

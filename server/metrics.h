@@ -9,11 +9,14 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "backends/containers/threaded.h"
 #include "backends/zookeeper/archive.h"
 #include "engine/engine.h"
+#include "engine/settler.h"
 
 namespace stm::server {
 
@@ -37,6 +40,8 @@ enum class Method : uint8_t {
   kGetCluster,
   kBackup,
   kRestore,
+  kListContainers,
+  kOfferContainer,
   kDrain,
   kAcquireLock,
   kReleaseLock,
@@ -88,6 +93,15 @@ struct LockStats {
   int64_t calls_waiting = 0;     // for a lock or a signal, here
 };
 
+// A container as operators see it: one of the configuration, one that a client offers, or one that is neither but in
+// which something is left to be done.
+struct ContainerState {
+  containers::ContainerStats stats;
+  engine::Settler::Left left;
+  int64_t transactions = 0;  // that wait for it
+  std::string uri;           // without its password; "": it has none
+};
+
 class Metrics {
  public:
   void Called(Method method, absl::StatusCode code, absl::Duration time) {
@@ -108,7 +122,8 @@ class Metrics {
   // Prometheus' text form, of these and of the engine's own.
   // `over`: of a daemon over ZooKeeper; nullopt: it is none.
   std::string Print(const engine::Status& engine, const LockStats& locks, engine::Version log_mark,
-                    const std::optional<OverZooKeeperStats>& over) const;
+                    const std::optional<OverZooKeeperStats>& over,
+                    const std::vector<ContainerState>& containers) const;
 
  private:
   // On cache lines of its own: two threads that count different methods do not wait for each other.

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,12 @@
 #include "server/convert.h"
 #include "server/metrics.h"
 
+namespace stm::containers {
+class ThreadedContainers;
+}
+namespace stm::engine {
+class Settler;
+}
 namespace stm::zookeeper {
 class ZooKeeperCoordinator;
 }
@@ -33,6 +40,10 @@ struct Node {
   engine::Engine* engine = nullptr;
   engine::LockCalls* locks = nullptr;  // on the Loop
   engine::Leases* leases = nullptr;    // on the Loop
+  containers::ThreadedContainers* containers = nullptr;  // on the Loop
+  engine::Settler* settler = nullptr;                    // on the Loop
+  // Of containers that clients offer, by "offered:NAME": ends the stream. On the Loop.
+  std::map<std::string, std::function<void()>> offers;
   engine::LogReader* log = nullptr;
   // Of a daemon that keeps its log; else null, and `cluster` is not.
   engine::Archive* archive = nullptr;
@@ -56,6 +67,8 @@ struct Node {
 
   // On the Loop.
   engine::Status GetStatus() const;
+  // On the Loop. By their names.
+  std::vector<ContainerState> Containers() const;
   // Off the Loop: it takes a look at the log. 0: there is nothing in it, or nobody knows now.
   engine::Version LogMark() const { return log->FirstVersion(); }
 

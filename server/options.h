@@ -35,6 +35,7 @@ struct ServerOptions {
   int64_t watch_unread_events_max = 1024;
   int64_t watch_unread_bytes_max = 4 << 20;
   int64_t log_readers_max = 64;
+  int64_t offers_max = 64;
   int64_t backups_max = 4;
   // A backup's reader holds the history that its version needs; past this the backup is ended.
   int64_t backup_history_bytes_max = 1 << 30;

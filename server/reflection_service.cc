@@ -23,6 +23,7 @@ constexpr const char* kServices[] = {
     "stm.v1.AtomService",
     "stm.v1.LockService",
     "stm.v1.LogService",
+    "stm.v1.OfferService",
     "stm.v1.RefService",
     "stm.v1.SessionService",
     "stm.v1.TransactionService",

@@ -20,6 +20,7 @@ std::unique_ptr<grpc::Service> MakeLogService(Node* node);
 std::unique_ptr<grpc::Service> MakeAdminService(Node* node);
 std::unique_ptr<grpc::Service> MakeSessionService(Node* node);
 std::unique_ptr<grpc::Service> MakeLockService(Node* node);
+std::unique_ptr<grpc::Service> MakeOfferService(Node* node);
 
 }  // namespace stm::server
 

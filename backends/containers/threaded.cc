@@ -204,6 +204,9 @@ class Pool : public std::enable_shared_from_this<Pool> {
   bool healthy_ ABSL_GUARDED_BY(mutex_) = true;
   std::string last_error_ ABSL_GUARDED_BY(mutex_);
   Instant last_error_at_ ABSL_GUARDED_BY(mutex_);
+  int64_t calls_ ABSL_GUARDED_BY(mutex_) = 0;
+  int64_t calls_failed_ ABSL_GUARDED_BY(mutex_) = 0;
+  absl::Duration calls_time_ ABSL_GUARDED_BY(mutex_);
   std::vector<absl::Duration> latencies_ ABSL_GUARDED_BY(mutex_);  // a ring once it is full
   size_t next_latency_ ABSL_GUARDED_BY(mutex_) = 0;
 };
@@ -262,6 +265,10 @@ absl::Status Pool::GiveUp(const std::shared_ptr<Job>& job) {
   const absl::Duration waited = std::max(absl::ZeroDuration(), job->deadline - job->asked);
   absl::MutexLock lock(&mutex_);
   absl::Status status;
+  if (job->state != Job::State::kOver) {
+    ++calls_;
+    ++calls_failed_;
+  }
   switch (job->state) {
     case Job::State::kQueued: {
       const bool was_ready = ready_.erase(job->number) > 0;
@@ -317,10 +324,16 @@ void Pool::Failed(absl::string_view message) {
 
 void Pool::Ended(Job* job, const absl::Status& status, absl::Duration began) {
   --under_way_;
-  if (job->state == Job::State::kHanging) --hanging_;
+  if (job->state == Job::State::kHanging) {
+    --hanging_;  // and was counted when it was given up
+  } else {
+    ++calls_;
+    calls_failed_ += !status.ok();
+  }
   job->state = Job::State::kOver;
   if (closed_) return;  // the Loop may be gone
   const absl::Duration took = loop_->Now() - began;
+  calls_time_ += took;
   if (status.ok()) {
     healthy_ = true;
   } else {
@@ -430,6 +443,9 @@ ContainerStats Pool::Stats() const {
     stats.healthy = healthy_;
     stats.last_error = last_error_;
     stats.last_error_at = last_error_at_;
+    stats.calls = calls_;
+    stats.calls_failed = calls_failed_;
+    stats.calls_time = calls_time_;
     stats.calls_under_way = under_way_;
     stats.calls_hanging = hanging_;
     stats.calls_queued = queued_;

@@ -38,6 +38,11 @@ struct ContainerStats {
   std::string last_error;      // "": none yet
   Instant last_error_at;       // of last_error
   absl::Duration latency_p50;  // of the last 256 calls that came back; zero: none yet
+  // Since it was added: calls that were answered, or given up; of these, those that failed; and the time of those that
+  // came back.
+  int64_t calls = 0;
+  int64_t calls_failed = 0;
+  absl::Duration calls_time;
   int64_t calls_under_way = 0;
   int64_t calls_hanging = 0;  // of those under way: past their deadline
   int64_t calls_queued = 0;

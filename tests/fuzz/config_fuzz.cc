@@ -55,8 +55,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   if (loaded->settings.empty()) return 0;  // --help, --version
   stm::server::LimitsOf(loaded->config);
-  const auto again =
-      stm::server::LoadConfig({"--config=" + FileOf(stm::server::PrintConfig(loaded->settings))}, {});
+  const std::string printed = stm::server::PrintConfig(loaded->settings);
+  if (printed.find(":***@") != std::string::npos) return 0;  // a password is not printed, and wanted again
+  const auto again = stm::server::LoadConfig({"--config=" + FileOf(printed)}, {});
   assert(again.ok());
   for (size_t i = 0; i < loaded->settings.size(); ++i) {
     assert(again->settings[i].value == loaded->settings[i].value);

@@ -132,6 +132,69 @@ TEST_CASE("config: a bad value says where it came from, what was found and what 
   CHECK_THAT(Failure({"--data-dir=/x\n/y"}), Contains("data-dir") && Contains("control"));
 }
 
+TEST_CASE("config: containers come by flags, the environment or the file, and a URI keeps its commas") {
+  const std::string mongo = "mongo=mongodb://app:secret@db1:27017,db2:27017/app?replicaSet=rs0&w=majority";
+  const auto check = [](const absl::StatusOr<Loaded>& loaded) {
+    REQUIRE(loaded.ok());
+    REQUIRE(loaded->config.containers.size() == 2);
+    CHECK(loaded->config.containers[0].name == "mongo");
+    CHECK(loaded->config.containers[0].uri ==
+          "mongodb://app:secret@db1:27017,db2:27017/app?replicaSet=rs0&w=majority");
+    CHECK(loaded->config.containers[1].name == "remote:orders");
+    CHECK(loaded->config.containers[1].uri == "grpc://127.0.0.1:7450");
+  };
+  const std::string remote = "remote:orders=grpc://127.0.0.1:7450";
+  check(LoadConfig({"--ephemeral", "--container=" + mongo, "--container", remote}, {}));
+  check(LoadConfig({"--ephemeral", "--container=" + mongo + "," + remote}, {}));
+  check(LoadConfig({"--ephemeral"}, {"STMD_CONTAINER=" + mongo + "," + remote}));
+  const File file("ephemeral = true\ncontainer = [\"" + mongo + "\", \"" + remote + "\"]\n");
+  check(LoadConfig({"--config", file.path()}, {}));
+  CHECK(LoadConfig({"--ephemeral"}, {})->config.containers.empty());
+}
+
+TEST_CASE("config: a container's password is shown nowhere, and what is shown for it is none") {
+  const auto loaded =
+      LoadConfig({"--ephemeral", "--container=mongo=mongodb://app:s3cret@db/app", "--container=files=file:///x"}, {});
+  REQUIRE(loaded.ok());
+  CHECK(Setting(*loaded, "container").value == "mongo=mongodb://app:***@db/app,files=file:///x");
+  const std::string printed = PrintConfig(loaded->settings);
+  CHECK_THAT(printed, Contains("mongodb://app:***@db/app") && !Contains("s3cret"));
+  const File file(printed);
+  CHECK_THAT(Failure({"--config", file.path()}), Contains("mongo") && Contains("give the password"));
+  // Nor in what is said of a bad one.
+  for (const char* bad : {"mongodb://app:s3cret@db/app", "Mongo=mongodb://app:s3cret@db/app",
+                          "remote:a=mongodb://app:s3cret@db/app", "inline=mongodb://app:s3cret@db/app"}) {
+    CAPTURE(bad);
+    CHECK_THAT(Failure({"--ephemeral", std::string("--container=") + bad}),
+               Contains("--container") && !Contains("s3cret"));
+  }
+}
+
+TEST_CASE("config: a container that can't be is an error that says what one is") {
+  CHECK_THAT(Failure({"--ephemeral", "--container=mongo"}), Contains("NAME=URI"));
+  CHECK_THAT(Failure({"--ephemeral"}, {"STMD_CONTAINER="}), Contains("NAME=URI"));
+  CHECK_THAT(Failure({"--ephemeral", "--container=a=file:///x", "--container=a=file:///y"}), Contains("twice"));
+  CHECK_THAT(Failure({"--ephemeral", "--container=offered:a=grpc://h:1"}), Contains("OfferService"));
+  CHECK_THAT(Failure({"--ephemeral", "--container-timeout=0ms"}), Contains("1ms to 10m"));
+  CHECK_THAT(Failure({"--ephemeral", "--container-timeout=11m"}), Contains("1ms to 10m"));
+  CHECK_THAT(Failure({"--ephemeral", "--erase-after=10ms"}), Contains("at least 1s"));
+  CHECK_THAT(Failure({"--ephemeral", "--container-threads-max=0"}), Contains("1 to 4096"));
+  const auto loaded = LoadConfig({"--ephemeral", "--container-timeout=2s", "--container-transactions-max=7",
+                                  "--container-cache-bytes=1MiB", "--container-threads-max=3",
+                                  "--container-queue-max=5", "--erase-after=4s"},
+                                 {});
+  REQUIRE(loaded.ok());
+  CHECK(loaded->config.engine.container_timeout == absl::Seconds(2));
+  CHECK(loaded->config.engine.erase_after == absl::Seconds(4));
+  std::map<std::string, int64_t> limits;
+  for (const auto& [name, value] : LimitsOf(loaded->config)) limits[name] = value;
+  // By the names that errors give them.
+  CHECK(limits["container_transactions_max"] == 7);
+  CHECK(limits["container_cache_bytes_max"] == 1 << 20);
+  CHECK(limits["container_threads_max"] == 3);
+  CHECK(limits["container_queue_max"] == 5);
+}
+
 TEST_CASE("config: a durable daemon is told where its log goes, an ephemeral one keeps none") {
   CHECK_THAT(Failure({}), Contains("--data-dir") && Contains("--ephemeral"));
   CHECK_THAT(Failure({"--ephemeral", "--data-dir=/x"}), Contains("not both"));

@@ -198,14 +198,42 @@ TEST_CASE("convert: what only a newer client knows is UNIMPLEMENTED, never passe
   request.mutable_writes(0)->mutable_definition()->mutable_validator()->set_edn("[:prime]");
   CheckFault(request, kUnknown, "writes[0].definition.validator");
   request = OneWrite("/a");
-  request.mutable_writes(0)->mutable_definition()->set_container("mongo");
-  CheckFault(request, kUnknown, "writes[0].definition.container");
-  request = OneWrite("/a");
   request.set_isolation(static_cast<v1::Isolation>(9));
   CheckFault(request, kUnknown, "isolation");
   request = OneWrite("/a");
   request.mutable_writes(0)->set_kind(static_cast<v1::EntryKind>(9));
   CheckFault(request, kUnknown, "writes[0].kind");
+}
+
+TEST_CASE("convert: a container's name has a form; whether there is one is not asked here") {
+  for (const char* name : {"mongo", "files_2", "remote:orders", "offered:a-b"}) {
+    v1::CommitRequest request = OneWrite("/a");
+    request.mutable_writes(0)->mutable_definition()->set_container(name);
+    const auto transaction = TransactionOf(&request, kBounds);
+    REQUIRE(transaction.ok());
+    REQUIRE((*transaction)->writes[0].definition != nullptr);
+    CHECK((*transaction)->writes[0].definition->container == name);
+  }
+  for (const char* name : {"", "inline"}) {
+    v1::CommitRequest request = OneWrite("/a");
+    request.mutable_writes(0)->mutable_definition()->set_container(name);
+    const auto transaction = TransactionOf(&request, kBounds);
+    REQUIRE(transaction.ok());
+    CHECK((*transaction)->writes[0].definition == nullptr);
+  }
+  const auto kBadContainer = absl::StatusCode::kInvalidArgument;
+  const std::string long_name(65, 'a');
+  for (const std::string& name : {std::string("Mongo"), std::string("a b"), std::string("own:a"), std::string("remote:"),
+                                  std::string("remote:a:b"), std::string("a/b"), long_name, "offered:" + long_name}) {
+    CAPTURE(name);
+    v1::CommitRequest request = OneWrite("/a");
+    request.mutable_writes(0)->mutable_definition()->set_container(name);
+    CheckFault(request, kBadContainer, "writes[0].definition.container");
+  }
+  // What goes with the daemon is not left behind in a store.
+  v1::CommitRequest request = OneWrite("/.memory/a");
+  request.mutable_writes(0)->mutable_definition()->set_container("mongo");
+  CheckFault(request, kBadContainer, "writes[0].definition.container");
 }
 
 TEST_CASE("convert: the system's names are not written, but for /.memory/ and /.once/") {
