@@ -153,7 +153,8 @@ int main(int argc, char** argv) {
   if (!daemon.ok()) {
     if (absl::IsOutOfRange(daemon.status())) fatal(daemon.status());
     spdlog::critical("start_failed status=\"{}\"", std::string(daemon.status().message()));
-    return 1;
+    // What it was told: as what LoadConfig refuses.
+    return absl::IsInvalidArgument(daemon.status()) ? kUsage : 1;
   }
   serving.store(daemon->get());
   const std::string kept_in = stm::server::OverZooKeeper(config) ? config.coordinator

@@ -101,6 +101,42 @@ absl::Status Cluster(Shell& shell) {
   return absl::OkStatus();
 }
 
+absl::Status Containers(Shell& shell) {
+  absl::StatusOr<v1::ListContainersResponse> containers = shell.daemon().ListContainers(shell.CallDeadline());
+  if (!containers.ok()) return containers.status();
+  Printer& printer = shell.printer();
+  const bool table = printer.output() == Output::kTable;
+  for (const v1::Container& one : containers->containers()) {
+    Fields row{{"name", Value::String(one.name())}, {"healthy", Value::Boolean(one.healthy())}};
+    const auto count = [&row](const char* name, int64_t number) { row.emplace_back(name, Value::Integer(number)); };
+    std::vector<Value> kinds;
+    if (one.keeps_refs()) kinds.push_back(printer.Word("refs"));
+    if (one.keeps_atoms()) kinds.push_back(printer.Word("atoms"));
+    row.emplace_back("keeps", Value::OfVector(std::move(kinds)));
+    const int64_t p50 = one.latency_p50().seconds() * 1000000 + one.latency_p50().nanos() / 1000;
+    if (one.has_latency_p50() || table) row.emplace_back("p50-us", one.has_latency_p50() ? Value::Integer(p50) : Value());
+    count("calls", one.calls());
+    count("failed", one.calls_failed());
+    count("under-way", one.calls_under_way());
+    count("hanging", one.calls_hanging());
+    count("queued", one.calls_queued());
+    count("waiting", one.transactions_waiting());
+    count("staged", one.staged());
+    count("staged-bytes", one.staged_bytes());
+    count("to-erase", one.to_erase());
+    count("erase-bytes", one.erase_bytes());
+    count("to-copy", one.to_copy());
+    if (!one.uri().empty() || table) row.emplace_back("uri", printer.Plain(one.uri()));
+    if (!one.error().empty() || table) row.emplace_back("error", printer.Plain(one.error()));
+    if (one.has_error_at() && !table) {
+      absl::StatusOr<Instant> at = FromProto(one.error_at());
+      if (at.ok()) row.emplace_back("error-at", Value::OfInstant(*at));
+    }
+    printer.Row(row);
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Health(Shell& shell, bool ready) {
   if (!ready) {
     absl::StatusOr<bool> serving = shell.daemon().IsServing(shell.CallDeadline());

@@ -175,6 +175,9 @@ class Parser {
                                ->check(CLI::PositiveNumber);
     sub->add_flag("--if-absent", line.set.if_absent, "only if there is none")->excludes(version);
     sub->add_option("--ttl", line.set.ttl, "it expires this long after each write")->type_name("D");
+    sub->add_option("--container", line.set.container,
+                    "where its value is kept, if it is made now: inline, or a name that stmctl containers lists")
+        ->type_name("NAME");
     sub->add_option("--fence", line.set.fence,
                     "only while this grant of this lock stands, as /nightly:42; else exit 8")
         ->type_name("LOCK:TOKEN");
@@ -394,6 +397,8 @@ class Parser {
     sub->add_option("--count", line.top.count, "end after so many; for ever")->type_name("N")->check(CLI::PositiveNumber);
     Add(&app_, "cluster", "daemons over ZooKeeper, how far each is, and the log", "stmctl cluster",
         [](Shell& shell) { return Cluster(shell); });
+    Add(&app_, "containers", "where values are kept: health, latency, calls, and what is left to be done there",
+        "stmctl containers", [](Shell& shell) { return Containers(shell); });
     sub = Add(&app_, "init", "make an empty store in ZooKeeper, for daemons to start on",
               "stmctl init zk://zk1:2181,zk2:2181,zk3:2181/stmd", [&line](Shell& shell) { return Init(shell, line.init); });
     sub->add_option("STORE", line.init.at.store, kStoreAbout)->required()->type_name("");

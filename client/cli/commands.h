@@ -32,6 +32,7 @@ struct SetOptions {
   int64_t if_version = 0;  // 0: not asked
   bool if_absent = false;
   std::string ttl;
+  std::string container;   // that is to keep it; "": inline, or where it is
   std::string fence;       // "/nightly:42": only while that grant of that lock stands
   bool ephemeral = false;  // bound to a session that is kept until `run` ends, or a signal comes
   std::string session_ttl;
@@ -231,6 +232,7 @@ absl::Status Init(Shell& shell, const InitOptions& options);
 // admin.cc
 
 absl::Status Cluster(Shell& shell);
+absl::Status Containers(Shell& shell);
 absl::Status Status(Shell& shell);
 absl::Status Health(Shell& shell, bool ready);
 absl::Status ShowConfig(Shell& shell);

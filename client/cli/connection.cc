@@ -199,6 +199,12 @@ absl::StatusOr<v1::GetClusterResponse> Connection::GetCluster(absl::Time deadlin
   });
 }
 
+absl::StatusOr<v1::ListContainersResponse> Connection::ListContainers(absl::Time deadline) {
+  return Ask<v1::ListContainersResponse>(deadline, [](Stubs& stubs, auto* context, auto* response) {
+    return stubs.admin->ListContainers(context, v1::ListContainersRequest(), response);
+  });
+}
+
 absl::Status Connection::Drain(const v1::DrainRequest& request, absl::Time deadline) {
   absl::Status connected = Connect(deadline);
   if (!connected.ok()) return connected;

@@ -48,6 +48,7 @@ class Connection : public Committer {
 
   absl::StatusOr<v1::GetConfigResponse> GetConfig(absl::Time deadline);
   absl::StatusOr<v1::GetClusterResponse> GetCluster(absl::Time deadline);
+  absl::StatusOr<v1::ListContainersResponse> ListContainers(absl::Time deadline);
   // Once: asked again, a daemon that has begun would stop answering.
   absl::Status Drain(const v1::DrainRequest& request, absl::Time deadline);
   // All of a backup, in pieces, until `take` returns an error (which it is then).

@@ -70,11 +70,23 @@ struct SetParts {
   std::optional<absl::Duration> ttl;
   std::optional<v1::Fence> fence;
   std::string session_id;  // "": bound to none
+  std::string container;   // "": not asked
 };
 
 void DefineBy(const SetParts& parts, v1::Definition* definition) {
   if (parts.ttl) SetDuration(*parts.ttl, definition->mutable_ttl());
   if (!parts.session_id.empty()) definition->set_session_id(parts.session_id);
+  if (!parts.container.empty()) definition->set_container(parts.container);
+}
+
+// Which is fixed at creation.
+absl::Status CheckContainer(const v1::Entry& entry, const std::string& asked) {
+  const std::string& is = entry.definition().container();
+  const std::string found = is.empty() ? "inline" : is;
+  if (asked.empty() || found == asked) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat(entry.name(), ": is kept in ", found, ", not in ", asked,
+                   ": that is fixed at creation: set it without --container, or delete it and create it again"));
 }
 
 // Set with what must be read first: the version there, or the definition that changes.
@@ -92,17 +104,21 @@ absl::StatusOr<v1::Committed> SetAfterRead(Shell& shell, const SetOptions& optio
       return absl::AbortedError(absl::StrCat(options.name, ": is ", found, ", expected version ", options.if_version,
                                              ": nothing was committed: read it again"));
     }
+    if (entry.has_value()) {
+      absl::Status same = CheckContainer(entry, parts.container);
+      if (!same.ok()) return same;
+    }
     v1::CommitRequest request = After(read->snapshot(), {options.name});
     v1::Write* write = request.add_writes();
     write->set_name(options.name);
     write->set_kind(entry.has_value() ? entry.kind() : v1::ENTRY_KIND_REF);
     ToProto(parts.value, write->mutable_set());
     if (parts.fence) *request.add_fences() = *parts.fence;
-    if (!parts.ttl && parts.session_id.empty()) return request;
     if (!entry.has_value()) {
       DefineBy(parts, write->mutable_definition());
       return request;
     }
+    if (!parts.ttl && parts.session_id.empty()) return request;
     v1::Write* define = request.add_writes();
     define->set_name(options.name);
     define->set_kind(entry.kind());
@@ -113,7 +129,8 @@ absl::StatusOr<v1::Committed> SetAfterRead(Shell& shell, const SetOptions& optio
 }
 
 absl::StatusOr<v1::Committed> SetOnce(Shell& shell, const SetOptions& options, const SetParts& parts) {
-  if (options.if_version != 0 || options.if_absent || parts.ttl || !parts.session_id.empty()) {
+  if (options.if_version != 0 || options.if_absent || parts.ttl || !parts.session_id.empty() ||
+      !parts.container.empty()) {
     return SetAfterRead(shell, options, parts);
   }
   v1::Write write;
@@ -302,6 +319,7 @@ absl::Status Set(Shell& shell, const SetOptions& options) {
   if (status.ok()) status = CheckEphemeral(options);
   if (!status.ok()) return status;
   SetParts parts;
+  parts.container = options.container;
   absl::StatusOr<Value> value = shell.ReadValue(options.value);
   if (!value.ok()) return value.status();
   parts.value = *std::move(value);

@@ -59,6 +59,13 @@ absl::StatusOr<v1::Write> WriteOf(const Value& row, const std::string& prefix) {
   if (const Value* rule = FieldOf(row.map(), "validator")) {
     ToProto(*rule, write.mutable_definition()->mutable_validator());
   }
+  if (const Value* container = FieldOf(row.map(), "container")) {
+    if (!container->is(Type::kString)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(":container: found ", engine::Excerpt(*container), ", expected the name of one, a string"));
+    }
+    write.mutable_definition()->set_container(container->text());
+  }
   if (const Value* ttl = FieldOf(row.map(), "ttl-ms")) {
     if (!ttl->is(Type::kInteger) || ttl->integer() < 1) {
       return absl::InvalidArgumentError(absl::StrCat(":ttl-ms: found ", engine::Excerpt(*ttl), ", expected milliseconds"));

@@ -500,6 +500,7 @@ absl::StatusOr<std::optional<Definition>> DefinitionOf(const Handle& handle, con
   definition.validator = *std::move(validator);
   if (message.has_ttl()) definition.ttl = FromWire(message.ttl());
   definition.ephemeral = !message.session_id().empty();
+  definition.container = message.container();
   return std::optional<Definition>(std::move(definition));
 }
 

@@ -140,6 +140,7 @@ void ToWire(const Definition& definition, const std::string& session, v1::Defini
   if (definition.validator.has_value()) ToProto(*definition.validator, message->mutable_validator());
   if (definition.ttl != absl::ZeroDuration()) ToWire(definition.ttl, message->mutable_ttl());
   if (definition.ephemeral) message->set_session_id(session);
+  message->set_container(definition.container);
 }
 
 void ToWire(absl::Duration duration, google::protobuf::Duration* message) {

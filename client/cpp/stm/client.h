@@ -20,6 +20,7 @@
 #include "stm/error.h"
 #include "stm/internal.h"
 #include "stm/lock.h"
+#include "stm/offer.h"
 #include "stm/op.h"
 #include "stm/options.h"
 #include "stm/records.h"
@@ -198,6 +199,12 @@ class Client {
   // the first. kLockBusy: not within options.wait; kUpgradeRefused; kDeadlock; kLockLost: its place was taken from it.
   absl::StatusOr<Held> Acquire(std::string_view name, const AcquireOptions& options = {}) const {
     return internal::AcquireHeld(core_, name, options);
+  }
+  // Keeps values in this process (offer.h): of refs and atoms whose Definition::container is "offered:NAME". Null: it keeps
+  // none of that kind. Returns when it stands. FAILED_PRECONDITION: another offers that name to this daemon.
+  absl::StatusOr<stm::Offer> Offer(std::string_view name, std::shared_ptr<VersionedStateContainer> refs,
+                                   std::shared_ptr<StateContainer> atoms, const OfferOptions& options = {}) const {
+    return internal::OfferContainer(core_, name, std::move(refs), std::move(atoms), options);
   }
   // The session that locks and ephemeral entries are held by, opened if there is none.
   absl::StatusOr<stm::Session> OpenSession() const;

@@ -103,6 +103,7 @@ struct Definition {
   std::optional<Value> validator;  // EDN, as in [:and :int [:min 0]]
   absl::Duration ttl;              // zero: for ever. Each write starts it again
   bool ephemeral = false;          // bound to this client's session, whose end deletes it
+  std::string container;           // that keeps the value, as "mongo"; "": inline. Define does not change it
 };
 
 struct Entry {

@@ -43,17 +43,18 @@ def free_port():
 class Daemon:
     """stmd: in memory, or on a directory and then on a port of its own that outlives restarts. planted: a bug of it."""
 
-    def __init__(self, directory=None, planted=None):
+    def __init__(self, directory=None, planted=None, flags=()):
         self.directory = directory
         self.planted = planted
+        self.flags = list(flags)
         self.address = f"127.0.0.1:{free_port()}" if directory else None
         self.start()
 
     def start(self):
         if self.directory:
             self.process = subprocess.Popen(
-                [STMD, "--data-dir", self.directory, "--listen", self.address, "--http", "off", "--log-level", "warn"],
-                stdin=subprocess.PIPE)
+                [STMD, "--data-dir", self.directory, "--listen", self.address, "--http", "off", "--log-level", "warn",
+                 *self.flags], stdin=subprocess.PIPE)
             eventually("stmd is ready", lambda: ctl(self, "health", "--ready", check=None).returncode == 0)
         else:
             command = [STMD, "--ephemeral", "--log-level", "warn"]
@@ -1300,7 +1301,7 @@ class Demos(OneDaemon):
         process, prefix = self.start_next("transfer", "--seconds", "3")
         self.out("tx", "-", input=f'{{:apply {{"{prefix}1" (add 1) "{prefix}2" (add -1)}}}}')
         said = self.broken(process)
-        self.assertRegex(said, rf"{prefix}1 is \d+, the records add up to \d+: version \d+, by stmctl")
+        self.assertRegex(said, rf"{prefix}1 is -?\d+, the records add up to -?\d+: version \d+, by stmctl")
         self.assertRegex(said, rf"{prefix}2 is \d+, the records add up to \d+: version \d+, by stmctl")
         self.assertNotIn("sum up", said)
         # A transfer that the log has and nobody was told of.
@@ -1485,6 +1486,48 @@ class Durable(unittest.TestCase):
         self.assertEqual(ctl(fresh, "set", "/new", "1").stdout, f"{int(version) + 1}\n")
         # By a pipe, too.
         self.assertEqual(self.out("backup", "-", "--at", version).split(":store")[0], text.decode().split(":store")[0])
+
+    def test_containers(self):
+        self.assertEqual(self.out("containers"), "")
+        self.assertIn("inline", ctl(self.daemon, "set", "/c/a", "1", "--container", "files", check=5).stderr)
+        self.assertIn("container", ctl(self.daemon, "set", "/c/a", "1", "--container", "No", check=2).stderr)
+        values, other = self.folder + "/values", self.folder + "/other"
+        os.mkdir(other)
+        daemon = Daemon(other, flags=[f"--container=files=file://{values}",
+                                      "--container", "mongo=mongodb://app:s3cret@127.0.0.1:1/app"])
+        self.addCleanup(daemon.stop)
+        ctl(daemon, "set", "/c/a", '"kept elsewhere"', "--container", "files")
+        found = [name for folder, _, names in os.walk(values) for name in names
+                 if "kept elsewhere" in open(os.path.join(folder, name)).read()]
+        self.assertTrue(found)
+        self.assertIn(':container "files"', ctl(daemon, "get", "/c/a", "--meta").stdout)
+        # Where it is is fixed at creation.
+        ctl(daemon, "set", "/c/a", "2")
+        ctl(daemon, "set", "/c/a", "3", "--container", "files")
+        self.assertIn("fixed at creation", ctl(daemon, "set", "/c/a", "4", "--container", "inline", check=5).stderr)
+        ctl(daemon, "set", "/c/b", "4", "--container", "inline", "--ttl", "1h")
+        self.assertIn("fixed at creation", ctl(daemon, "set", "/c/b", "4", "--container", "files", check=5).stderr)
+        self.assertEqual(ctl(daemon, "get", "/c/a").stdout, "3\n")
+
+        rows = [json.loads(line) for line in ctl(daemon, "containers", "--output", "json").stdout.splitlines()]
+        self.assertEqual([row["name"] for row in rows], ["files", "mongo"])
+        self.assertTrue(rows[0]["healthy"])
+        self.assertGreater(rows[0]["calls"], 3)
+        self.assertEqual(rows[0]["keeps"], ["refs", "atoms"])
+        self.assertEqual(rows[0]["uri"], f"file://{values}")
+        self.assertEqual(rows[1]["uri"], "mongodb://app:***@127.0.0.1:1/app")
+        self.assertRegex(ctl(daemon, "containers").stdout, r'(?m)^{:name "files", :healthy true, :keeps \[:refs :atoms\], ')
+        self.assertRegex(ctl(daemon, "containers", "--output", "table").stdout, r"^NAME +HEALTHY +KEEPS +P50-US +CALLS ")
+        shown = ctl(daemon, "config").stdout
+        self.assertIn("app:***@", shown)
+        self.assertNotIn("s3cret", shown)
+
+        # An export goes back to where it was.
+        exported = ctl(daemon, "export", "/c/").stdout
+        ctl(daemon, "delete", "/c/a", "/c/b")
+        ctl(daemon, "import", "/c/", "-", input=exported)
+        self.assertIn(':container "files"', ctl(daemon, "get", "/c/a", "--meta").stdout)
+        self.assertEqual(ctl(daemon, "get", "/c/a").stdout, "3\n")
 
     def test_config_and_drain(self):
         self.assertRegex(self.out("config"), r'{:name "listen", :value ".*", :origin :flag}')
