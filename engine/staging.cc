@@ -19,6 +19,9 @@ namespace stm::engine {
 namespace {
 
 using Change = Write::Change;
+
+// Notes of dropped stamps that could not be committed.
+constexpr absl::Duration kNoteAgainAfter = absl::Milliseconds(200);
 using Holder = std::shared_ptr<std::unique_ptr<Pending>>;
 
 const std::string& ContainerIn(const std::shared_ptr<const Definition>& definition) {
@@ -437,6 +440,17 @@ void Engine::State::Stage(std::unique_ptr<Pending> pending) {
 
 void Engine::State::StageValues(Holder holder) {
   Staging& staging = *(*holder)->staging;
+  // If the answer took so long that others saw this daemon gone, they have given the stamps up: nothing is to
+  // be written under them any more.
+  const bool given_up =
+      std::any_of(staging.values.begin(), staging.values.end(), [this](const Staging::Write& staged) {
+        const Entry* note = entries_.Find(StagedEntry(staged.stored.stamp));
+        return note != nullptr && !note->live();
+      });
+  if (given_up) {
+    staging.staged = true;
+    return QueueStaged(std::move(*holder));
+  }
   const absl::Duration until = CallUntil(*(*holder)->transaction);
   staging.status = absl::OkStatus();
   staging.calls = static_cast<int>(staging.values.size());
@@ -595,22 +609,39 @@ void Engine::State::DropStamps(Staging& staging) {
   staging.origins.clear();
   staging.results.clear();
   if (canaries_.reuse_stamp || staging.values.empty()) return;
-  auto dropped = std::make_unique<Transaction>();
+  std::vector<Write> notes;
   for (const Staging::Write& staged : staging.values) {
     Write give_up;
     give_up.name = StagedEntry(staged.stored.stamp);
     give_up.change = Change::kDelete;
-    dropped->writes.push_back(std::move(give_up));
+    notes.push_back(std::move(give_up));
     Write erase;
     erase.name = EraseEntry(staged.stored.stamp);
     erase.change = Change::kSet;
     erase.value = ToValue(
         StampNote{staged.stored.container, staged.name, staged.stored.bytes, writers_->self(), false});
-    dropped->writes.push_back(std::move(erase));
+    notes.push_back(std::move(erase));
   }
   staging.values.clear();
-  // Of one that does not go through the settler finds the note that was made first.
-  QueueOwn(std::move(dropped), [](std::shared_ptr<const Verdict>, Version) {});
+  NoteDropped(std::move(notes));
+}
+
+// Until it is committed: nobody else may know of them any more.
+void Engine::State::NoteDropped(std::vector<Write> notes) {
+  auto transaction = std::make_unique<Transaction>();
+  transaction->writes = notes;
+  QueueOwn(std::move(transaction),
+           [this, notes = std::move(notes)](std::shared_ptr<const Verdict> verdict, Version) mutable {
+             if (std::holds_alternative<Committed>(verdict->outcome)) return;
+             loop_->Post([this, notes = std::move(notes)]() mutable {
+               loop_->At(loop_->Now() + kNoteAgainAfter, [this, notes = std::move(notes)]() mutable {
+                 if (draining_) return;
+                 NoteDropped(std::move(notes));
+                 CloseBatches();
+                 FlushAnswers();
+               });
+             });
+           });
 }
 
 // It is decided, or waits for something else: others may work on its entries. `may_be_committed`: under these

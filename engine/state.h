@@ -211,6 +211,7 @@ class Engine::State {
   Step CheckStaged(std::unique_ptr<Pending>& pending, Appending& batch);
   Step NoteStored(std::unique_ptr<Pending>& pending, WriteSet* writes, Appending& batch);
   void DropStamps(Staging& staging);
+  void NoteDropped(std::vector<Write> notes);
   void EndStaging(Pending& pending, bool may_be_committed);
   absl::Duration CallUntil(const Transaction& transaction) const;
   void QueueOwn(std::unique_ptr<Transaction> transaction, CommitDone done);

@@ -67,6 +67,9 @@ TEST_CASE("containers: seeds that failed once pass") {
     INFO(seed);
     CHECK(Simulate(Contained(Run::Kind::kAlone, seed)).passed());
   }
+  // A daemon that learned late that its stamp is durable wrote under it when another had given it up and erased it.
+  INFO("cluster");
+  CHECK(Simulate(Contained(Run::Kind::kCluster, 90)).passed());
 }
 
 // A planted bug, and a seed that shows it.
