@@ -328,8 +328,9 @@ absl::Status AssignContainers(const std::vector<std::string>& values,
   for (const containers::ContainerSetting& one : *parsed) {
     // Only one that is shown for a password is shown so.
     if (absl::StrContains(one.uri, ":***@")) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "container ", one.name, ": its password is ***, which --print-config shows instead of it: give the password"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("container ", one.name,
+                       ": its password is ***, which --print-config shows instead of it: give the password"));
     }
   }
   *settings = *std::move(parsed);

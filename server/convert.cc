@@ -184,8 +184,9 @@ absl::StatusOr<std::shared_ptr<const engine::Definition>> DefinitionOf(const v1:
 absl::Status CheckBinding(const engine::Write& write, const std::string& field) {
   if (write.definition == nullptr || !engine::IsMemory(write.name)) return absl::OkStatus();
   if (!write.definition->container.empty()) {
-    return BadRequest(field + ".container", absl::StrCat(write.name, " is of this daemon's memory, and no container keeps "
-                                                         "it: leave the container empty, or name the entry otherwise"));
+    return BadRequest(field + ".container",
+                      absl::StrCat(write.name, " is of this daemon's memory, and no container keeps it: leave the "
+                                               "container empty, or name the entry otherwise"));
   }
   if (write.definition->session_id.empty()) return absl::OkStatus();
   return BadRequest(field + ".session_id", absl::StrCat(write.name, " is of this daemon's memory and can't be bound to a session"));

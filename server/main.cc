@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -16,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/synchronization/mutex.h"
 #include "engine/values/edn.h"
@@ -80,9 +82,14 @@ void EndWithStandardInput() {
   std::_Exit(1);
 }
 
+// libmongoc has made a file of its counters by now, before main, and takes it away only at an end in order: not after
+// kill -9, when it would stay for ever, and be complained of by whoever has our number next.
+void TakeCountersAway() { shm_unlink(absl::StrCat("/mongoc-", getpid()).c_str()); }
+
 }  // namespace
 
 int main(int argc, char** argv) {
+  TakeCountersAway();
   // Its graph of who waits for whom cost a twentieth of the daemon's time under load.
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   const sigset_t signals = BlockStopSignals();

@@ -1,5 +1,5 @@
-// OfferService: a container that a client keeps in its own process. The daemon's questions go down the client's stream, and
-// its answers come back on it, in any order.
+// OfferService: a container that a client keeps in its own process. The daemon's questions go down the
+// client's stream, and its answers come back on it, in any order.
 #include <algorithm>
 #include <deque>
 #include <map>
@@ -27,14 +27,15 @@ using Question = v1::OfferContainerResponse;
 using Answer = v1::OfferContainerRequest;
 
 absl::Status FailureOf(const Answer& answer) {
-  const bool is_code = answer.code() > 0 && answer.code() <= static_cast<int>(absl::StatusCode::kUnauthenticated);
+  const bool is_code =
+      answer.code() > 0 && answer.code() <= static_cast<int>(absl::StatusCode::kUnauthenticated);
   return absl::Status(is_code ? static_cast<absl::StatusCode>(answer.code()) : absl::StatusCode::kUnknown,
                       answer.message());
 }
 
-// One offer, as long as its stream lasts. Ask is called by threads of the container, and waits; all else are reactions, and
-// tasks of the Loop. Always: whoever asked is told by its deadline, and at once when the stream is over; what was not sent by
-// then is not sent.
+// One offer, as long as its stream lasts. Ask is called by threads of the container, and waits; all else are
+// reactions, and tasks of the Loop. Always: whoever asked is told by its deadline, and at once when the
+// stream is over; what was not sent by then is not sent.
 class OfferStream final : public grpc::ServerBidiReactor<Answer, Question>,
                           public std::enable_shared_from_this<OfferStream> {
  public:
@@ -239,7 +240,8 @@ class OfferedRefs final : public containers::VersionedStateContainer {
     ToProto(value, question.mutable_set_state_at()->mutable_value());
     return stream_->Ask(std::move(question), Answer::kSetStateAt, within).status();
   }
-  absl::Status DeleteStateAt(const std::string& name, const std::string& stamp, absl::Duration within) override {
+  absl::Status DeleteStateAt(const std::string& name, const std::string& stamp,
+                             absl::Duration within) override {
     Question question;
     question.mutable_delete_state_at()->set_name(name);
     question.mutable_delete_state_at()->set_stamp(stamp);

@@ -70,7 +70,8 @@ std::string All(const std::string& directory) {
   return text.str();
 }
 
-TEST_CASE("containers: a ref's value is where its container keeps it, and is read back with the container's name") {
+TEST_CASE(
+    "containers: a ref's value is where its container keeps it, and is read back with the container's name") {
   Directory directory;
   Running stmd(WithFiles(directory / "values"));
   REQUIRE(Create(stmd, "/a", "files", 123456789).ok());
@@ -126,18 +127,21 @@ TEST_CASE("containers: operators see each with its calls, and what is left to be
   CHECK_THAT(containers["remote:down"].error(), Contains("remote:down"));
   CHECK(containers["remote:down"].has_error_at());
   CHECK(containers["mongo"].uri() == "mongodb://app:***@127.0.0.1:1/app");
-  CHECK_THAT(stmd.Http("/metrics"), Contains("stmd_container_healthy{container=\"files\"} 1") &&
-                                        Contains("stmd_container_healthy{container=\"remote:down\"} 0") &&
-                                        Contains("stmd_container_calls_failed_total{container=\"files\"} 0") &&
-                                        Contains("stmd_container_to_erase{container=\"files\"}") &&
-                                        !Contains("s3cret"));
+  CHECK_THAT(stmd.Http("/metrics"),
+             Contains("stmd_container_healthy{container=\"files\"} 1") &&
+                 Contains("stmd_container_healthy{container=\"remote:down\"} 0") &&
+                 Contains("stmd_container_calls_failed_total{container=\"files\"} 0") &&
+                 Contains("stmd_container_to_erase{container=\"files\"}") && !Contains("s3cret"));
   CHECK(stmd.Metric("stmd_staged_total") >= 2);
   // The first value goes.
-  Await([&] { return absl::StrContains(stmd.Http("/metrics"), "stmd_container_to_erase{container=\"files\"} 1\n"); });
+  Await([&] {
+    return absl::StrContains(stmd.Http("/metrics"), "stmd_container_to_erase{container=\"files\"} 1\n");
+  });
   Await([&] { return Containers(stmd)["files"].to_erase() == 0; });
 }
 
-TEST_CASE("containers: a daemon without the container knows all but its entries, and says what is left there") {
+TEST_CASE(
+    "containers: a daemon without the container knows all but its entries, and says what is left there") {
   Directory directory;
   Running stmd(WithFiles(directory / "values", directory / "data"));
   REQUIRE(Create(stmd, "/a", "files", 7).ok());
@@ -182,7 +186,8 @@ TEST_CASE("containers: a daemon does not start on one that can't be") {
     CHECK(started.status().code() == absl::StatusCode::kInvalidArgument);
     return std::string(started.status().message());
   };
-  CHECK_THAT(message("a", "redis://h"), Contains("container a") && Contains("redis") && Contains("mongodb://"));
+  CHECK_THAT(message("a", "redis://h"),
+             Contains("container a") && Contains("redis") && Contains("mongodb://"));
   CHECK_THAT(message("a", "mongodb://app:s3cret@h/app?w=1"), Contains("container a") && !Contains("s3cret"));
   CHECK_THAT(message("remote:b", "grpc://nowhere"), Contains("container remote:b"));
 }
@@ -270,7 +275,8 @@ class OfferingClient {
   std::thread thread_;
 };
 
-TEST_CASE("offers: what a client offers keeps values until its stream ends, and then its entries alone are away") {
+TEST_CASE(
+    "offers: what a client offers keeps values until its stream ends, and then its entries alone are away") {
   Running stmd([](Config* config) { config->engine.container_cache_bytes_max = 0; });
   const grpc::Status before = Create(stmd, "/a", "offered:mine");
   CHECK(before.error_code() == Code::UNAVAILABLE);
@@ -293,7 +299,9 @@ TEST_CASE("offers: what a client offers keeps values until its stream ends, and 
   CHECK(stmd.Get("/inline").entries(0).value().integer() == 1);
 }
 
-TEST_CASE("offers: a client that does not answer delays who asked until the timeout, and is not asked what is too late") {
+TEST_CASE(
+    "offers: a client that does not answer delays who asked until the timeout, and is not asked what is too "
+    "late") {
   Running stmd([](Config* config) { config->engine.container_timeout = absl::Milliseconds(300); });
   OfferingClient client(stmd, "mine");
   REQUIRE(client.stands());

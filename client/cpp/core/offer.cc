@@ -35,7 +35,8 @@ class OfferCall : public grpc::ClientBidiReactor<Answer, Question> {
  public:
   enum class Next : uint8_t { kQuestion, kEnded, kTimeout, kCancelled };
 
-  static std::shared_ptr<OfferCall> Start(const std::shared_ptr<grpc::Channel>& channel, const std::string& name) {
+  static std::shared_ptr<OfferCall> Start(const std::shared_ptr<grpc::Channel>& channel,
+                                          const std::string& name) {
     auto call = std::make_shared<OfferCall>();
     call->self_ = call;
     v1::OfferService::NewStub(channel)->async()->OfferContainer(call->context_.get(), call.get());
@@ -154,8 +155,9 @@ class OfferCall : public grpc::ClientBidiReactor<Answer, Question> {
 // An offer and the thread that renews it, on one stream after another.
 class Offering {
  public:
-  Offering(std::shared_ptr<ClientCore> client, std::string name, std::shared_ptr<VersionedStateContainer> refs,
-           std::shared_ptr<StateContainer> atoms, const OfferOptions& options)
+  Offering(std::shared_ptr<ClientCore> client, std::string name,
+           std::shared_ptr<VersionedStateContainer> refs, std::shared_ptr<StateContainer> atoms,
+           const OfferOptions& options)
       : client_(std::move(client)),
         name_(std::move(name)),
         container_(absl::StrCat("offered:", name_)),
@@ -186,15 +188,17 @@ class Offering {
   // The first time: what the daemon refuses for good is told at once.
   absl::Status AwaitFirst(absl::Duration timeout) const {
     absl::MutexLock lock(&mutex_);
-    mutex_.AwaitWithTimeout(
-        absl::Condition(
-            +[](const Offering* self) ABSL_EXCLUSIVE_LOCKS_REQUIRED(self->mutex_) {
-              return self->standing_ || (!self->failure_.ok() && !IsTransient(self->failure_));
-            },
-            this),
-        timeout);
+    mutex_.AwaitWithTimeout(absl::Condition(
+                                +[](const Offering* self) ABSL_EXCLUSIVE_LOCKS_REQUIRED(self->mutex_) {
+                                  return self->standing_ ||
+                                         (!self->failure_.ok() && !IsTransient(self->failure_));
+                                },
+                                this),
+                            timeout);
     if (standing_) return absl::OkStatus();
-    return failure_.ok() ? DeadlineError(absl::UnavailableError(absl::StrCat(container_, ": no daemon took it"))) : failure_;
+    return failure_.ok()
+               ? DeadlineError(absl::UnavailableError(absl::StrCat(container_, ": no daemon took it")))
+               : failure_;
   }
 
  private:
@@ -234,7 +238,8 @@ class Offering {
           break;
         case OfferCall::Next::kTimeout:
           // The client has another daemon by now.
-          if (!link->alive()) failure = absl::UnavailableError(absl::StrCat("the connection to ", link->address(), " is lost"));
+          if (!link->alive())
+            failure = absl::UnavailableError(absl::StrCat("the connection to ", link->address(), " is lost"));
           break;
         case OfferCall::Next::kEnded:
           ended = true;
@@ -304,7 +309,8 @@ class Offering {
       case Question::QUESTION_NOT_SET:
         break;
     }
-    return absl::UnimplementedError("the daemon asks what this client does not know: use a client as new as the daemon");
+    return absl::UnimplementedError(
+        "the daemon asks what this client does not know: use a client as new as the daemon");
   }
 
   template <typename Response>

@@ -1,7 +1,8 @@
-// A container in this process: values of refs and atoms whose container is "offered:NAME" are kept here, while the offer
-// stands. client.Offer("mine", refs, atoms) gives an Offer; its end withdraws it, and a lost connection or a restarted
-// daemon only interrupts it. Meanwhile those entries alone are UNAVAILABLE. An offer is to the client's daemon: another
-// daemon of the same store asks its own clients, so what is kept should be a store that all of them share.
+// A container in this process: values of refs and atoms whose container is "offered:NAME" are kept here,
+// while the offer stands. client.Offer("mine", refs, atoms) gives an Offer; its end withdraws it, and a lost
+// connection or a restarted daemon only interrupts it. Meanwhile those entries alone are UNAVAILABLE. An
+// offer is to the client's daemon: another daemon of the same store asks its own clients, so what is kept
+// should be a store that all of them share.
 #ifndef STM_CLIENT_CPP_STM_OFFER_H_
 #define STM_CLIENT_CPP_STM_OFFER_H_
 
@@ -26,10 +27,11 @@ class ClientCore;
 class Offering;
 }  // namespace internal
 
-// Keeps values of refs, each under a stamp that is used once. Methods block, are called by several threads at once, and
-// may be called again with the same arguments, also late. The daemon gives a call up after its container-timeout (10 s).
-// Names are the daemon's: with the client's prefix. Errors reach the caller of the transaction: UNAVAILABLE: ask again;
-// PERMISSION_DENIED; RESOURCE_EXHAUSTED: it is full; DATA_LOSS: what is kept can't be read.
+// Keeps values of refs, each under a stamp that is used once. Methods block, are called by several threads at
+// once, and may be called again with the same arguments, also late. The daemon gives a call up after its
+// container-timeout (10 s). Names are the daemon's: with the client's prefix. Errors reach the caller of the
+// transaction: UNAVAILABLE: ask again; PERMISSION_DENIED; RESOURCE_EXHAUSTED: it is full; DATA_LOSS: what is
+// kept can't be read.
 class VersionedStateContainer {
  public:
   virtual ~VersionedStateContainer() = default;
@@ -38,8 +40,10 @@ class VersionedStateContainer {
   // The ref was deleted: what is kept for the name itself may go, but nothing under a stamp.
   virtual absl::Status Destroy(const std::string& name) = 0;
   // nullopt: there is no such stamp.
-  virtual absl::StatusOr<std::optional<Value>> GetStateAt(const std::string& name, const std::string& stamp) = 0;
-  // As durable as its owner wants committed values to be, once it is OK. The same stamp comes with the same value.
+  virtual absl::StatusOr<std::optional<Value>> GetStateAt(const std::string& name,
+                                                          const std::string& stamp) = 0;
+  // As durable as its owner wants committed values to be, once it is OK. The same stamp comes with the same
+  // value.
   virtual absl::Status SetStateAt(const std::string& name, const std::string& stamp, const Value& value) = 0;
   // OK also when there is no such stamp.
   virtual absl::Status DeleteStateAt(const std::string& name, const std::string& stamp) = 0;
@@ -89,7 +93,8 @@ class Offer {
   absl::Status status() const;
 
  private:
-  friend absl::StatusOr<Offer> internal::OfferContainer(const std::shared_ptr<internal::ClientCore>&, std::string_view,
+  friend absl::StatusOr<Offer> internal::OfferContainer(const std::shared_ptr<internal::ClientCore>&,
+                                                        std::string_view,
                                                         std::shared_ptr<VersionedStateContainer>,
                                                         std::shared_ptr<StateContainer>, const OfferOptions&);
   explicit Offer(std::shared_ptr<internal::Offering> offering);

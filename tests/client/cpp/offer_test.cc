@@ -12,7 +12,8 @@ class KeptRefs : public VersionedStateContainer {
  public:
   absl::Status Init(const std::string&) override { return absl::OkStatus(); }
   absl::Status Destroy(const std::string&) override { return absl::OkStatus(); }
-  absl::StatusOr<std::optional<Value>> GetStateAt(const std::string& name, const std::string& stamp) override {
+  absl::StatusOr<std::optional<Value>> GetStateAt(const std::string& name,
+                                                  const std::string& stamp) override {
     std::lock_guard<std::mutex> lock(mutex_);
     ++reads_;
     const auto found = values_.find({name, stamp});
@@ -125,12 +126,14 @@ TEST_CASE("offer: values of refs are here, and those of atoms are copied here") 
 
   auto atom = client.Atom<int64_t>("/atom", 0, In(offer.container()));
   CHECK(Must(atom.Swap([](int64_t n) { return n + 7; })) == 7);
-  REQUIRE(Eventually([&] { return Must(atoms->GetState("/atom")) == std::optional<Value>(Value::Integer(7)); }));
+  REQUIRE(
+      Eventually([&] { return Must(atoms->GetState("/atom")) == std::optional<Value>(Value::Integer(7)); }));
   OK(atom.Delete());
   REQUIRE(Eventually([&] { return !Must(atoms->GetState("/atom")).has_value(); }));
 }
 
-TEST_CASE("offer: what the container refuses is the caller's error, and nothing of the transaction is committed") {
+TEST_CASE(
+    "offer: what the container refuses is the caller's error, and nothing of the transaction is committed") {
   Daemon daemon = Start();
   Client client = Impatient(daemon.address());
   auto refs = std::make_shared<KeptRefs>();
