@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <deque>
+#include <exception>
 #include <memory>
 #include <thread>
 #include <utility>
@@ -256,7 +257,15 @@ class Offering {
 
   Answer AnswerTo(const Question& question) {
     Answer answer;
-    const absl::Status status = Ask(question, &answer);
+    absl::Status status;
+    // Nothing here throws; what an author wrote may, and is no reason to end his program.
+    try {
+      status = Ask(question, &answer);
+    } catch (const std::exception& thrown) {
+      status = absl::InternalError(absl::StrCat("it threw ", thrown.what()));
+    } catch (...) {
+      status = absl::InternalError("it threw what is no std::exception");
+    }
     answer.set_call(question.call());
     if (status.ok()) return answer;
     answer.clear_answer();

@@ -1,6 +1,7 @@
 // Containers that the test's own process keeps, against a real daemon that keeps nothing of them in memory.
 #include <map>
 #include <mutex>
+#include <stdexcept>
 #include <utility>
 
 #include "tests/client/cpp/fixture.h"
@@ -21,6 +22,7 @@ class KeptRefs : public VersionedStateContainer {
   }
   absl::Status SetStateAt(const std::string& name, const std::string& stamp, const Value& value) override {
     std::lock_guard<std::mutex> lock(mutex_);
+    if (throws_) throw std::runtime_error("out of luck");
     if (!refusal_.ok()) return refusal_;
     values_.emplace(std::make_pair(name, stamp), value);
     return absl::OkStatus();
@@ -34,6 +36,10 @@ class KeptRefs : public VersionedStateContainer {
   void Refuse(absl::Status refusal) {
     std::lock_guard<std::mutex> lock(mutex_);
     refusal_ = std::move(refusal);
+  }
+  void Throw(bool throws) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    throws_ = throws;
   }
   bool Has(const std::string& name, const Value& value) const {
     std::lock_guard<std::mutex> lock(mutex_);
@@ -51,6 +57,7 @@ class KeptRefs : public VersionedStateContainer {
   mutable std::mutex mutex_;
   std::map<std::pair<std::string, std::string>, Value> values_;
   absl::Status refusal_;
+  bool throws_ = false;
   int reads_ = 0;
 };
 
@@ -153,6 +160,11 @@ TEST_CASE(
   CHECK(Contains(denied, "offered:mine"));
   CHECK(Contains(denied, "read only"));
   refs->Refuse(absl::OkStatus());
+  refs->Throw(true);
+  const absl::Status thrown = both(2);
+  CHECK(thrown.code() == absl::StatusCode::kInternal);
+  CHECK(Contains(thrown, "out of luck"));
+  refs->Throw(false);
   CHECK(Must(ref.Get()) == 1);
   CHECK(Must(inlined.Get()) == 1);
   OK(both(3));
