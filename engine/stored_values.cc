@@ -54,9 +54,9 @@ void StoredValues::Add(const std::string& stamp, Value value) {
 
 void StoredValues::Load(const Stored& stored, const std::string& name, absl::Duration deadline, Loaded done) {
   if (std::optional<Value> value = Find(stored.stamp)) return done(std::move(value));
-  if (containers_ == nullptr) return done(NoContainers(stored.container));
-  if (absl::Status known = containers_->Check(stored.container, EntryKind::kRef); !known.ok())
-    return done(known);
+  absl::Status known = containers_ == nullptr ? NoContainers(stored.container)
+                                              : containers_->Check(stored.container, EntryKind::kRef);
+  if (!known.ok()) return done(OfContainer(known, stored.container, name));
   const absl::Duration until = loop_->Now() + timeout_;
   const uint64_t number = next_++;
   std::vector<Waiter>& waiters = waiting_[stored.stamp];
