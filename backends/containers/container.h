@@ -27,11 +27,11 @@ class VersionedStateContainer {
   // The ref was deleted, and all its stamps: what is kept for the name itself may go. What is kept under stamps, those of a ref
   // made anew among them, stays. May come late.
   virtual absl::Status Destroy(const std::string& name, absl::Duration within) = 0;
-  // nullopt: there is no such stamp. A stamp is at most 64 of a-z, 0-9 and "-", and is used for one name alone.
+  // nullopt: there is no such stamp. A stamp is at most 64 of a-z, 0-9 and "-"; each name has its own.
   virtual absl::StatusOr<std::optional<Value>> GetStateAt(const std::string& name, const std::string& stamp,
                                                           absl::Duration within) = 0;
   // Durable once it is OK, and GetStateAt sees it from then on, from every daemon. The same stamp may come twice, with the same
-  // value, also at once.
+  // value, also at once. ALREADY_EXISTS: another value is there under it, and stays.
   virtual absl::Status SetStateAt(const std::string& name, const std::string& stamp, const Value& value,
                                   absl::Duration within) = 0;
   // OK also when there is no such stamp.
