@@ -4,8 +4,11 @@
 #include <set>
 #include <utility>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "engine/values/absl_view.h"
 
 namespace stm::containers {
@@ -89,9 +92,31 @@ absl::StatusOr<std::vector<ContainerSetting>> ParseContainers(const std::vector<
   return settings;
 }
 
-std::string WithoutPassword(std::string_view uri) {
+namespace {
+
+// Of a query's options whose names say so: "tlsCertificateKeyFilePassword=***".
+std::string WithoutSecretOptions(std::string_view uri) {
+  const size_t query = uri.find('?');
+  if (query == std::string_view::npos) return std::string(uri);
+  std::vector<std::string> options;
+  for (const absl::string_view option : absl::StrSplit(Absl(uri.substr(query + 1)), '&')) {
+    const std::pair<absl::string_view, absl::string_view> parts =
+        absl::StrSplit(option, absl::MaxSplits('=', 1));
+    const std::string name = absl::AsciiStrToLower(parts.first);
+    const bool secret = absl::StrContains(name, "password") || absl::StrContains(name, "secret") ||
+                        absl::StrContains(name, "token") || name == "authmechanismproperties";
+    options.push_back(secret ? absl::StrCat(parts.first, "=***") : std::string(option));
+  }
+  return absl::StrCat(Absl(uri.substr(0, query + 1)), absl::StrJoin(options, "&"));
+}
+
+}  // namespace
+
+std::string WithoutPassword(std::string_view given) {
+  const std::string shown = WithoutSecretOptions(given);
+  const std::string_view uri = shown;
   const size_t scheme = uri.find("://");
-  if (scheme == std::string_view::npos) return std::string(uri);
+  if (scheme == std::string_view::npos) return shown;
   const size_t begin = scheme + 3;
   // The last "@" before the path: a password that was not escaped may hold one.
   const size_t at = uri.substr(0, uri.find('/', begin)).rfind('@');

@@ -78,6 +78,8 @@ TEST_CASE("registry: a URI is shown without its password") {
   CHECK(WithoutPassword("grpc://127.0.0.1:7450") == "grpc://127.0.0.1:7450");
   CHECK(WithoutPassword("file:///a:b@c") == "file:///a:b@c");
   CHECK(WithoutPassword("nothing") == "nothing");
+  CHECK(WithoutPassword("mongodb://app:secret@db/app?tls=true&tlsCertificateKeyFilePassword=hush&w=1") ==
+        "mongodb://app:***@db/app?tls=true&tlsCertificateKeyFilePassword=***&w=1");
 }
 
 TEST_CASE("registry: a URI's scheme says who makes the container, and is told what it is called") {
