@@ -562,7 +562,9 @@ std::string CountTogether(uint64_t seed, Canaries canaries, sim::ZooTotals* zoo 
     cleaning->archive_restarts += totals.archive_restarts;
   }
   for (const auto& daemon : daemons) {
-    if (daemon->stopped()) return absl::StrCat("stopped: ", daemon->why().ToString());
+    if (daemon->stopped() && !absl::IsOutOfRange(daemon->why())) {
+      return absl::StrCat("stopped: ", daemon->why().ToString());
+    }
   }
   if (!ended) return "not all is answered";
   // All of them hold all.

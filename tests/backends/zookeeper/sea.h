@@ -11,12 +11,14 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "backends/local/disk.h"
 #include "backends/zookeeper/coordinator.h"
 #include "backends/zookeeper/init.h"
+#include "backends/zookeeper/layout.h"
 #include "tests/simulation/daemon_loop.h"
 #include "tests/simulation/sim_disk.h"
 #include "tests/simulation/sim_zookeeper.h"
@@ -56,6 +58,8 @@ struct Sea {
     options.skips_version_minus_one = skips_version_minus_one;
     options.failures_take_zxids = 1000;  // as those of real servers do: a quorum answers
     options.servers = servers;
+    // A hole that goes with its log entry can't be seen any more (backends/zookeeper/DESIGN.md).
+    options.mends_at = [](std::string_view path) { return LogPositionOf(path).has_value(); };
     return options;
   }
 
