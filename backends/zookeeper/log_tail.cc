@@ -54,8 +54,43 @@ void LogTail::Start(absl::AnyInvocable<void(absl::Status)> done) {
 
 void LogTail::OnConnected(bool fresh) {
   if (stopped_) return;
+  CheckApplied();
   // Of one session watches come back by themselves, and what was asked too.
   if (fresh) Identify();
+}
+
+// Is it still the store of before? One that was put in its place may have as long a log by now, or later.
+// Each connection's first question, answered by a quorum: what is answered behind it is of the same store.
+void LogTail::CheckApplied() {
+  if (applied_zxid_ == 0) return;
+  const std::string path = LogEntryPath(applied_);
+  std::vector<Ask> asks = {{Ask::Kind::kCheck, path, Watch::kNo, 0},
+                           {Ask::Kind::kGet, kEpochPath, Watch::kNo, 0},
+                           {Ask::Kind::kExists, path, Watch::kNo, 0}};
+  reader_.Send(std::move(asks), [this, path, applied = applied_,
+                                 zxid = applied_zxid_](std::vector<Answer> answers) {
+    if (stopped_) return;
+    const absl::StatusOr<Epoch> epoch = ParseEpoch(answers[1].data);
+    // That tells what is here instead.
+    if (!epoch.ok() || epoch->store != newest_.store) return Identify();
+    if (answers[2].code == Code::kOk && answers[2].stat.czxid != zxid) {
+      return Stop(Restored(absl::StrFormat("its %s was made by transaction %x, and before by %x", path,
+                                           answers[2].stat.czxid, zxid)));
+    }
+    if (answers[0].code == Code::kNoNode && applied >= epoch->swept) {
+      DoubtApplied(path, answers[1].stat.version);
+    }
+  });
+}
+
+// `applied` is not there, though it is not trimmed as of this version of the epoch: is that the newest?
+void LogTail::DoubtApplied(const std::string& applied, int32_t version) {
+  reader_.Send({{Ask::Kind::kCheck, kEpochPath, Watch::kNo, version}},
+               [this, applied](std::vector<Answer> answers) {
+                 if (stopped_) return;
+                 if (answers[0].code != Code::kOk) return LeaveServer();
+                 Stop(Restored(absl::StrCat("its log lacks ", applied, ", which was read")));
+               });
 }
 
 // Of /stm a quorum knows whether it is there; what this server shows behind that answer is no older.
@@ -409,7 +444,8 @@ void LogTail::ApplyFetched() {
     if (!status.ok()) {
       return Stop(absl::Status(status.code(), absl::StrCat(LogEntryPath(next_), ": ", status.message())));
     }
-    ++next_;
+    applied_ = next_++;
+    applied_zxid_ = fetched.zxid;
     if (moved_to_ > SegmentOf(next_)) GoOnIn(moved_to_);
     while (!stopped_ && !when_applied_.empty() && when_applied_.begin()->first <= next_) {
       auto done = std::move(when_applied_.begin()->second);

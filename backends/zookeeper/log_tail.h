@@ -117,6 +117,8 @@ class LogTail final : private SessionReader::Listener {
   void OnConnected(bool fresh) override;
   void OnRefused(absl::Status status) override { Stop(std::move(status)); }
 
+  void CheckApplied();
+  void DoubtApplied(const std::string& applied, int32_t version);
   void Identify();
   void AskEpoch(absl::AnyInvocable<void(bool known)> done);  // not at all if that stops it
   void AskWhatStands(absl::AnyInvocable<void(bool known)> done);
@@ -170,11 +172,13 @@ class LogTail final : private SessionReader::Listener {
   Epoch newest_;         // as last read
   int64_t mark_ = 0;     // entries below are trimmed
   int64_t next_ = 0;
-  int64_t begun_at_ = 0;  // the first that was read
-  int64_t fetch_ = 0;       // the next to be fetched
-  int64_t head_ = 0;        // entries below are there, in the segment that is read
-  int64_t newer_head_ = 0;  // in a later one
-  int64_t moved_to_ = 0;    // the segment that the log goes on in, as applied
+  int64_t applied_ = 0;       // the entry applied last
+  int64_t applied_zxid_ = 0;  // that made it; 0: none was
+  int64_t begun_at_ = 0;      // the first that was read
+  int64_t fetch_ = 0;         // the next to be fetched
+  int64_t head_ = 0;          // entries below are there, in the segment that is read
+  int64_t newer_head_ = 0;    // in a later one
+  int64_t moved_to_ = 0;      // the segment that the log goes on in, as applied
   std::map<int64_t, Fetched> fetched_;
   bool watching_ = false;
   int64_t watched_ = 0;

@@ -119,7 +119,9 @@ TEST_CASE("cluster: seeds that failed once pass") {
       // A change was sent on a session that was over: nobody answered, and the daemon never became ready.
       1366, 2187,
       // What was changed, deleted and swept was made again with a bucket that was there: refused for ever.
-      730);
+      730,
+      // An older store had as long a log by the time that a daemon looked, which took it for its own.
+      9119);
   const Result result = SimulateOne(seed);
   INFO(seed);
   CHECK(result.passed());
@@ -136,13 +138,13 @@ constexpr Caught kCaught[] = {
     // A batch goes through though one before it was lost. Another's resend is answered "not committed" while
     // its writer lives.
     {"skip_chain_check", 1, "versions"},
-    {"keep_writers_open", 4, "false-refusal"},
+    {"keep_writers_open", 3, "false-refusal"},
     // Sent as if no tombstone had been swept and no segment had ended.
     {"skip_epoch_check", 16, "stuck"},
     // Two commits of one version.
     {"share_places", 4, "versions"},
     // A batch that a server lost is left out; the head of any server is taken for the newest.
-    {"read_past_holes", 68, "read-state"},
+    {"read_past_holes", 54, "read-state"},
     {"barrier_by_head", 1, "real-time"},
     // What the engine owes the others.
     {"skip_read_check", 1, "lost-update"},
@@ -151,9 +153,9 @@ constexpr Caught kCaught[] = {
     {"conflict_before_install", 2, "false-conflict"},
     {"read_newest", 2, "read-state"},
     {"forget_ids_on_recovery", 2, "false-refusal"},
-    {"newest_before_on_resume", 1, "watch"},
-    {"lose_event_on_resume", 1, "watch"},
-    {"lose_wakes", 2, "sleep"},
+    {"newest_before_on_resume", 2, "watch"},
+    {"lose_event_on_resume", 2, "watch"},
+    {"lose_wakes", 1, "sleep"},
     // Whoever waits for another daemon's turn waits for ever.
     {"keep_reservations", 9, "stuck"},
 };
@@ -161,7 +163,7 @@ constexpr Caught kCaught[] = {
 // Of locks and sessions.
 constexpr Caught kCaughtByLockers[] = {
     {"expire_early", 1, "belief"},
-    {"answer_unsure", 524, "belief"},
+    {"answer_unsure", 788, "belief"},
 };
 
 TEST_CASE("cluster: every planted bug is caught, and its seed passes without it") {
