@@ -1,6 +1,8 @@
 #include "engine/settler.h"
 
 #include <algorithm>
+#include <iterator>
+#include <set>
 
 #include "absl/strings/str_cat.h"
 #include "engine/values/absl_view.h"
@@ -13,7 +15,7 @@ constexpr absl::Duration kLookAtLeast = absl::Milliseconds(50);
 constexpr absl::Duration kLookAtMost = absl::Seconds(10);
 // Notes that one commit changes.
 constexpr size_t kNotesAtOnce = 200;
-// Erasures under way.
+// Erasures under way, of one container.
 constexpr int64_t kErasuresAtOnce = 32;
 // Of these the rest is found by the next look.
 constexpr size_t kEraseAtMost = 20'000;
@@ -203,7 +205,10 @@ void Settler::Erase(std::vector<EntryState> entries) {
   const absl::Duration now = loop_->Now();
   const Version history_mark = engine_->GetStatus().history_mark;
   absl::flat_hash_map<std::string, absl::Duration> seen;
-  const bool idle = erasing_.empty() && erase_calls_ == 0;
+  std::set<std::string> idle;
+  for (auto it = erasing_.begin(); it != erasing_.end();) {
+    it = it->second.due.empty() && it->second.calls == 0 ? erasing_.erase(it) : std::next(it);
+  }
   for (const EntryState& entry : entries) {
     Found found;
     found.stamp = entry.name.substr(kErasePrefix.size());
@@ -220,41 +225,51 @@ void Settler::Erase(std::vector<EntryState> entries) {
     // What its daemon leaves undone for long others do.
     const absl::Duration after = Mine(found.note.writer) ? erase_after_ : 2 * erase_after_;
     const bool due = (now - since >= after && entry.version <= history_mark) || canaries_.erase_early;
-    if (idle && due) erasing_.push_back(std::move(found));
+    const std::string container = found.note.container;
+    // What is still being erased of a container comes first.
+    if (!due || (erasing_.count(container) > 0 && idle.count(container) == 0)) continue;
+    idle.insert(container);
+    erasing_[container].due.push_back(std::move(found));
   }
   seen_ = std::move(seen);
-  if (idle) EraseNext();
+  for (const std::string& container : idle) EraseNext(container);
 }
 
-void Settler::EraseNext() {
-  while (!erasing_.empty() && erase_calls_ < kErasuresAtOnce) {
-    Found found = std::move(erasing_.back());
-    erasing_.pop_back();
+void Settler::EraseNext(const std::string& container) {
+  Erasing& erasing = erasing_[container];
+  while (!erasing.due.empty() && erasing.calls < kErasuresAtOnce) {
+    Found found = std::move(erasing.due.back());
+    erasing.due.pop_back();
     const std::optional<StampOrigin> origin = OriginOf(found.stamp);
     if (!origin.has_value() || origin->store != writers_->store()) {
       // The store that this one was restored from may name it still.
       erased_stamps_.push_back(found.stamp);
       continue;
     }
-    ++erase_calls_;
+    ++erasing.calls;
     const absl::Duration until = loop_->Now() + options_.container_timeout;
-    const std::string container = found.note.container, name = found.note.name, stamp = found.stamp;
+    const std::string name = found.note.name, stamp = found.stamp;
     containers_->DeleteStateAt(container, name, stamp, until,
                                [this, alive = alive_, found = std::move(found)](absl::Status status) {
                                  if (*alive) Erased(found, std::move(status));
                                });
   }
-  Forget(erase_calls_ == 0);
+  Forget(erasing.calls == 0);
 }
 
 void Settler::Erased(const Found& found, absl::Status status) {
-  const auto over = [this, stamp = found.stamp](const absl::Status& status) {
-    --erase_calls_;
+  const auto over = [this, stamp = found.stamp,
+                     container = found.note.container](const absl::Status& status) {
+    Erasing& erasing = erasing_[container];
+    --erasing.calls;
     if (status.ok()) {
       ++erased_;
       erased_stamps_.push_back(stamp);
+    } else {
+      // It is away, or refuses: the next look finds what is left.
+      erasing.due.clear();
     }
-    EraseNext();
+    EraseNext(container);
   };
   if (!status.ok() || !found.note.last) return over(status);
   // The entry may have been made again: what is kept for its name stays then.

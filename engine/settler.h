@@ -63,7 +63,11 @@ class Settler {
                Version snapshot = 0);
   void GiveUp(std::vector<EntryState> staged, Version snapshot);
   void Erase(std::vector<EntryState> notes);
-  void EraseNext();
+  struct Erasing {
+    std::vector<Found> due;  // not begun
+    int64_t calls = 0;       // under way
+  };
+  void EraseNext(const std::string& container);
   void Erased(const Found& found, absl::Status status);
   void Forget(bool all);
   void CopySoon(const std::string& atom);
@@ -86,8 +90,7 @@ class Settler {
 
   // When this daemon first saw that a stamp is to be erased.
   absl::flat_hash_map<std::string, absl::Duration> seen_;
-  std::vector<Found> erasing_;  // due, not begun
-  int64_t erase_calls_ = 0;
+  std::map<std::string, Erasing> erasing_;  // by container: a slow one holds up no other
   std::vector<std::string> erased_stamps_;  // their entries are to go
   std::map<std::string, Left> left_;
   absl::flat_hash_set<std::string> copying_;

@@ -111,13 +111,14 @@ class FakeContainers : public Containers {
   std::map<std::pair<std::string, std::string>, std::pair<Version, Value>> atoms;
   std::vector<std::string> calls;            // "set /a"
   std::set<std::string> hold;                // verbs whose calls wait for Release
+  std::string hold_in;                       // of this container alone; "": of all
   std::map<std::string, absl::Status> fail;  // verbs whose calls fail, without effect
   std::deque<Task> held;
 
  private:
   template <typename Done, typename Effect>
-  void Call(const std::string& verb, const std::string&, const std::string& name, const std::string&,
-            absl::Duration until, Done done, Effect effect) {
+  void Call(const std::string& verb, const std::string& container, const std::string& name,
+            const std::string&, absl::Duration until, Done done, Effect effect) {
     calls.push_back(absl::StrCat(verb, " ", name));
     auto answered = std::make_shared<bool>(false);
     auto tell = std::make_shared<Done>(std::move(done));
@@ -127,7 +128,7 @@ class FakeContainers : public Containers {
       if (std::exchange(*answered, true)) return;
       (*tell)(failing == fail.end() ? absl::OkStatus() : failing->second);
     };
-    if (hold.count(verb) != 0) {
+    if (hold.count(verb) != 0 && (hold_in.empty() || hold_in == container)) {
       held.push_back(std::move(run));
     } else {
       loop_->Post(std::move(run));

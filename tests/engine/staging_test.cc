@@ -519,6 +519,24 @@ TEST_CASE("settling: a container that is down is asked again, and nothing is for
   CHECK(h.containers.Text() == "/a=2");
 }
 
+TEST_CASE("settling: a container that does not answer holds up no other's erasing") {
+  Settled h;
+  h.containers.known.insert("other");
+  h.containers.hold_in = "mongo";
+  for (int i = 0; i < 100; ++i) {
+    const std::string name = absl::StrCat("/m/", i);
+    h.Must(CreateIn(name, 1));
+    h.Must(Tx().Set(name, 2));
+  }
+  h.Must(CreateIn("/o", 1, "other"));
+  h.Must(Tx().Set("/o", 2));
+  h.containers.hold = {"delete"};
+  h.loop.Advance(absl::Seconds(80));
+  CHECK(h.containers.Text().find("/o=1") == std::string::npos);
+  CHECK(h.settler.left().at("mongo").to_erase == 100);
+  CHECK(h.settler.left().count("other") == 0);
+}
+
 TEST_CASE("settling: an atom's container has a copy of each value in the end, in order") {
   Settled h;
   Tx create;

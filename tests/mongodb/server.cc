@@ -9,13 +9,32 @@
 
 #include <cassert>
 #include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <random>
+#include <system_error>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 
 namespace stm::mongodb {
 namespace {
+
+// Is each thread of the process stopped?
+bool AllStand(pid_t pid) {
+  std::error_code error;
+  for (const auto& task : std::filesystem::directory_iterator(absl::StrCat("/proc/", pid, "/task"), error)) {
+    std::ifstream file(task.path() / "stat");
+    const std::string stat{std::istreambuf_iterator<char>(file), {}};
+    // Behind the command, which is in brackets and may hold any.
+    const size_t state = stat.rfind(')');
+    if (state != std::string::npos && state + 2 < stat.size() && stat[state + 2] != 'T') return false;
+  }
+  return true;
+}
 
 // Below what the kernel gives to outgoing connections: a server that is down finds its port free when it
 // comes back.
@@ -116,7 +135,15 @@ void Server::Kill() {
   process_ = nullptr;
 }
 
-void Server::Freeze() { process_->Signal(SIGSTOP); }
+// A signal is delivered some time later: on a busy machine a thread may answer some calls more.
+void Server::Freeze() {
+  process_->Signal(SIGSTOP);
+  const absl::Time until = absl::Now() + absl::Seconds(30);
+  while (!AllStand(process_->pid())) {
+    if (absl::Now() > until) Fail("it does not stand still");
+    absl::SleepFor(absl::Milliseconds(1));
+  }
+}
 
 void Server::Thaw() { process_->Signal(SIGCONT); }
 
