@@ -183,7 +183,13 @@ class Bench {
           ++measured;
           return raw + two;
         },
-        [&] { return Median(Sets(mongo_, 1).latencies_us); }));
+        [&] {
+          const std::vector<double> latencies = Sets(mongo_, 1).latencies_us;
+          std::fprintf(stderr, "containers: alone: %zu commits, p10 %.0f us, p50 %.0f us, p90 %.0f us\n",
+                       latencies.size(), Quantile(latencies, 0.1), Median(latencies),
+                       Quantile(latencies, 0.9));
+          return Median(latencies);
+        }));
     std::fprintf(stderr, "containers: alone: insert %.0f us, two inline commits %.0f us, commit %.0f us\n",
                  raw_us / measured, inline_us / measured, rows[0].rounds.back().value);
   }
