@@ -244,7 +244,12 @@ Caller::Sent Caller::Commit(check::Transaction transaction) {
   for (const std::string& prefix : transaction.lists) request.add_lists(prefix);
   for (const std::string& name : transaction.ensures) request.add_ensures(name);
   for (const Value& record : transaction.records) stm::ToProto(record, request.add_records());
-  for (const Write& write : transaction.writes) ToProto(write, request.add_writes());
+  for (const Write& write : transaction.writes) {
+    v1::Write* added = request.add_writes();
+    ToProto(write, added);
+    if (write.change == Write::Change::kCreate && options_.container_of)
+      added->mutable_definition()->set_container(options_.container_of(write.name));
+  }
   transaction.invoked = Clock();
   bool impatient = options_.impatient_one_in > 0 && Below(options_.impatient_one_in) == 0;
 

@@ -9,6 +9,7 @@
 #include <array>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -75,6 +76,8 @@ class Caller {
     // One commit in so many is waited for some milliseconds alone, and then sent to the next daemon while the
     // first still has it. 0: none.
     int64_t impatient_one_in = 0;
+    // Where an entry that it makes is kept, "" inline. None: all are inline.
+    std::function<std::string(const std::string& name)> container_of;
   };
   explicit Caller(const Options& options);
 
