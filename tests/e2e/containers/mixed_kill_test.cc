@@ -199,7 +199,8 @@ class World {
   // A line a value that is kept there.
   std::vector<std::string> Kept(const std::string& container) {
     if (container == kRemote) return remote_.Kept();
-    return mongodb::Shell(mongodb_->uri(kDatabase)).Find("refs");
+    if (!shell_.has_value()) shell_.emplace(mongodb_->uri(kDatabase));
+    return shell_->Find("refs");
   }
   // What `stmctl containers` printed, if it does not say of each container that nothing is left to be done.
   std::string NotSettled(int daemon) const {
@@ -230,6 +231,7 @@ class World {
   Directory directory_;
   Remote remote_;
   std::optional<mongodb::Server> mongodb_;
+  std::optional<mongodb::Shell> shell_;
   std::vector<std::pair<std::string, std::string>> containers_;
   std::vector<Place> places_;
   std::vector<StmdOptions> options_;

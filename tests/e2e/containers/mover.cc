@@ -1,6 +1,7 @@
 #include "tests/e2e/containers/mover.h"
 
-#include <map>
+#include <chrono>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -17,6 +18,7 @@ constexpr int64_t kBegin = 1000;
 constexpr size_t kOwnMax = 3;
 // With all its runs: a transaction that takes longer has starved.
 constexpr check::Time kTransactionNsMax = 60'000'000'000;
+constexpr std::chrono::milliseconds kAgainAfter(100);
 // A daemon's own, gone with it.
 constexpr char kMemory[] = "/.memory/";
 
@@ -58,9 +60,7 @@ bool Mover::Prepare(int movers) {
           {absl::StrCat(places_[place].folder, "mark/", mover), Change::kCreate, Value::Integer(0)});
     }
   }
-  Sent sent = Commit(all);
-  while (sent == Sent::kAgain) sent = Commit(all);
-  return sent == Sent::kDone;
+  return Persist(all) == Sent::kDone;
 }
 
 bool Mover::Run(const std::atomic<bool>& stop) {
@@ -69,6 +69,17 @@ bool Mover::Run(const std::atomic<bool>& stop) {
     if (!OneOperation()) return false;
   }
   return Look();
+}
+
+Caller::Sent Mover::Persist(const Transaction& transaction) {
+  Sent sent = Commit(transaction);
+  // The same content under a new id. Not at once: a container is away, and each try leaves what it wrote to
+  // the others.
+  while (sent == Sent::kAgain) {
+    std::this_thread::sleep_for(kAgainAfter);
+    sent = Commit(transaction);
+  }
+  return sent;
 }
 
 bool Mover::OneOperation() {
@@ -106,9 +117,7 @@ bool Mover::Move(bool mark) {
         transaction.writes.push_back({MarkIn(place.folder), Change::kSet, Value::Integer(number)});
       transaction.writes.push_back({MarkIn(kMemory), Change::kSet, Value::Integer(number)});
     }
-    Sent sent = Commit(transaction);
-    // The same content under a new id.
-    while (sent == Sent::kAgain) sent = Commit(transaction);
+    const Sent sent = Persist(transaction);
     if (sent == Sent::kGone) return false;
     if (sent != Sent::kDone) continue;
     if (mark) marked_ = number;
@@ -132,7 +141,7 @@ bool Mover::Come() {
       transaction.writes.push_back({name, Change::kDelete, Value()});
   }
   for (const check::Time until = Clock() + kTransactionNsMax; Clock() < until;) {
-    const Sent sent = Commit(transaction);
+    const Sent sent = Persist(transaction);
     if (sent == Sent::kGone) return false;
     if (sent != Sent::kDone) continue;
     if (own_.size() == kOwnMax) own_.pop_front();

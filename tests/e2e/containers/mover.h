@@ -42,6 +42,8 @@ class Mover : public Caller {
   const std::vector<std::string>& torn() const { return torn_; }
 
  private:
+  // Until it commits, or can't.
+  Sent Persist(const check::Transaction& transaction);
   bool OneOperation();
   bool Move(bool mark);
   bool Come();
