@@ -289,6 +289,23 @@ StoredInLog Resolve(const check::History& history, check::Log* log) {
   return stored;
 }
 
+// The movers judge what is in memory, whose changes no log has.
+void ForgetMemory(check::History* history) {
+  const auto in_memory = [](const auto& one) { return absl::StartsWith(one.name, "/.memory/"); };
+  for (check::Transaction& transaction : history->transactions) {
+    auto& writes = transaction.writes;
+    const auto first = std::find_if(writes.begin(), writes.end(), in_memory);
+    const auto kept = static_cast<size_t>(first - writes.begin());  // those of memory are the last
+    writes.erase(first, writes.end());
+    for (check::Answer& answer : transaction.answers)
+      answer.results.resize(std::min(answer.results.size(), kept));
+  }
+  for (check::Read& read : history->reads) {
+    read.entries.erase(std::remove_if(read.entries.begin(), read.entries.end(), in_memory),
+                       read.entries.end());
+  }
+}
+
 // "": they keep what is live, and nothing else.
 std::string Leaked(World* world, const std::string& container,
                    const std::map<std::string, std::string>& live) {
@@ -402,6 +419,11 @@ void KillAll(const std::string& what, World* world, LogReader* log_reader) {
     seen.looks += mover->seen().looks;
     seen.in_memory += mover->seen().in_memory;
     torn.insert(torn.end(), mover->torn().begin(), mover->torn().end());
+  }
+  ForgetMemory(&history);
+  // Of daemons that share the store one may tell of a conflict before it has what another committed.
+  if (log_reader != nullptr) {
+    for (int daemon = 1; daemon <= world->daemons(); ++daemon) history.starts.push_back({daemon, 0, daemon});
   }
   const StoredInLog stored = Resolve(history, &*log);
   const std::vector<check::Violation> violations = check::Check(history, *log);
