@@ -240,11 +240,8 @@ void Cleaner::TrimSegment(int64_t number) {
 // Not if it is not there.
 void Cleaner::AskSegment(int64_t number, absl::AnyInvocable<void(SegmentText, Stat)> done) {
   tail_->Read({{Ask::Kind::kGet, LogPath(number), Watch::kNo, 0}},
-              [this, number, done = std::move(done)](std::vector<Answer> answers) mutable {
+              [this, done = std::move(done)](std::vector<Answer> answers) mutable {
                 const Answer& answer = answers[0];
-                if (answer.code == Code::kNoNode && number < tail_->epoch().segment) {
-                  tail_->Trimmed(FirstOf(number + 1));
-                }
                 const absl::StatusOr<SegmentText> text = ParseSegment(answer.data);
                 if (answer.code != Code::kOk || !text.ok()) return Idle();
                 done(*text, answer.stat);

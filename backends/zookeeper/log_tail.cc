@@ -100,7 +100,10 @@ void LogTail::Identify() {
     const Epoch asked = newest_;
     std::vector<Ask> asks = {{Ask::Kind::kCheck, kEpochPath, Watch::kNo, asked.version},
                              AskSegment(asked.segment)};
-    if (asked.segment > 0) asks.push_back(AskSegment(asked.segment - 1));
+    if (asked.segment > 0) {
+      asks.push_back({Ask::Kind::kCheck, LogPath(asked.segment - 1), Watch::kNo, 0});
+      asks.push_back(AskSegment(asked.segment - 1));
+    }
     reader_.Send(std::move(asks), [this, known, asked, applied = next_](std::vector<Answer> answers) {
       if (stopped_) return;
       if (answers[0].code != Code::kOk) {
@@ -112,9 +115,10 @@ void LogTail::Identify() {
       if (!TakeSegment(asked.segment, answers[1], &segment)) return;
       if (!known) {
         Segment before;
-        if (asked.segment > 0 && answers[2].code == Code::kOk &&
-            !TakeSegment(asked.segment - 1, answers[2], &before)) {
-          return;
+        if (asked.segment > 0 && IsThere(answers[2].code)) {
+          // This server has lost it, or it went just now.
+          if (answers[3].code == Code::kNoNode) return LeaveServer();
+          if (!TakeSegment(asked.segment - 1, answers[3], &before)) return;
         }
         return LookBack(segment, before);
       }
@@ -328,9 +332,25 @@ bool LogTail::TakeSegment(int64_t number, const Answer& answer, Segment* segment
   return true;
 }
 
-// Does the answer say that all of the segment is trimmed?
+// Does the answer say that all of the segment is trimmed? One server's word.
 bool LogTail::IsGone(int64_t number, const Answer& answer) const {
   return answer.code == Code::kNoNode && number < newest_.segment;
+}
+
+// By a quorum's word; else this server has lost it.
+void LogTail::ConfirmGone(int64_t number, absl::AnyInvocable<void(bool gone)> done) {
+  std::vector<Ask> asks = {{Ask::Kind::kCheck, LogPath(number), Watch::kNo, 0},
+                           {Ask::Kind::kExists, LogPath(number), Watch::kNo, 0}};
+  reader_.Send(std::move(asks), [this, number, done = std::move(done)](std::vector<Answer> answers) mutable {
+    if (stopped_) return;
+    const bool gone = answers[0].code == Code::kNoNode;
+    if (gone) {
+      Trimmed(FirstOf(number + 1));
+    } else if (answers[1].code == Code::kNoNode) {
+      LeaveServer();
+    }
+    done(gone);
+  });
 }
 
 // Of the segment that is read, or of a later one: then what is left of this one has to be known.
@@ -348,7 +368,12 @@ void LogTail::LookForHead() {
   reader_.Send({AskSegment(number)}, [this, number](std::vector<Answer> answers) {
     Segment segment;
     if (stopped_ || number != SegmentOf(next_)) return;
-    if (IsGone(number, answers[0])) return StopBehind(next_);
+    if (IsGone(number, answers[0])) {
+      return ConfirmGone(number, [this, number](bool gone) {
+        if (number != SegmentOf(next_)) return;
+        gone ? StopBehind(next_) : LookForHead();
+      });
+    }
     if (!TakeSegment(number, answers[0], &segment)) return tasks_.After(kLagging, [this] { LookForHead(); });
     RaiseHead(segment.head);
     Pump();
@@ -407,7 +432,11 @@ void LogTail::Missing(int64_t position) {
   reader_.Send(std::move(asks), [this, position, number](std::vector<Answer> answers) {
     if (stopped_ || position < next_) return;
     Segment segment;
-    if (IsGone(number, answers[2])) return StopBehind(position);
+    if (IsGone(number, answers[2])) {
+      if (answers[0].code == Code::kNoNode) return StopBehind(position);
+      LeaveServer();
+      return Fetch(position);
+    }
     if (!TakeSegment(number, answers[2], &segment)) return Fetch(position);
     if (answers[3].code == Code::kOk) return Fetch(position);
     if (answers[0].code != Code::kNoNode) {
@@ -575,8 +604,10 @@ void LogTail::Confirm(std::shared_ptr<Waiters> waiters) {
     if (IsOfAnother(connection)) return AskBarrierAgain(waiters.get());
     Segment segment;
     if (IsGone(SegmentOf(position), answers.back())) {
-      if (position == next_) StopBehind(position);
-      return AskBarrierAgain(waiters.get());
+      return ConfirmGone(SegmentOf(position), [this, position, waiters](bool gone) {
+        if (gone && position == next_) StopBehind(position);
+        AskBarrierAgain(waiters.get());
+      });
     }
     if (!TakeSegment(SegmentOf(position), answers.back(), &segment)) return AskBarrierAgain(waiters.get());
     if (canaries_.barrier_by_head) {
@@ -665,7 +696,9 @@ void LogTail::Read(std::vector<Ask> asks, absl::AnyInvocable<void(std::vector<An
     for (int64_t ended = number - 1; ended >= oldest; --ended, answers.pop_back()) {
       Segment one;
       if (IsGone(ended, answers.back())) {
-        Trimmed(FirstOf(ended + 1));
+        // Only then: what is behind it is trimmed, and while it is there no start reads past that.
+        ConfirmGone(ended, [](bool) {});
+        proven = false;
       } else {
         proven = proven && TakeSegment(ended, answers.back(), &one);
       }

@@ -134,6 +134,7 @@ class LogTail final : private SessionReader::Listener {
   // Of its node. False: this server does not show it, and is left if it is the newest one's.
   bool TakeSegment(int64_t number, const Answer& answer, Segment* segment);
   bool IsGone(int64_t number, const Answer& answer) const;
+  void ConfirmGone(int64_t number, absl::AnyInvocable<void(bool gone)> done);
   void RaiseHead(int64_t head);
   void Pump();
   void Fetch(int64_t position);
