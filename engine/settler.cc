@@ -22,21 +22,6 @@ constexpr size_t kEraseAtMost = 20'000;
 // The daemon's own watch never falls behind.
 constexpr size_t kRoom = 1 << 20;
 
-std::shared_ptr<const Meta> MetaOf(std::string_view label) {
-  auto meta = std::make_shared<Meta>();
-  meta->label = std::string(label);
-  meta->client = "stmd";
-  return meta;
-}
-
-Write MakeWrite(Write::Change change, std::string name, Value value = Value()) {
-  Write write;
-  write.change = change;
-  write.name = std::move(name);
-  write.value = std::move(value);
-  return write;
-}
-
 }  // namespace
 
 // Sees what is noted under /.copy/ as it is.
@@ -188,7 +173,7 @@ void Settler::GiveUp(std::vector<EntryState> staged, Version snapshot) {
     if (transaction == nullptr) {
       transaction = std::make_unique<Transaction>();
       transaction->snapshot = snapshot;
-      transaction->meta = MetaOf("give up stamps");
+      transaction->meta = MetaOfDaemon("give up stamps");
     }
     note->writer = writers_->self();
     transaction->reads.push_back(entry.name);
@@ -293,7 +278,7 @@ void Settler::Erased(const Found& found, absl::Status status) {
 void Settler::Forget(bool all) {
   while (erased_stamps_.size() >= kNotesAtOnce || (all && !erased_stamps_.empty())) {
     auto transaction = std::make_unique<Transaction>();
-    transaction->meta = MetaOf("erased");
+    transaction->meta = MetaOfDaemon("erased");
     const size_t count = std::min(erased_stamps_.size(), kNotesAtOnce);
     for (size_t i = 0; i < count; ++i) {
       transaction->writes.push_back(MakeWrite(Write::Change::kDelete, EraseEntry(erased_stamps_.back())));
@@ -361,7 +346,7 @@ void Settler::Copied(const std::string& atom, Version snapshot, const absl::Stat
   // One that failed is tried again by the next look.
   if (!status.ok() || snapshot == 0) return over();
   auto transaction = std::make_unique<Transaction>();
-  transaction->meta = MetaOf("copied");
+  transaction->meta = MetaOfDaemon("copied");
   transaction->snapshot = snapshot;
   transaction->reads.push_back(CopyEntry(atom));
   transaction->writes.push_back(MakeWrite(Write::Change::kDelete, CopyEntry(atom)));

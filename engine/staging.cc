@@ -75,17 +75,10 @@ void Engine::State::Claim(std::unique_ptr<Pending> pending) {
     auto staging = std::make_unique<Staging>();
     for (const Write& write : t.writes) {
       std::string container = ContainerIn(write.definition);
-      if (const Entry* entry = entries_.Find(write.name)) {
-        const bool tentative = entry->tentative.batch != 0;
-        const std::optional<Value>* value = tentative ? &entry->tentative.value : nullptr;
-        std::shared_ptr<const Definition> definition = tentative ? entry->tentative.definition : nullptr;
-        if (!tentative && entry->newest() != nullptr) {
-          value = &entry->newest()->value;
-          definition = entry->newest()->definition;
-        }
-        if (value != nullptr && value->has_value() && !ContainerIn(definition).empty())
-          container = ContainerIn(definition);
-      }
+      uint64_t depends = 0;
+      const WriteSet::Base base = BaseOf(write.name, loop_->Now(), &depends);
+      if (base.value.has_value() && !ContainerIn(base.definition).empty())
+        container = ContainerIn(base.definition);
       if (container.empty()) continue;
       absl::Status known =
           containers_ == nullptr ? NoContainers(container) : containers_->Check(container, write.kind);
@@ -308,11 +301,7 @@ void Engine::State::WorkOut(std::unique_ptr<Pending> pending, int64_t heavy_byte
       const bool there = std::any_of(appending_.begin(), appending_.end(),
                                      [depends](const Appending& batch) { return batch.number == depends; });
       if (depends != 0 && !there && !std::holds_alternative<WriteSet>(writes)) {
-        --parked_;
-        queue_.push_back(std::move(pending));
-        CloseBatches();
-        FlushAnswers();
-        return EndDrain();
+        return QueueStaged(std::move(pending));
       }
       WorkedOut(std::move(pending), std::move(writes), depends);
     });
@@ -420,12 +409,9 @@ void Engine::State::Stage(std::unique_ptr<Pending> pending) {
   intents->deadline = pending->transaction->deadline;
   for (const Staging::Write& staged : staging.values) {
     staging_stamps_.insert(staged.stored.stamp);
-    Write write;
-    write.name = StagedEntry(staged.stored.stamp);
-    write.change = Change::kCreate;
-    write.value = ToValue(
-        StampNote{staged.stored.container, staged.name, staged.stored.bytes, writers_->self(), false});
-    intents->writes.push_back(std::move(write));
+    intents->writes.push_back(MakeWrite(Change::kCreate, StagedEntry(staged.stored.stamp),
+                                        ToValue(StampNote{staged.stored.container, staged.name,
+                                                          staged.stored.bytes, writers_->self(), false})));
   }
   auto holder = std::make_shared<std::unique_ptr<Pending>>(std::move(pending));
   QueueOwn(std::move(intents), [this, holder](std::shared_ptr<const Verdict> verdict, Version) {
@@ -557,11 +543,7 @@ Engine::State::Step Engine::State::NoteStored(std::unique_ptr<Pending>& pending,
                                               Appending& batch) {
   std::vector<Write> notes;
   const auto note = [&notes](Change change, std::string name, Value value) {
-    Write write;
-    write.change = change;
-    write.name = std::move(name);
-    write.value = std::move(value);
-    notes.push_back(std::move(write));
+    notes.push_back(MakeWrite(change, std::move(name), std::move(value)));
   };
   for (const WriteSet::Item& item : writes->items()) {
     if (!item.changes()) continue;
@@ -611,16 +593,10 @@ void Engine::State::DropStamps(Staging& staging) {
   if (canaries_.reuse_stamp || staging.values.empty()) return;
   std::vector<Write> notes;
   for (const Staging::Write& staged : staging.values) {
-    Write give_up;
-    give_up.name = StagedEntry(staged.stored.stamp);
-    give_up.change = Change::kDelete;
-    notes.push_back(std::move(give_up));
-    Write erase;
-    erase.name = EraseEntry(staged.stored.stamp);
-    erase.change = Change::kSet;
-    erase.value = ToValue(
-        StampNote{staged.stored.container, staged.name, staged.stored.bytes, writers_->self(), false});
-    notes.push_back(std::move(erase));
+    notes.push_back(MakeWrite(Change::kDelete, StagedEntry(staged.stored.stamp)));
+    notes.push_back(MakeWrite(Change::kSet, EraseEntry(staged.stored.stamp),
+                              ToValue(StampNote{staged.stored.container, staged.name, staged.stored.bytes,
+                                                writers_->self(), false})));
   }
   staging.values.clear();
   NoteDropped(std::move(notes));

@@ -6,6 +6,8 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -38,6 +40,14 @@ struct Meta {
   std::string principal;
 };
 
+// Of what the daemon commits by itself.
+inline std::shared_ptr<const Meta> MetaOfDaemon(std::string_view label) {
+  auto meta = std::make_shared<Meta>();
+  meta->label = std::string(label);
+  meta->client = "stmd";
+  return meta;
+}
+
 // Of an entry, beside its value. Null where one is optional: all defaults.
 struct Definition {
   std::string container;                       // "": inline
@@ -62,6 +72,14 @@ struct Write {
   std::shared_ptr<const Operation> operation;
   std::shared_ptr<const Definition> definition;  // of a new entry, or of kDefine; null: defaults
 };
+
+inline Write MakeWrite(Write::Change change, std::string name, Value value = Value()) {
+  Write write;
+  write.name = std::move(name);
+  write.change = change;
+  write.value = std::move(value);
+  return write;
+}
 
 struct Fence {
   std::string lock;

@@ -18,13 +18,6 @@ constexpr int kLateTicks = 2;
 // Events of sessions are taken as they come: no watch of the daemon's own falls behind.
 constexpr size_t kRoom = 1 << 20;
 
-std::shared_ptr<const Meta> MetaOf(std::string_view label) {
-  auto meta = std::make_shared<Meta>();
-  meta->label = std::string(label);
-  meta->client = "stmd";
-  return meta;
-}
-
 absl::Status NotSure() {
   return NotReady("it is cut off from the others and can't keep sessions: its clients go to another daemon",
                   absl::Milliseconds(100));
@@ -232,7 +225,7 @@ void Leases::BeatNow(const std::string& name, absl::AnyInvocable<void(absl::Stat
     return done(it->second.ttl);
   }
   CallContext context;
-  context.meta = MetaOf("session moves");
+  context.meta = MetaOfDaemon("session moves");
   LockCalls::Commit(
       engine_, std::move(context), MakeMoveSession(name, writers_->holder()),
       [this, alive = alive_, name, done = std::move(done)](absl::StatusOr<std::optional<Value>> result,
@@ -318,7 +311,7 @@ void Leases::EndDue() {
 void Leases::Expire(const std::string& name, int64_t moves) {
   sessions_[name].ending = true;
   CallContext context;
-  context.meta = MetaOf("session expires");
+  context.meta = MetaOfDaemon("session expires");
   LockCalls::Commit(
       engine_, std::move(context), MakeEndSession(name, moves, bounds_),
       [this, alive = alive_, name, moves](absl::StatusOr<std::optional<Value>> result, Version) {
