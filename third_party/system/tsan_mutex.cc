@@ -1,7 +1,8 @@
 // Tells ThreadSanitizer what absl::Mutex orders. Debian's Abseil is not instrumented, so that TSan sees neither its
 // atomics nor its futexes, and reports every field that an absl::Mutex guards (gRPC's own locks are absl::Mutexes too).
 // Here the calls are taken over, in a build for TSan only, and passed on with what they acquire and release.
-// A Condition may be evaluated by whichever thread holds the mutex: that is an acquire and a release of its own.
+// A Condition may be evaluated by whichever thread holds the mutex: that is an acquire and a release of its own, and what
+// it looks at (a closure on the waiting thread's stack) is released before the wait, also by LockWhen, which has no lock yet.
 #if defined(__SANITIZE_THREAD__)
 
 #include <dlfcn.h>
@@ -123,6 +124,7 @@ bool Mutex::AwaitWithDeadline(const Condition& condition, Time deadline) {
 
 void Mutex::LockWhen(const Condition& condition) {
   NEXT(void, "_ZN4absl7debian35Mutex8LockWhenERKNS0_9ConditionE", Mutex*, const Condition&);
+  __tsan_release(this);
   Inside inside(this);
   next(this, condition);
   __tsan_acquire(this);
@@ -130,6 +132,7 @@ void Mutex::LockWhen(const Condition& condition) {
 
 void Mutex::ReaderLockWhen(const Condition& condition) {
   NEXT(void, "_ZN4absl7debian35Mutex14ReaderLockWhenERKNS0_9ConditionE", Mutex*, const Condition&);
+  __tsan_release(this);
   Inside inside(this);
   next(this, condition);
   __tsan_acquire(this);
@@ -138,6 +141,7 @@ void Mutex::ReaderLockWhen(const Condition& condition) {
 bool Mutex::LockWhenWithTimeout(const Condition& condition, Duration timeout) {
   NEXT(bool, "_ZN4absl7debian35Mutex19LockWhenWithTimeoutERKNS0_9ConditionENS0_8DurationE", Mutex*, const Condition&,
        Duration);
+  __tsan_release(this);
   Inside inside(this);
   const bool holds = next(this, condition, timeout);
   __tsan_acquire(this);
@@ -147,6 +151,7 @@ bool Mutex::LockWhenWithTimeout(const Condition& condition, Duration timeout) {
 bool Mutex::LockWhenWithDeadline(const Condition& condition, Time deadline) {
   NEXT(bool, "_ZN4absl7debian35Mutex20LockWhenWithDeadlineERKNS0_9ConditionENS0_4TimeE", Mutex*, const Condition&,
        Time);
+  __tsan_release(this);
   Inside inside(this);
   const bool holds = next(this, condition, deadline);
   __tsan_acquire(this);

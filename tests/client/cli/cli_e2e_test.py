@@ -1292,7 +1292,8 @@ class Demos(OneDaemon):
         version = self.out("tx", "-", input=f'{{:apply {{"{prefix}3" (add 7)}} :label "thief"}}').split()[1].rstrip(",")
         said = self.broken(process)
         self.assertRegex(said, rf"the 10 accounts under {prefix} sum up to 1007, expected 10 and 1000")
-        self.assertRegex(said, rf'{prefix}3 is \d+, the records add up to \d+: version {version}, by "thief" of stmctl')
+        # What was stolen may have been passed on: then the records alone are below zero.
+        self.assertRegex(said, rf'{prefix}3 is \d+, the records add up to -?\d+: version {version}, by "thief" of stmctl')
         process, prefix = self.start_next("transfer", "--seconds", "3600")
         self.out("delete", prefix + "0")
         self.assertRegex(self.broken(process), rf"the 9 accounts under {prefix}|found no account {prefix}0")
