@@ -421,7 +421,7 @@ void ZooKeeperCoordinator::Resolve() {
   const int64_t steps = canaries_.resolve_once ? 1 : std::max<int64_t>(sent, 1);
   const std::vector<Op> ops(static_cast<size_t>(steps),
                             Op::SetAny(WriterPath(writer_), absl::StrCat(next_number_ - 1)));
-  session_->Multi(ops, [this](MultiResult result) {
+  Multi(ops, [this](MultiResult result) {
     if (result.code == Code::kNoNode) {
       closed_ = true;  // by another daemon
       return CatchUp();

@@ -279,6 +279,40 @@ TEST_CASE(
   CHECK(wrong == sent.end());
 }
 
+// A daemon stands still while its connection is lost and comes back, and its session expires then. It is told of
+// all that at once, so that what became of its batch is asked on a session that is gone.
+TEST_CASE("zookeeper coordinator: a batch in doubt is answered, though the session that it is asked on has expired") {
+  Sea sea(1);
+  Ship ship(&sea, "one");
+  Replica replica;
+  bool recovered = false;
+  ship.coordinator->Recover(&replica, [&](absl::Status status) { recovered = status.ok(); });
+  REQUIRE(sea.Run([&] { return recovered; }));
+  std::optional<Outcome> outcome;
+  const auto append = [&](int64_t value) {
+    outcome.reset();
+    ship.coordinator->Append({Set("/a", Value::Integer(value))},
+                             [&](engine::AppendResult result) { outcome = result.outcome; });
+  };
+  const auto pass = [&](absl::Duration time) {
+    REQUIRE(sea.Run([&, until = sea.world.Now() + time] { return sea.world.Now() > until; }));
+  };
+  append(1);  // what the next one needs to know is known then
+  REQUIRE(sea.Run([&] { return outcome.has_value(); }));
+  append(2);
+  sea.ensemble.Cut("one", sim::SimEnsemble::Fate::kLost);
+  ship.loop->StandStill();
+  pass(sea.To().timeout / 4);
+  sea.ensemble.PartClient("one");
+  pass(3 * sea.To().timeout);
+  sea.ensemble.MendClient("one");
+  pass(sea.To().timeout);
+  REQUIRE_FALSE(outcome.has_value());
+  ship.loop->GoOn();
+  REQUIRE(sea.Run([&] { return outcome.has_value(); }));
+  CHECK(*outcome == Outcome::kLost);
+}
+
 TEST_CASE("zookeeper coordinator: a segment of the log is not taken for gone since one server lacks it") {
   Sea sea(1, 3, false, Sea::Store::kNone);
   REQUIRE(sea.Run([&] { return sea.ensemble.leader().has_value() && sea.ensemble.settled(); }));
