@@ -247,6 +247,11 @@ void Engine::State::LoadedTooLate() {
 
 // ---- Lists
 
+// The oldest snapshot that can be listed. Of entries that were deleted and swept from a store the names are gone too.
+Version Engine::State::ListedFrom() const {
+  return store_ == nullptr ? history_mark_ : std::max(history_mark_, ids_.floor());
+}
+
 void Engine::State::ListMore(std::unique_ptr<Listing> listing) {
   std::string prefix = listing->request.prefix;
   std::string after = listing->after;
@@ -266,9 +271,7 @@ void Engine::State::ListNames(std::unique_ptr<Listing> listing, std::vector<std:
   absl::Duration deadline = listing->request.deadline;
   WhenKnown(names, {}, deadline, [this, names, more, listing = std::move(listing)](absl::Status status) mutable {
     if (!status.ok()) return AnswerList(std::move(listing), std::move(status));
-    // Of those that were deleted and swept the names are gone too.
-    const Version floor = std::max(history_mark_, ids_.floor());
-    if (listing->snapshot < floor) status = SnapshotTooOld(listing->snapshot, floor);
+    if (listing->snapshot < ListedFrom()) status = SnapshotTooOld(listing->snapshot, ListedFrom());
     for (size_t i = 0; status.ok() && i < names.size(); ++i) {
       const Entry& entry = *entries_.Find(names[i]);
       if (!entry.KnownAt(listing->snapshot)) {

@@ -282,6 +282,7 @@ class Engine::State {
   void EndLoads(absl::Status status);
   void LoadedTooLate();
   absl::Status CheckKnown(const ReadPoint& at, const std::vector<std::string>& names, Version* snapshot);
+  Version ListedFrom() const;
   void ListMore(std::unique_ptr<Listing> listing);
   void ListNames(std::unique_ptr<Listing> listing, std::vector<std::string> names, bool more);
   void AnswerList(std::unique_ptr<Listing> listing, absl::Status status);

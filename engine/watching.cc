@@ -107,7 +107,7 @@ void Engine::State::Feed(uint64_t handle) {
   }
 
   if (watcher->phase == Watcher::Phase::kInitial) {
-    if (watcher->synced < history_mark_) return gap("the history moved past the initial entries before they were read");
+    if (watcher->synced < ListedFrom()) return gap("the history moved past the initial entries before they were read");
     absl::StatusOr<bool> all = store_ == nullptr ? FeedInitial(*watcher) : FeedInitialFromStore(*watcher);
     if (!all.ok()) return gap(std::string(all.status().message()));
     if (!*all) return watcher->loading ? void() : FeedLater(handle, watcher->sink->Room() > 0);

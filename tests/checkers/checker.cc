@@ -171,8 +171,11 @@ class States {
   const Point* StateAt(const std::string& name, Place place) const {
     auto found = entries_.find(KeyOf(name, place.life));
     if (found == entries_.end()) return nullptr;
-    const auto next = Behind(found->second, place);
-    return next == found->second.begin() ? nullptr : &*(next - 1);
+    auto next = Behind(found->second, place);
+    while (next != found->second.begin()) {
+      if (Sees(place.life, name, *--next)) return &*next;
+    }
+    return nullptr;
   }
   std::optional<Value> ValueAt(const std::string& name, Place place) const {
     const Point* point = StateAt(name, place);
@@ -186,8 +189,10 @@ class States {
   const Point* ChangeIn(const std::string& name, Place after, Place upto) const {
     auto found = entries_.find(KeyOf(name, upto.life));
     if (found == entries_.end()) return nullptr;
-    const auto next = Behind(found->second, after);
-    return next == found->second.end() || upto < next->place ? nullptr : &*next;
+    for (auto next = Behind(found->second, after); next != found->second.end() && !(upto < next->place); ++next) {
+      if (Sees(upto.life, name, *next)) return &*next;
+    }
+    return nullptr;
   }
   // A name that came or went under `prefix` in (after, upto]; "": none.
   std::string ListingChangeIn(const std::string& prefix, Place after, Place upto) const {
@@ -195,7 +200,7 @@ class States {
       const std::string& name = key.first;
       if (!Under(name, prefix) || KeyOf(name, upto.life) != key) continue;
       for (auto point = Behind(points, after); point != points.end() && !(upto < point->place); ++point) {
-        if (point->listing) return name;
+        if (point->listing && Sees(upto.life, name, *point)) return name;
       }
     }
     return "";
@@ -223,6 +228,12 @@ class States {
   static constexpr Life kLast = std::numeric_limits<Life>::max();
 
   Key KeyOf(const std::string& name, Life life) const { return {name, InMemory(name) ? DaemonOf(life) : 0}; }
+
+  // A commit may reach the order when its daemon has died and lives again: the memory that it read is that of
+  // the life that made it, which knows nothing of later ones.
+  static bool Sees(Life life, std::string_view name, const Point& point) {
+    return !InMemory(name) || point.place.life <= life;
+  }
 
   static std::vector<Point>::const_iterator Behind(const std::vector<Point>& points, Place place) {
     return std::upper_bound(points.begin(), points.end(), place,

@@ -662,6 +662,24 @@ TEST_CASE("checker: what read a memory entry before a start and committed after 
   RequireBroken(written, Rule::kLostUpdate);
 }
 
+TEST_CASE("checker: a commit that comes late read the memory of the life that made it, and none of a later one") {
+  const auto late = [](Version snapshot) {
+    Memory h;
+    h.log.push_back(Commit(10, 11, {}));
+    h.log.back().life = 1;
+    auto& t = h.history.transactions;
+    t.push_back(Sent(11, 250, snapshot, {"/.memory/m"}, {SetTo("/.memory/m", 4)}, 400, 10));
+    t.back().life = 1;
+    t.back().answers[0].life = 2;
+    t.back().answers[0].results_dropped = true;
+    return h;
+  };
+  const Memory sound = late(8);
+  INFO(ToString(sound.Check()));
+  REQUIRE(sound.Check().empty());
+  RequireBroken(late(7), Rule::kStaleRead);
+}
+
 TEST_CASE("checker: a commit whose effect on memory entries is wrong, missing, or in the log is seen") {
   Memory wrong;
   wrong.history.memory[1].changes[0].value = Int(3);

@@ -189,6 +189,15 @@ class FakeDaemon : public Coordinator, public Writers, public EntryStore {
     for (Waiting& batch : lost) batch.done({AppendResult::Outcome::kLost, absl::OkStatus()});
   }
 
+  // The store sweeps the tombstones up to what this daemon is told of now: their names are gone, and ids are not known.
+  void Sweep() {
+    Feed();
+    for (auto it = store_->newest.begin(); it != store_->newest.end();) {
+      it = it->second.value.has_value() ? std::next(it) : store_->newest.erase(it);
+    }
+    sink_->RaiseIdFloor(fed_);
+  }
+
   // Gives the sink what it lacks.
   void Feed() {
     while (fed_ < store_->version) {

@@ -1069,6 +1069,24 @@ TEST_CASE("store: initial entries that another daemon changed before they were k
   CHECK(sink->events == std::vector<std::string>{"gap 2"});
 }
 
+TEST_CASE("store: initial entries that were swept before they were listed end the watch with a gap") {
+  Late late;
+  late.first.Must(Tx().Set("/q/a", 1).Set("/q/b", 1));
+  Daemon& d = late.Start();
+  late.store.load_takes = absl::Milliseconds(20);
+  auto sink = std::make_shared<Recorder>();
+  WatchRequest request;
+  request.selector.prefixes = {"/q/"};
+  request.initial = true;
+  REQUIRE(d.engine.Watch(request, sink).ok());
+  late.loop.Advance(absl::Milliseconds(5));  // its version is chosen, names are being read
+  late.first.Send(Tx().Delete("/q/a"));
+  late.loop.Advance(absl::Milliseconds(10));
+  d.fake.Sweep();
+  late.loop.Advance(absl::Milliseconds(100));
+  CHECK(sink->events == std::vector<std::string>{"gap 2"});
+}
+
 TEST_CASE("store: AwaitChange knows what it sleeps on, wakes by the others' commits, and can be cancelled meanwhile") {
   Late late;
   const Version v = late.first.Must(Tx().Set("/a", 1));
