@@ -67,6 +67,8 @@ struct Options {
   // What nothing names any more is erased once it was so for this long here, and past the history: until then slow readers may
   // ask for it, and a late write of it may come.
   absl::Duration erase_after = absl::Minutes(2);
+  // Notes of what is left to be done in containers, of each kind, that one look takes; the rest the next ones do.
+  size_t settle_notes_max = 20'000;
 };
 
 // Planted bugs: each proves that a checker can fail. All off in the program; tests/simulation sets them.

@@ -17,8 +17,6 @@ constexpr absl::Duration kLookAtMost = absl::Seconds(10);
 constexpr size_t kNotesAtOnce = 200;
 // Erasures under way, of one container.
 constexpr int64_t kErasuresAtOnce = 32;
-// Of these the rest is found by the next look.
-constexpr size_t kEraseAtMost = 20'000;
 // The daemon's own watch never falls behind.
 constexpr size_t kRoom = 1 << 20;
 
@@ -98,54 +96,64 @@ bool Settler::Mine(uint64_t writer) const { return writer == writers_->self() ||
 // ---- What there is
 
 void Settler::Look() {
-  auto staged = std::make_shared<std::vector<EntryState>>();
-  auto notes = std::make_shared<std::vector<EntryState>>();
-  auto copies = std::make_shared<std::vector<EntryState>>();
-  ListAll(std::string(kStagedPrefix), staged,
-          [this, staged, notes, copies](absl::Status status, Version snapshot) {
-            if (!status.ok()) return Again();
-            ListAll(std::string(kErasePrefix), notes,
-                    [this, staged, notes, copies, snapshot](absl::Status status, Version) {
-                      if (!status.ok()) return Again();
-                      ListAll(absl::StrCat(Absl(kCopyPrefix), "/"), copies,
-                              [this, staged, notes, copies, snapshot](absl::Status status, Version) {
-                                if (!status.ok()) return Again();
-                                left_.clear();
-                                for (const EntryState& copy : *copies) {
-                                  const std::optional<CopyNote> note = CopyNoteOf(*copy.value);
-                                  if (!note.has_value()) continue;
-                                  ++left_[note->container].to_copy;
-                                  if (Mine(note->writer)) CopySoon(copy.name.substr(kCopyPrefix.size()));
-                                }
-                                GiveUp(std::move(*staged), snapshot);
-                                Erase(std::move(*notes));
-                                Again();
-                              });
-                    });
-          });
-}
-
-void Settler::ListAll(std::string prefix, std::shared_ptr<std::vector<EntryState>> found,
-                      absl::AnyInvocable<void(absl::Status, Version)> done, std::string after,
-                      Version snapshot) {
-  ListRequest request;
-  request.prefix = prefix;
-  request.at.at = snapshot == 0 ? ReadPoint::At::kStale : ReadPoint::At::kVersion;
-  request.at.version = snapshot;
-  request.after_name = std::move(after);
-  request.deadline = loop_->Now() + options_.container_timeout;
-  engine_->List(std::move(request), [this, alive = alive_, prefix = std::move(prefix), found,
-                                     done = std::move(done)](absl::StatusOr<ListResult> result) mutable {
-    loop_->Post([this, alive, prefix = std::move(prefix), found, done = std::move(done),
-                 result = std::move(result)]() mutable {
-      if (!*alive) return;
-      if (!result.ok()) return done(result.status(), 0);
-      std::move(result->entries.begin(), result->entries.end(), std::back_inserter(*found));
-      if (!result->more || found->size() >= kEraseAtMost) return done(absl::OkStatus(), result->snapshot);
-      std::string last = found->back().name;
-      ListAll(std::move(prefix), found, std::move(done), std::move(last), result->snapshot);
+  LookAt(&staged_, [this](std::vector<EntryState> staged, Version snapshot) {
+    GiveUp(std::move(staged), snapshot);
+    LookAt(&erasable_, [this](std::vector<EntryState> notes, Version) {
+      Erase(std::move(notes));
+      LookAt(&copies_, [this](std::vector<EntryState> copies, Version) {
+        for (const EntryState& copy : copies) {
+          const std::optional<CopyNote> note = CopyNoteOf(*copy.value);
+          if (!note.has_value()) continue;
+          ++copies_.counting[note->container].notes;
+          if (Mine(note->writer)) CopySoon(copy.name.substr(kCopyPrefix.size()));
+        }
+        Again();
+      });
     });
   });
+}
+
+// The next of the round. If they can't be had, the next look asks again.
+void Settler::LookAt(Round* round, Looked looked) {
+  ListPage(round, std::make_shared<std::vector<EntryState>>(), 0, std::move(looked));
+}
+
+void Settler::ListPage(Round* round, std::shared_ptr<std::vector<EntryState>> found, Version snapshot, Looked looked) {
+  ListRequest request;
+  request.prefix = round->prefix;
+  request.at.at = snapshot == 0 ? ReadPoint::At::kStale : ReadPoint::At::kVersion;
+  request.at.version = snapshot;
+  request.after_name = found->empty() ? round->after : found->back().name;
+  request.page_size = static_cast<int64_t>(options_.settle_notes_max - found->size());
+  request.deadline = loop_->Now() + options_.container_timeout;
+  engine_->List(std::move(request), [this, alive = alive_, round, found,
+                                     looked = std::move(looked)](absl::StatusOr<ListResult> result) mutable {
+    loop_->Post([this, alive, round, found, looked = std::move(looked), result = std::move(result)]() mutable {
+      if (!*alive) return;
+      if (!result.ok()) return Again();
+      std::move(result->entries.begin(), result->entries.end(), std::back_inserter(*found));
+      if (result->more && found->size() < options_.settle_notes_max) {
+        return ListPage(round, found, result->snapshot, std::move(looked));
+      }
+      round->after = result->more ? found->back().name : "";
+      looked(std::move(*found), result->snapshot);
+      if (round->after.empty()) round->counted = std::exchange(round->counting, {});
+    });
+  });
+}
+
+std::map<std::string, Settler::Left> Settler::left() const {
+  std::map<std::string, Left> left;
+  for (const auto& [container, count] : staged_.counted) {
+    left[container].staged = count.notes;
+    left[container].staged_bytes = count.bytes;
+  }
+  for (const auto& [container, count] : erasable_.counted) {
+    left[container].to_erase = count.notes;
+    left[container].erase_bytes = count.bytes;
+  }
+  for (const auto& [container, count] : copies_.counted) left[container].to_copy = count.notes;
+  return left;
 }
 
 // ---- Stamps that no commit will name
@@ -167,8 +175,9 @@ void Settler::GiveUp(std::vector<EntryState> staged, Version snapshot) {
     std::optional<StampNote> note = StampNoteOf(*entry.value);
     const std::optional<StampOrigin> origin = OriginOf(stamp);
     if (!note.has_value() || !origin.has_value()) continue;
-    left_[note->container].staged_bytes += note->bytes;
-    ++left_[note->container].staged;
+    Count& count = staged_.counting[note->container];
+    ++count.notes;
+    count.bytes += note->bytes;
     if (engine_->IsStaging(stamp) || !Mine(origin->writer)) continue;
     if (transaction == nullptr) {
       transaction = std::make_unique<Transaction>();
@@ -189,7 +198,6 @@ void Settler::GiveUp(std::vector<EntryState> staged, Version snapshot) {
 void Settler::Erase(std::vector<EntryState> entries) {
   const absl::Duration now = loop_->Now();
   const Version history_mark = engine_->GetStatus().history_mark;
-  absl::flat_hash_map<std::string, absl::Duration> seen;
   std::set<std::string> idle;
   for (auto it = erasing_.begin(); it != erasing_.end();) {
     it = it->second.due.empty() && it->second.calls == 0 ? erasing_.erase(it) : std::next(it);
@@ -201,12 +209,12 @@ void Settler::Erase(std::vector<EntryState> entries) {
     std::optional<StampNote> note = StampNoteOf(*entry.value);
     if (!note.has_value()) continue;
     found.note = *std::move(note);
-    Left& left = left_[found.note.container];
-    left.erase_bytes += found.note.bytes;
-    ++left.to_erase;
+    Count& count = erasable_.counting[found.note.container];
+    ++count.notes;
+    count.bytes += found.note.bytes;
     const auto known = seen_.find(found.stamp);
     const absl::Duration since = known == seen_.end() ? now : known->second;
-    seen.emplace(found.stamp, since);
+    seeing_.emplace(found.stamp, since);
     // What its daemon leaves undone for long others do.
     const absl::Duration after = Mine(found.note.writer) ? erase_after_ : 2 * erase_after_;
     const bool due = (now - since >= after && entry.version <= history_mark) || canaries_.erase_early;
@@ -216,7 +224,7 @@ void Settler::Erase(std::vector<EntryState> entries) {
     idle.insert(container);
     erasing_[container].due.push_back(std::move(found));
   }
-  seen_ = std::move(seen);
+  if (erasable_.after.empty()) seen_ = std::exchange(seeing_, {});
   for (const std::string& container : idle) EraseNext(container);
 }
 

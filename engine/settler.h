@@ -34,7 +34,7 @@ class Settler {
   // Once the engine is ready.
   void Start();
 
-  // Of each container, as of the last look at it all.
+  // Of each container, as of the last time that all was looked at.
   struct Left {
     int64_t staged_bytes = 0;  // under stamps that no commit names yet
     int64_t staged = 0;
@@ -42,7 +42,7 @@ class Settler {
     int64_t to_erase = 0;
     int64_t to_copy = 0;  // atoms
   };
-  const std::map<std::string, Left>& left() const { return left_; }
+  std::map<std::string, Left> left() const;
   int64_t erased() const { return erased_; }
   int64_t given_up() const { return given_up_; }
   int64_t copied() const { return copied_; }
@@ -55,12 +55,24 @@ class Settler {
     Version version = 0;
   };
 
+  struct Count {
+    int64_t notes = 0;
+    int64_t bytes = 0;
+  };
+  // The notes under a prefix, round and round, some at a time: however many one container has, those of others are
+  // come to.
+  struct Round {
+    std::string prefix;
+    std::string after;                      // the name of the last that was looked at; "": it begins anew
+    std::map<std::string, Count> counting;  // by container, in this round so far
+    std::map<std::string, Count> counted;   // in the last whole one
+  };
+  using Looked = absl::AnyInvocable<void(std::vector<EntryState>, Version snapshot)>;
+
   void Again();
   void Look();
-  // All entries under `prefix`, page by page.
-  void ListAll(std::string prefix, std::shared_ptr<std::vector<EntryState>> found,
-               absl::AnyInvocable<void(absl::Status, Version)> done, std::string after = "",
-               Version snapshot = 0);
+  void LookAt(Round* round, Looked looked);
+  void ListPage(Round* round, std::shared_ptr<std::vector<EntryState>> found, Version snapshot, Looked looked);
   void GiveUp(std::vector<EntryState> staged, Version snapshot);
   void Erase(std::vector<EntryState> notes);
   struct Erasing {
@@ -88,11 +100,13 @@ class Settler {
   const absl::Duration erase_after_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 
-  // When this daemon first saw that a stamp is to be erased.
-  absl::flat_hash_map<std::string, absl::Duration> seen_;
+  Round staged_{std::string(kStagedPrefix), {}, {}, {}};
+  Round erasable_{std::string(kErasePrefix), {}, {}, {}};
+  Round copies_{std::string(kCopyPrefix) + "/", {}, {}, {}};
+  // When this daemon first saw that a stamp is to be erased: in the last round, and in this one so far.
+  absl::flat_hash_map<std::string, absl::Duration> seen_, seeing_;
   std::map<std::string, Erasing> erasing_;  // by container: a slow one holds up no other
   std::vector<std::string> erased_stamps_;  // their entries are to go
-  std::map<std::string, Left> left_;
   absl::flat_hash_set<std::string> copying_;
   absl::flat_hash_set<std::string> copy_again_;  // changed while it was copied
   std::shared_ptr<CopyWatch> watch_;

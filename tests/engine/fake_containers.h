@@ -113,6 +113,7 @@ class FakeContainers : public Containers {
   std::set<std::string> hold;                // verbs whose calls wait for Release
   std::string hold_in;                       // of this container alone; "": of all
   std::map<std::string, absl::Status> fail;  // verbs whose calls fail, without effect
+  std::string fail_in;                       // of this container alone; "": of all
   std::deque<Task> held;
 
  private:
@@ -122,8 +123,8 @@ class FakeContainers : public Containers {
     calls.push_back(absl::StrCat(verb, " ", name));
     auto answered = std::make_shared<bool>(false);
     auto tell = std::make_shared<Done>(std::move(done));
-    auto run = [this, verb, answered, tell, effect = std::move(effect)]() mutable {
-      const auto failing = fail.find(verb);
+    auto run = [this, verb, container, answered, tell, effect = std::move(effect)]() mutable {
+      const auto failing = fail_in.empty() || fail_in == container ? fail.find(verb) : fail.end();
       if (failing == fail.end()) effect();
       if (std::exchange(*answered, true)) return;
       (*tell)(failing == fail.end() ? absl::OkStatus() : failing->second);

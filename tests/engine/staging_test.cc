@@ -537,6 +537,31 @@ TEST_CASE("settling: a container that does not answer holds up no other's erasin
   CHECK(h.settler.left().count("other") == 0);
 }
 
+TEST_CASE("settling: however much is left to be erased of a container that is down, others' is come to") {
+  Options options = Settled::MakeOptions();
+  options.settle_notes_max = 10;
+  Settled h(options, {});
+  h.containers.known.insert("other");
+  h.containers.fail_in = "mongo";
+  for (int i = 0; i < 100; ++i) {
+    const std::string name = absl::StrCat("/m/", i);
+    h.Must(CreateIn(name, 1));
+    h.Must(Tx().Set(name, 2));
+  }
+  h.Must(CreateIn("/o", 1, "other"));
+  h.Must(Tx().Set("/o", 2));
+  h.containers.fail["delete"] = absl::UnavailableError("down");
+  // Until each has been seen, and again when it is due.
+  h.loop.Advance(absl::Seconds(300));
+  CHECK(h.containers.Text().find("/o=1") == std::string::npos);
+  CHECK(h.settler.left().at("mongo").to_erase == 100);
+  CHECK(h.settler.left().count("other") == 0);
+  h.containers.fail.clear();
+  h.loop.Advance(absl::Seconds(1200));
+  CHECK(Notes(h, kErasePrefix) == 0);
+  CHECK(h.settler.left().empty());
+}
+
 TEST_CASE("settling: an atom's container has a copy of each value in the end, in order") {
   Settled h;
   Tx create;

@@ -15,12 +15,14 @@ void ContainerSettings::Draw(Chance* chance) {
   slow = chance->OneOf<uint64_t>({0, 50});
   away = chance->OneOf<uint64_t>({0, 2});
   cache_bytes = chance->OneOf<int64_t>({0, 3000, 1 << 20});
+  settle_notes = chance->OneOf<size_t>({20, 20'000});
 }
 
 std::string ContainerSettings::ToString() const {
   if (names == 0) return "";
   return absl::StrCat(" contained=", names, " calls_lost=", lost, "/", answer_lost, " late=", late,
-                      " refused=", refused, " slow=", slow, " away=", away, " cached=", cache_bytes);
+                      " refused=", refused, " slow=", slow, " away=", away, " cached=", cache_bytes,
+                      " settled_at_once=", settle_notes);
 }
 
 bool ContainerSettings::Keeps(const std::string& name) const {

@@ -36,6 +36,7 @@ struct ContainerSettings {
   absl::Duration late_max = absl::Milliseconds(400);
   absl::Duration erase_after = absl::Milliseconds(600);  // above late_max
   int64_t cache_bytes = 0;
+  size_t settle_notes = 0;  // that one look takes
 
   void Draw(Chance* chance);
   std::string ToString() const;

@@ -59,6 +59,7 @@ void StageSettings::DrawContainers(uint64_t seed) {
   engine.container_timeout = containers.timeout;
   engine.container_cache_bytes_max = containers.cache_bytes;
   engine.erase_after = containers.erase_after;
+  engine.settle_notes_max = containers.settle_notes;
   // What is superseded waits for the history to pass it.
   engine.history_age_max = std::min(engine.history_age_max, absl::Seconds(1));
 }
