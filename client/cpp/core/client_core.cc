@@ -161,6 +161,7 @@ absl::StatusOr<v1::PipelineAnswer> ClientCore::Ask(const std::function<void(v1::
       if (IsCancelled(options.canceller)) return CancelledError();
       return options.deadline.passed() ? DeadlineError(link.status()) : link.status();
     }
+    const Deadline well_until = Deadline::In(kWasWellAfter);
     CallResult result = (*link)->Call(fill, options.deadline, options.canceller);
     absl::Status failure;
     switch (result.end) {
@@ -177,6 +178,7 @@ absl::StatusOr<v1::PipelineAnswer> ClientCore::Ask(const std::function<void(v1::
       case CallResult::End::kTimeout: return DeadlineError(outage.cause());
       case CallResult::End::kCancelled: return CancelledError();
     }
+    if (well_until.passed()) outage.End();
     outage.Fail(failure);
     if (outage.over()) return IsTransient(failure) ? failure : absl::UnavailableError(failure.message());
     absl::Duration pause = std::max(outage.Pause(), InfoOf(failure).retry_after.value_or(absl::ZeroDuration()));
@@ -222,6 +224,7 @@ absl::StatusOr<v1::CommitResponse> ClientCore::Commit(const std::function<void(v
       id.mutable_seen()->set_store(known.store);
     }
     if (id.resend()) ++told->resends;
+    const Deadline well_until = Deadline::In(kWasWellAfter);
     CallResult result = (*link)->Call(
         [&](v1::PipelineCall* call) {
           fill(call->mutable_commit());
@@ -277,6 +280,7 @@ absl::StatusOr<v1::CommitResponse> ClientCore::Commit(const std::function<void(v
       case CallResult::End::kCancelled: return settle(result.end, CancelledError());
     }
     if (sent) id.set_resend(true);
+    if (well_until.passed()) outage.End();
     outage.Fail(failure);
     if (outage.over()) {
       if (sent) return CommitUnknownError(id, std::string(failure.message()));

@@ -22,6 +22,9 @@
 
 namespace stm::internal {
 
+// A call that was under way for so long before it broke was no part of an outage.
+inline constexpr absl::Duration kWasWellAfter = absl::Seconds(1);
+
 // Outage counts how long calls have failed, and when it is enough.
 class Outage {
  public:

@@ -27,8 +27,6 @@ namespace stm::internal {
 
 // How often a call that waits looks whether its link is still there.
 inline constexpr absl::Duration kLinkLookEvery = absl::Seconds(1);
-// A call that was under way for so long before it broke was no part of an outage.
-inline constexpr absl::Duration kWasWellAfter = absl::Seconds(1);
 
 template <typename Response>
 struct UnaryEnd {
@@ -124,6 +122,7 @@ absl::StatusOr<Response> Unary(ClientCore& core, const CallOptions& options, Sta
       if (IsCancelled(options.canceller)) return CancelledError();
       return options.deadline.passed() ? DeadlineError(link.status()) : link.status();
     }
+    const Deadline well_until = Deadline::In(kWasWellAfter);
     UnaryEnd<Response> sent = SendOn<Response>(**link, options, nullptr, start);
     absl::Status failure = std::move(sent.cause);
     switch (sent.end) {
@@ -144,6 +143,7 @@ absl::StatusOr<Response> Unary(ClientCore& core, const CallOptions& options, Sta
       case CallResult::End::kCancelled:
         return CancelledError();
     }
+    if (well_until.passed()) outage.End();
     outage.Fail(failure);
     if (outage.over()) return failure;
     absl::Duration pause =
