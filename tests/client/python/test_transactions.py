@@ -1,0 +1,173 @@
+"""Transactions against a real daemon: exactly once, at one snapshot, all or nothing."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Wire, start
+
+import stm
+
+
+def test_hello_world_of_the_readme_runs_as_it_stands(
+    address: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (Path(__file__).parents[3] / "client/python/README.md").read_text()
+    found = re.search(r"```python\n(.*?)```", text, re.S)
+    assert found is not None
+    monkeypatch.setenv("STM_ADDRESS", address)
+    exec(found[1], {})
+    assert capsys.readouterr().out == "1 stm.Vector([1])\n"
+
+
+def test_increments_of_four_threads_are_all_kept(client: stm.Client) -> None:
+    ref = client.ref("/n", 0)
+
+    def work() -> None:
+        for _ in range(25):
+            client.transact(lambda tx: tx.alter(ref, lambda n: n + 1))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert ref.get() == 100
+
+
+def test_a_commit_whose_answer_is_cut_off_happens_once(wire: Wire) -> None:
+    with stm.connect(wire.address) as client:
+        ref = client.ref("/cut", 0)
+        for _ in range(5):
+            cuts = wire.cuts
+            wire.cut_if = lambda data, cuts=cuts: b"cut-me" in data and wire.cuts == cuts  # type: ignore[misc]
+            client.transact(lambda tx: tx.commute(ref, stm.op.add(1)), label="cut-me", timeout=30)
+            assert wire.cuts == cuts + 1
+        assert ref.get() == 5
+
+
+def test_a_body_that_swallows_everything_is_abandoned_all_the_same(client: stm.Client) -> None:
+    ref = client.ref("/missing")
+    other = client.ref("/other")
+
+    def body(tx: stm.Tx) -> str:
+        try:
+            tx.get(ref)
+        except BaseException:
+            pass
+        return "swallowed"
+
+    with pytest.raises(stm.Absent) as raised:
+        client.transact(body)
+    assert (raised.value.reason, raised.value.name) == ("absent", "/missing")
+    assert other.find() is stm.ABSENT
+
+
+def test_an_exception_of_the_body_comes_out_and_nothing_is_written(client: stm.Client) -> None:
+    ref = client.ref("/n", 0)
+
+    def body(tx: stm.Tx) -> None:
+        tx.set(ref, 1)
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        client.transact(body)
+    assert ref.find() is stm.ABSENT
+
+
+def test_a_tx_after_its_body_is_closed_and_a_read_by_handle_inside_one_is_refused(client: stm.Client) -> None:
+    ref = client.ref("/n", 0)
+    kept = client.transact(lambda tx: tx)
+    with pytest.raises(stm.TransactionClosed):
+        kept.get(ref)
+    with pytest.raises(stm.InTransaction):
+        client.transact(lambda tx: ref.get())
+
+
+def test_conflicts_end_in_conflict_when_the_callers_runs_are_spent(client: stm.Client) -> None:
+    ref = client.ref("/busy", 0)
+
+    def body(tx: stm.Tx) -> None:
+        tx.get(ref)
+        other = threading.Thread(target=lambda: client.transact(lambda t: t.alter(ref, lambda n: n + 1), label="rival"))
+        other.start()
+        other.join(30)
+        tx.set(ref, -1)
+
+    with pytest.raises(stm.Conflict, match="/busy") as raised:
+        client.transact(body, runs_max=2)
+    assert raised.value.causes[0].by.label == "rival"
+    assert ref.get() == 2
+
+
+def test_retry_sleeps_until_what_was_read_changes_and_or_else_takes_the_other(client: stm.Client) -> None:
+    urgent, normal = client.ref("/jobs/urgent", []), client.ref("/jobs/normal", [])
+
+    @stm.transactional
+    def take(tx: stm.Tx, queue: stm.Ref[Any]) -> Any:
+        jobs = tx.get(queue)
+        if not jobs:
+            tx.retry()
+        tx.set(queue, jobs[1:])
+        return jobs[0]
+
+    taken: list[Any] = []
+
+    def either(tx: stm.Tx) -> Any:
+        return tx.or_else(lambda: take(tx, urgent), lambda: take(tx, normal))
+
+    taker = threading.Thread(target=lambda: taken.append(client.transact(either, timeout=30)))
+    taker.start()
+    client.transact(lambda tx: tx.set(normal, ["job"]))
+    taker.join(30)
+    assert taken == ["job"] and normal.get() == ()
+    with pytest.raises(TimeoutError):
+        client.transact(either, timeout=0.2)
+
+
+def test_a_commute_is_seen_by_a_later_read_and_its_result_comes_with_the_commit(client: stm.Client) -> None:
+    ref = client.ref("/n", 5)
+    result, seen = client.transact(lambda tx: (tx.commute(ref, stm.op.add(2)), tx.get(ref)))
+    assert (seen, result.value, ref.get()) == (7, 7, 7)
+
+
+def test_a_rejected_operation_names_the_entry_and_the_cause(client: stm.Client) -> None:
+    ref = client.ref("/text", "a")
+    with pytest.raises(stm.Rejected) as raised:
+        client.transact(lambda tx: tx.commute(ref, stm.op.add(1)))
+    assert (raised.value.name, raised.value.cause) == ("/text", "type")
+
+
+def test_delete_leaves_absent_which_is_not_nil(client: stm.Client) -> None:
+    ref = client.ref("/gone")
+    client.transact(lambda tx: tx.set(ref, None))
+    assert ref.get() is None
+    client.transact(lambda tx: tx.delete(ref))
+    assert ref.find() is stm.ABSENT
+
+
+def test_a_value_that_is_altered_in_place_raises(client: stm.Client) -> None:
+    ref = client.ref("/v", [])
+    with pytest.raises(AttributeError):
+        client.transact(lambda tx: tx.alter(ref, lambda v: v.append(1)))
+
+
+def test_no_daemon_is_unavailable_and_names_the_address() -> None:
+    with pytest.raises(stm.Unavailable, match=r"127\.0\.0\.1:1: "):
+        stm.connect("127.0.0.1:1", unavailable_timeout=0.3)
+
+
+def test_an_outcome_word_is_what_stmctl_takes(address: str, client: stm.Client) -> None:
+    from stm._calls import outcome_word
+
+    word = outcome_word(client.connection.new_id(0))
+    stmctl = Path(start.__globals__["os"].environ["STMD"]).parent / "stmctl"
+    if not stmctl.exists():
+        pytest.skip("no stmctl beside the daemon")
+    told = subprocess.run([stmctl, "--address", address, "outcome", word], capture_output=True, text=True, timeout=30)
+    assert told.returncode != 2 and "check" not in told.stderr, told.stderr
