@@ -13,10 +13,12 @@ import pytest
 
 import stm
 
+STMD = os.environ["STMD"]
+
 
 def start(*arguments: str) -> tuple[subprocess.Popen[str], str]:
     process = subprocess.Popen(
-        [os.environ["STMD"], *arguments],
+        [STMD, *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

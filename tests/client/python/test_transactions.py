@@ -9,20 +9,29 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Wire, start
+from conftest import STMD, Wire
 
 import stm
+
+
+def readme_block(number: int) -> str:
+    text = (Path(__file__).parents[3] / "client/python/README.md").read_text()
+    return re.findall(r"```python\n(.*?)```", text, re.S)[number]
 
 
 def test_hello_world_of_the_readme_runs_as_it_stands(
     address: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = (Path(__file__).parents[3] / "client/python/README.md").read_text()
-    found = re.search(r"```python\n(.*?)```", text, re.S)
-    assert found is not None
     monkeypatch.setenv("STM_ADDRESS", address)
-    exec(found[1], {})
+    exec(readme_block(0), {})
     assert capsys.readouterr().out == "1 stm.Vector([1])\n"
+
+
+def test_the_queue_of_the_readme_runs_as_it_stands(client: stm.Client) -> None:
+    client.transact(lambda tx: tx.set(client.ref("/jobs/normal"), ["a job"]))
+    scope: dict[str, Any] = {"stm": stm, "client": client}
+    exec(readme_block(1), scope)
+    assert scope["job"] == "a job"
 
 
 def test_increments_of_four_threads_are_all_kept(client: stm.Client) -> None:
@@ -166,7 +175,7 @@ def test_an_outcome_word_is_what_stmctl_takes(address: str, client: stm.Client) 
     from stm._calls import outcome_word
 
     word = outcome_word(client.connection.new_id(0))
-    stmctl = Path(start.__globals__["os"].environ["STMD"]).parent / "stmctl"
+    stmctl = Path(STMD).parent / "stmctl"
     if not stmctl.exists():
         pytest.skip("no stmctl beside the daemon")
     told = subprocess.run([stmctl, "--address", address, "outcome", word], capture_output=True, text=True, timeout=30)

@@ -23,6 +23,7 @@ from .wire_errors import error_of
 M = TypeVar("M", bound=Message)
 
 SETTLE_MAX = 1.0  # seconds that a commit whose caller's time is up is asked after
+WAS_WELL_AFTER = 1.0  # seconds: a call that was under way for so long before it broke was no part of an outage
 LOOK_EVERY = 5.0  # seconds after which a call that waits sees whether its daemon still answers
 
 
@@ -226,14 +227,19 @@ class Connection:
         while True:
             if deadline.passed():
                 raise time_is_up(cause)
+            began = None
             try:
-                return self.send(self.channel(deadline), method, request, answer, deadline)
+                channel = self.channel(deadline)
+                began = time.monotonic()
+                return self.send(channel, method, request, answer, deadline)
             except TimeoutError as error:
                 raise time_is_up(cause) from error
             except StmError as error:
                 if not transient(error):
                     raise
                 cause = error
+            if began is not None and time.monotonic() - began > WAS_WELL_AFTER:
+                outage = Outage(self.unavailable_timeout)
             outage.fail()
             if outage.over():
                 raise cause
