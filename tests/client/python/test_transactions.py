@@ -152,6 +152,36 @@ def test_a_rejected_operation_names_the_entry_and_the_cause(client: stm.Client) 
     assert (raised.value.name, raised.value.cause) == ("/text", "type")
 
 
+def test_a_list_shows_what_the_body_wrote_and_one_that_grows_meanwhile_is_a_conflict(client: stm.Client) -> None:
+    a, b, c = (client.ref(f"/list/{name}") for name in "abc")
+    client.transact(lambda tx: (tx.set(a, 1), tx.set(b, 2)))
+
+    def mixed(tx: stm.Tx) -> Any:
+        tx.delete(a)
+        tx.set(c, 3)
+        tx.commute(b, stm.op.add(5))
+        return tx.list("/list/")
+
+    assert client.transact(mixed) == {"/list/b": 7, "/list/c": 3}
+    counted: list[int] = []
+
+    def count(tx: stm.Tx) -> None:
+        counted.append(len(tx.list("/list/")))
+        if tx.run == 1:
+            other = threading.Thread(target=lambda: client.transact(lambda t: t.set(client.ref("/list/d"), 4)))
+            other.start()
+            other.join(30)
+        tx.set(client.ref("/count"), counted[-1])
+
+    client.transact(count)
+    assert counted == [2, 3] and client.ref("/count").get() == 3
+
+
+def test_a_list_of_more_than_one_page_is_whole(client: stm.Client) -> None:
+    client.transact(lambda tx: [tx.set(client.ref(f"/many/{i:04}"), i) for i in range(1100)])
+    assert list(client.transact(lambda tx: tx.list("/many/")).values()) == list(range(1100))
+
+
 def test_delete_leaves_absent_which_is_not_nil(client: stm.Client) -> None:
     ref = client.ref("/gone")
     client.transact(lambda tx: tx.set(ref, None))

@@ -208,6 +208,7 @@ class _Transaction(Generic[R]):
             seen=common_pb2.Seen(version=self.connection.seen().version, store=tx.store),
             snapshot=tx.snapshot,
             reads=tx.reads,
+            lists=tx.lists,
             reservation=self.reservation,
         )
         answer = transaction_service_pb2.AwaitChangeResponse

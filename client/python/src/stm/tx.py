@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from . import records
@@ -50,7 +50,7 @@ class Written(Generic[T]):
         other.operations, other.results = [*self.operations], [*self.results]
         return other
 
-    def writes(self, name: str) -> list[write_pb2.Write]:
+    def writes(self, name: str) -> Sequence[write_pb2.Write]:
         made = []
         if self.base == "" and self.create is not None:
             made.append(write_pb2.Write(create=self.create))
@@ -75,6 +75,7 @@ class Tx:
         self.store = 0
         self.reads: dict[str, None] = {}
         self.lists: dict[str, None] = {}
+        self._listed: dict[str, dict[str, value_pb2.Value]] = {}
         self._cache: dict[str, value_pb2.Value] = {}
         self._writes: dict[str, Written[Any]] = {}
         self._records: list[value_pb2.Value] = []
@@ -102,14 +103,30 @@ class Tx:
         """ABSENT where there is no entry."""
         self._enter()
         written = self._writes.get(ref.name)
-        if written is not None and written.operations:
-            return self._decode(self._after(ref, written), ref.name)
-        if written is not None and written.base == "set" and written.value is not None:
-            return self._decode(written.value, ref.name)
-        if written is not None and written.base == "delete":
-            return ABSENT
-        value = self._decode(self._fetch(ref.name), ref.name)
-        return self._decode(written.create, ref.name) if value is ABSENT and written and written.create else value
+        if written is not None:
+            return self._written_over(ref.name, written)
+        return self._decode(self._fetch(ref.name), ref.name)
+
+    def list(self, prefix: str) -> dict[str, Any]:
+        """All entries under `prefix` ("/jobs/"), refs and atoms, by name in order, with what this body wrote over them.
+
+        A commit that creates or deletes one of them meanwhile is a conflict. Names under "/." are listed by such a
+        prefix alone.
+        """
+        self._enter()
+        if not (prefix.startswith("/") and prefix.endswith("/")):
+            self._fail(BadValue(f'"{prefix}" is no prefix: begin and end it with "/"', name=prefix))
+        if prefix not in self._listed:
+            self._listed[prefix] = self._pages(prefix)
+        self.lists[prefix] = None
+        found: dict[str, Any] = {}
+        for name, value in self._listed[prefix].items():
+            self.reads[name] = None
+            found[name] = self._decode(value, name)
+        for name, written in self._writes.items():
+            if name.startswith(prefix) and name != prefix and (prefix[1:2] == "." or name[1:2] != "."):
+                found[name] = self._written_over(name, written)
+        return {name: value for name, value in sorted(found.items()) if value is not ABSENT}
 
     def set(self, ref: Ref[T], value: T) -> None:
         self._enter()
@@ -164,7 +181,7 @@ class Tx:
     def retry(self) -> NoReturn:
         """Sleeps until something that was read has changed, then runs the body again."""
         self._enter()
-        if not self.reads:
+        if not (self.reads or self.lists):
             self._fail(BadValue("retry with nothing read would sleep for ever: read what it waits for first"))
         self.signal = "retry"
         raise Abandoned
@@ -224,13 +241,14 @@ class Tx:
 
     def request(self) -> transaction_service_pb2.CommitRequest:
         return transaction_service_pb2.CommitRequest(
-            snapshot=self.snapshot if self.reads else 0,
+            snapshot=self.snapshot if self.reads or self.lists else 0,
             reads=self.reads,
+            lists=self.lists,
             writes=[write for name, written in self._writes.items() for write in written.writes(name)],
             records=self._records,
         )
 
-    def take_results(self, results: list[value_pb2.Value]) -> None:
+    def take_results(self, results: Sequence[value_pb2.Value]) -> None:
         """One a write, in order; none at all where there are only sets and deletes."""
         given = iter(results)
         for written in self._writes.values():
@@ -240,7 +258,7 @@ class Tx:
                 value = next(given, None)
                 result.value = ABSENT if value is None else from_wire(value, "a result")
 
-    def take_fresh(self, store: int, snapshot: int, entries: list[common_pb2.Entry]) -> None:
+    def take_fresh(self, store: int, snapshot: int, entries: Sequence[common_pb2.Entry]) -> None:
         """Begins at `snapshot`, some of which is known already."""
         if snapshot:
             self.store, self.snapshot = store, snapshot
@@ -285,16 +303,44 @@ class Tx:
         self.reads[name] = None
         return self._cache[name]
 
-    def _after(self, ref: Ref[Any], written: Written[Any]) -> value_pb2.Value:
-        request = ref_service_pb2.GetRefsRequest(names=[ref.name], pending=written.writes(ref.name))
-        value = self._ask(request)
-        self.reads[ref.name] = None
-        return value
+    def _written_over(self, name: str, written: Written[Any]) -> Any:
+        """The entry as this body has made it."""
+        if written.operations:
+            value = self._ask(ref_service_pb2.GetRefsRequest(names=[name], pending=written.writes(name)))
+            self.reads[name] = None
+            return self._decode(value, name)
+        if written.base == "set" and written.value is not None:
+            return self._decode(written.value, name)
+        if written.base == "delete":
+            return ABSENT
+        value = self._decode(self._fetch(name), name)
+        return self._decode(written.create, name) if value is ABSENT and written.create is not None else value
+
+    def _pages(self, prefix: str) -> dict[str, value_pb2.Value]:
+        found: dict[str, value_pb2.Value] = {}
+        request = ref_service_pb2.ListRefsRequest(prefix=prefix)
+        while True:
+            self._read_at(request.at)
+            try:
+                page = self._connection.ask(
+                    "RefService/ListRefs", request, ref_service_pb2.ListRefsResponse, self._deadline
+                )
+            except Exception as error:
+                self._fail(error)
+            if not self.snapshot:
+                self.snapshot, self.store = page.snapshot, page.header.store
+            found.update((entry.name, entry.value) for entry in page.entries)
+            if not page.next_page_token:
+                return found
+            request.page_token = page.next_page_token
+
+    def _read_at(self, at: common_pb2.ReadPoint) -> None:
+        at.seen.CopyFrom(self._connection.seen())
+        if self.snapshot:
+            at.version, at.seen.store = self.snapshot, self.store
 
     def _ask(self, request: ref_service_pb2.GetRefsRequest) -> value_pb2.Value:
-        request.at.seen.CopyFrom(self._connection.seen())
-        if self.snapshot:
-            request.at.version, request.at.seen.store = self.snapshot, self.store
+        self._read_at(request.at)
         try:
             answer = self._connection.ask(
                 "RefService/GetRefs", request, ref_service_pb2.GetRefsResponse, self._deadline
