@@ -210,3 +210,9 @@ def test_an_outcome_word_is_what_stmctl_takes(address: str, client: stm.Client) 
         pytest.skip("no stmctl beside the daemon")
     told = subprocess.run([stmctl, "--address", address, "outcome", word], capture_output=True, text=True, timeout=30)
     assert told.returncode != 2 and "check" not in told.stderr, told.stderr
+
+
+def test_a_bound_that_is_reached_is_named_by_the_error_detail(client: stm.Client) -> None:
+    with pytest.raises(stm.LimitExceeded) as raised:
+        client.transact(lambda tx: tx.set(client.ref("/big"), "x" * (2 << 20)))
+    assert (raised.value.limit, raised.value.limit_value) == ("value_bytes_max", 1 << 20)

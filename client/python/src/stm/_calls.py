@@ -17,6 +17,7 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 
 from ._proto import admin_service_pb2, common_pb2, transaction_service_pb2
+from ._status import details
 from .errors import CommitUnknown, StmError, StoreChanged, Unavailable
 from .wire_errors import error_of
 
@@ -81,23 +82,10 @@ class Broken(Unavailable):
 def detail_of(error: grpc.RpcError) -> common_pb2.ErrorDetail | None:
     for key, value in error.trailing_metadata() or ():
         if key == "grpc-status-details-bin":
-            return _detail_in(value)
+            detail = common_pb2.ErrorDetail()
+            if any(AnyMessage.FromString(part).Unpack(detail) for part in details(value)):
+                return detail
     return None
-
-
-def _detail_in(status: bytes) -> common_pb2.ErrorDetail | None:
-    # google.rpc.Status, whose field 3 holds Any: read by a message of our own that has the same field.
-    parsed = common_pb2.ErrorDetail()
-    for any_message in _anys(status):
-        if any_message.Unpack(parsed):
-            return parsed
-    return None
-
-
-def _anys(status: bytes) -> list[AnyMessage]:
-    from ._status import details
-
-    return [AnyMessage.FromString(part) for part in details(status)]
 
 
 class Connection:
