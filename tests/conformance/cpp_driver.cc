@@ -593,6 +593,12 @@ class Player {
       held_[command.text("held")] = {command.text("client"), std::make_shared<Held>(*std::move(held))};
       return absl::OkStatus();
     }
+    if (verb == "lock") {
+      const absl::StatusOr<LockInfo> lock = client.Lock(name);
+      if (!lock.ok()) return lock.status();
+      *answer = List({Number(static_cast<double>(lock->holders.size())), Number(static_cast<double>(lock->queue.size()))});
+      return absl::OkStatus();
+    }
     if (verb == "outcome") {
       const absl::StatusOr<std::optional<int64_t>> version = client.Outcome(command.text("word"));
       if (!version.ok()) return version.status();
