@@ -33,6 +33,8 @@ absl::Status BadAddress(absl::string_view what) {
 }  // namespace
 
 void Outage::Fail(const absl::Status& cause) {
+  if (well_after_.passed()) End();
+  well_after_ = Deadline();
   if (!until_.has_value()) until_ = Deadline::In(limit_);
   ++failures_;
   cause_ = cause;
@@ -161,7 +163,7 @@ absl::StatusOr<v1::PipelineAnswer> ClientCore::Ask(const std::function<void(v1::
       if (IsCancelled(options.canceller)) return CancelledError();
       return options.deadline.passed() ? DeadlineError(link.status()) : link.status();
     }
-    const Deadline well_until = Deadline::In(kWasWellAfter);
+    outage.Begin();
     CallResult result = (*link)->Call(fill, options.deadline, options.canceller);
     absl::Status failure;
     switch (result.end) {
@@ -178,7 +180,6 @@ absl::StatusOr<v1::PipelineAnswer> ClientCore::Ask(const std::function<void(v1::
       case CallResult::End::kTimeout: return DeadlineError(outage.cause());
       case CallResult::End::kCancelled: return CancelledError();
     }
-    if (well_until.passed()) outage.End();
     outage.Fail(failure);
     if (outage.over()) return IsTransient(failure) ? failure : absl::UnavailableError(failure.message());
     absl::Duration pause = std::max(outage.Pause(), InfoOf(failure).retry_after.value_or(absl::ZeroDuration()));
@@ -224,7 +225,7 @@ absl::StatusOr<v1::CommitResponse> ClientCore::Commit(const std::function<void(v
       id.mutable_seen()->set_store(known.store);
     }
     if (id.resend()) ++told->resends;
-    const Deadline well_until = Deadline::In(kWasWellAfter);
+    outage.Begin();
     CallResult result = (*link)->Call(
         [&](v1::PipelineCall* call) {
           fill(call->mutable_commit());
@@ -280,7 +281,6 @@ absl::StatusOr<v1::CommitResponse> ClientCore::Commit(const std::function<void(v
       case CallResult::End::kCancelled: return settle(result.end, CancelledError());
     }
     if (sent) id.set_resend(true);
-    if (well_until.passed()) outage.End();
     outage.Fail(failure);
     if (outage.over()) {
       if (sent) return CommitUnknownError(id, std::string(failure.message()));

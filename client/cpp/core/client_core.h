@@ -31,6 +31,8 @@ class Outage {
   explicit Outage(absl::Duration limit) : limit_(limit) {}
   // When to give up: `limit` after the first failure; without one, `limit` from now.
   Deadline until() const { return until_.has_value() ? *until_ : Deadline::In(limit_); }
+  // Of each call, as it begins: one that fails after kWasWellAfter or more was in no outage.
+  void Begin() { well_after_ = Deadline::In(kWasWellAfter); }
   void Fail(const absl::Status& cause);
   void End() { until_.reset(), failures_ = 0; }
   bool over() const { return until_.has_value() && until_->passed(); }
@@ -41,6 +43,7 @@ class Outage {
  private:
   const absl::Duration limit_;
   std::optional<Deadline> until_;
+  Deadline well_after_;  // of the call under way; never: none was begun
   int failures_ = 0;
   absl::Status cause_;
 };

@@ -232,7 +232,7 @@ absl::StatusOr<Held> AcquireHeld(const std::shared_ptr<ClientCore>& client, std:
     absl::StatusOr<std::shared_ptr<Lease>> lease = core.session().Get(call);
     if (!lease.ok()) return lease.status();
     CallId id;
-    const Deadline well_until = Deadline::In(kWasWellAfter);
+    sessions.Begin();
     absl::StatusOr<v1::AcquireLockResponse> answer =
         SendAcquire(core, *lease, lock, options, call, wait, &id);
     if (answer.ok() && (*lease)->over()) answer = absl::UnavailableError("its session is over");
@@ -245,7 +245,6 @@ absl::StatusOr<Held> AcquireHeld(const std::shared_ptr<ClientCore>& client, std:
       // Its place went with the session: it begins again, at the queue's end, with another.
       core.session().Drop(*lease, expired);
       if (IsCancelled(call.canceller) || call.deadline.passed()) return answer.status();
-      if (well_until.passed()) sessions.End();
       sessions.Fail(answer.status());
       if (sessions.over()) return answer.status();
       if (!Sleep(std::min(sessions.Pause(), call.deadline.left()), call.canceller)) return CancelledError();

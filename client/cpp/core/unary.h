@@ -122,7 +122,7 @@ absl::StatusOr<Response> Unary(ClientCore& core, const CallOptions& options, Sta
       if (IsCancelled(options.canceller)) return CancelledError();
       return options.deadline.passed() ? DeadlineError(link.status()) : link.status();
     }
-    const Deadline well_until = Deadline::In(kWasWellAfter);
+    outage.Begin();
     UnaryEnd<Response> sent = SendOn<Response>(**link, options, nullptr, start);
     absl::Status failure = std::move(sent.cause);
     switch (sent.end) {
@@ -143,7 +143,6 @@ absl::StatusOr<Response> Unary(ClientCore& core, const CallOptions& options, Sta
       case CallResult::End::kCancelled:
         return CancelledError();
     }
-    if (well_until.passed()) outage.End();
     outage.Fail(failure);
     if (outage.over()) return failure;
     absl::Duration pause =
@@ -193,7 +192,7 @@ absl::StatusOr<Response> SendOnce(ClientCore& core, const OnceOptions& options, 
       id->id.mutable_seen()->set_store(known.store);
     }
     id->sent = true;
-    const Deadline well_until = Deadline::In(kWasWellAfter);
+    outage.Begin();
     UnaryEnd<Response> sent = SendOn<Response>(
         **link, call, options.over,
         [&](const std::shared_ptr<grpc::Channel>& channel, grpc::ClientContext* context, Response* response,
@@ -240,7 +239,6 @@ absl::StatusOr<Response> SendOnce(ClientCore& core, const OnceOptions& options, 
     }
     // UNAVAILABLE may be the network's word: whether the daemon did it is found out by the same id.
     if (options.over && options.over()) return failure;
-    if (well_until.passed()) outage.End();
     outage.Fail(failure);
     if (outage.over()) return IsTransient(failure) ? failure : absl::UnavailableError(failure.message());
     absl::Duration pause =

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 R = TypeVar("R")
+A = TypeVar("A", ref_service_pb2.GetRefsResponse, ref_service_pb2.ListRefsResponse)
 
 current: contextvars.ContextVar[Tx | None] = contextvars.ContextVar("stm_transaction", default=None)
 
@@ -320,35 +321,29 @@ class Tx:
         found: dict[str, value_pb2.Value] = {}
         request = ref_service_pb2.ListRefsRequest(prefix=prefix)
         while True:
-            self._read_at(request.at)
-            try:
-                page = self._connection.ask(
-                    "RefService/ListRefs", request, ref_service_pb2.ListRefsResponse, self._deadline
-                )
-            except Exception as error:
-                self._fail(error)
-            if not self.snapshot:
-                self.snapshot, self.store = page.snapshot, page.header.store
+            page = self._read("RefService/ListRefs", request, ref_service_pb2.ListRefsResponse)
             found.update((entry.name, entry.value) for entry in page.entries)
             if not page.next_page_token:
                 return found
             request.page_token = page.next_page_token
 
-    def _read_at(self, at: common_pb2.ReadPoint) -> None:
-        at.seen.CopyFrom(self._connection.seen())
+    def _read(
+        self, method: str, request: ref_service_pb2.GetRefsRequest | ref_service_pb2.ListRefsRequest, answer: type[A]
+    ) -> A:
+        """At this run's snapshot; the first read takes it."""
+        request.at.seen.CopyFrom(self._connection.seen())
         if self.snapshot:
-            at.version, at.seen.store = self.snapshot, self.store
-
-    def _ask(self, request: ref_service_pb2.GetRefsRequest) -> value_pb2.Value:
-        self._read_at(request.at)
+            request.at.version, request.at.seen.store = self.snapshot, self.store
         try:
-            answer = self._connection.ask(
-                "RefService/GetRefs", request, ref_service_pb2.GetRefsResponse, self._deadline
-            )
+            read = self._connection.ask(method, request, answer, self._deadline)
         except Exception as error:
             self._fail(error)
         if not self.snapshot:
-            self.snapshot, self.store = answer.snapshot, answer.header.store
+            self.snapshot, self.store = read.snapshot, read.header.store
+        return read
+
+    def _ask(self, request: ref_service_pb2.GetRefsRequest) -> value_pb2.Value:
+        answer = self._read("RefService/GetRefs", request, ref_service_pb2.GetRefsResponse)
         return self._value_of(answer.entries[0])
 
     def _value_of(self, entry: common_pb2.Entry) -> value_pb2.Value:
