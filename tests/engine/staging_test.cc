@@ -458,6 +458,18 @@ struct Settled : Harness {
   Settler settler;
 };
 
+// Leaves 100 values in "mongo", and then one in "other", to be erased.
+void SupersedeInBoth(Settled& h) {
+  h.containers.known.insert("other");
+  for (int i = 0; i < 100; ++i) {
+    const std::string name = absl::StrCat("/m/", i);
+    h.Must(CreateIn(name, 1));
+    h.Must(Tx().Set(name, 2));
+  }
+  h.Must(CreateIn("/o", 1, "other"));
+  h.Must(Tx().Set("/o", 2));
+}
+
 TEST_CASE("settling: what was superseded is erased, later than any snapshot that reaches it can be read") {
   for (const bool planted : {false, true}) {
     Canaries canaries;
@@ -521,15 +533,8 @@ TEST_CASE("settling: a container that is down is asked again, and nothing is for
 
 TEST_CASE("settling: a container that does not answer holds up no other's erasing") {
   Settled h;
-  h.containers.known.insert("other");
   h.containers.hold_in = "mongo";
-  for (int i = 0; i < 100; ++i) {
-    const std::string name = absl::StrCat("/m/", i);
-    h.Must(CreateIn(name, 1));
-    h.Must(Tx().Set(name, 2));
-  }
-  h.Must(CreateIn("/o", 1, "other"));
-  h.Must(Tx().Set("/o", 2));
+  SupersedeInBoth(h);
   h.containers.hold = {"delete"};
   h.loop.Advance(absl::Seconds(80));
   CHECK(h.containers.Text().find("/o=1") == std::string::npos);
@@ -541,15 +546,8 @@ TEST_CASE("settling: however much is left to be erased of a container that is do
   Options options = Settled::MakeOptions();
   options.settle_notes_max = 10;
   Settled h(options, {});
-  h.containers.known.insert("other");
   h.containers.fail_in = "mongo";
-  for (int i = 0; i < 100; ++i) {
-    const std::string name = absl::StrCat("/m/", i);
-    h.Must(CreateIn(name, 1));
-    h.Must(Tx().Set(name, 2));
-  }
-  h.Must(CreateIn("/o", 1, "other"));
-  h.Must(Tx().Set("/o", 2));
+  SupersedeInBoth(h);
   h.containers.fail["delete"] = absl::UnavailableError("down");
   // Until each has been seen, and again when it is due.
   h.loop.Advance(absl::Seconds(300));

@@ -1053,17 +1053,23 @@ TEST_CASE("store: initial entries that can't be had end the watch with a gap") {
   CHECK(sink->events == std::vector<std::string>{absl::StrCat("gap ", late.store.version)});
 }
 
-TEST_CASE("store: initial entries that another daemon changed before they were known end the watch with a gap") {
-  Late late;
-  late.first.Must(Tx().Set("/q/a", 1));
-  Daemon& d = late.Start();
+// A watch of "/q/" whose version is chosen, while the store's names are being read.
+std::shared_ptr<Recorder> WatchWhileListed(Late& late, Daemon& d) {
   late.store.load_takes = absl::Milliseconds(20);
   auto sink = std::make_shared<Recorder>();
   WatchRequest request;
   request.selector.prefixes = {"/q/"};
   request.initial = true;
   REQUIRE(d.engine.Watch(request, sink).ok());
-  late.loop.Advance(absl::Milliseconds(5));  // its version is chosen, names are being read
+  late.loop.Advance(absl::Milliseconds(5));
+  return sink;
+}
+
+TEST_CASE("store: initial entries that another daemon changed before they were known end the watch with a gap") {
+  Late late;
+  late.first.Must(Tx().Set("/q/a", 1));
+  Daemon& d = late.Start();
+  const auto sink = WatchWhileListed(late, d);
   late.first.Send(Tx().Set("/q/a", 2));
   late.loop.Advance(absl::Milliseconds(100));
   CHECK(sink->events == std::vector<std::string>{"gap 2"});
@@ -1073,13 +1079,7 @@ TEST_CASE("store: initial entries that were swept before they were listed end th
   Late late;
   late.first.Must(Tx().Set("/q/a", 1).Set("/q/b", 1));
   Daemon& d = late.Start();
-  late.store.load_takes = absl::Milliseconds(20);
-  auto sink = std::make_shared<Recorder>();
-  WatchRequest request;
-  request.selector.prefixes = {"/q/"};
-  request.initial = true;
-  REQUIRE(d.engine.Watch(request, sink).ok());
-  late.loop.Advance(absl::Milliseconds(5));  // its version is chosen, names are being read
+  const auto sink = WatchWhileListed(late, d);
   late.first.Send(Tx().Delete("/q/a"));
   late.loop.Advance(absl::Milliseconds(10));
   d.fake.Sweep();
