@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Plays the scenarios of tests/conformance/scenarios by the driver of one language. Ends with "N passed, N failed".
 
-    play.py STMD DRIVER... [--only TEXT] [--list] [--rules] [--show] [--planted]
+    play.py STMD DRIVER... [--only TEXT] [--faults] [--zookeeper] [--list] [--rules] [--show] [--planted]
 
 DRIVER is the command that starts it. README.md has the words of scenarios and of drivers.
 """
@@ -10,28 +10,17 @@ import argparse
 import collections
 import json
 import os
-import queue
 import re
-import signal
-import socket
-import subprocess
 import sys
-import tempfile
-import threading
 import time
 
 import edn
+from processes import DEADLINE_S, HERE, Daemon, Driver, Failed, ZooKeeper
 from proxy import Proxy
 
-HERE = os.path.dirname(os.path.realpath(__file__))
-DEADLINE_S = float(os.environ.get("DEADLINE_S", "60"))  # of whatever must come
 # Words of commands and steps that hold a value, and where.
 VALUE_FIELDS = ("value", "init", "expected", "validator")
 STEP_VALUES = {"get": 2, "set": 2, "retry-if": 2, "record": 1}
-
-
-class Failed(Exception):
-    pass
 
 
 def load(only=""):
@@ -52,6 +41,11 @@ def rules():
         return re.findall(r"^- \*\*([A-Z]+-\d+)\*\*", file.read(), re.MULTILINE)
 
 
+def is_fault(scenario):
+    """Is something done to the network or to a daemon?"""
+    return any("proxy" in step or "daemon" in step for step in scenario["steps"])
+
+
 def plant(scenario):
     """The scenario with its last expectation wrong: who plays it must find that out."""
     steps = [dict(step) for step in scenario["steps"]]
@@ -70,101 +64,6 @@ def plant(scenario):
             continue
         return {**scenario, "steps": steps}
     return None
-
-
-class Daemon:
-    """stmd, in memory or, once it is to be killed, on a directory of its own and the same port."""
-
-    def __init__(self, program, durable):
-        self.program = program
-        self.folder = tempfile.TemporaryDirectory(prefix="stmd-conformance-") if durable else None
-        self.port = 0
-        self.start()
-
-    def start(self):
-        if self.folder and not self.port:
-            with socket.create_server(("127.0.0.1", 0)) as free:
-                self.port = free.getsockname()[1]
-        where = ["--data-dir", self.folder.name] if self.folder else ["--ephemeral"]
-        self.process = subprocess.Popen(
-            [self.program, *where, "--listen", f"127.0.0.1:{self.port}", "--http", "off", "--log-level", "error"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        if self.folder:
-            return  # clients wait until it is ready
-        line = self.process.stdout.readline()
-        found = re.search(r':stmd/address "127\.0\.0\.1:(\d+)"', line)
-        if not found:
-            raise Failed(f"stmd did not start: {line}")
-        self.port = int(found[1])
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
-
-    def do(self, what):
-        if what == "freeze":
-            self.process.send_signal(signal.SIGSTOP)
-        elif what == "thaw":
-            self.process.send_signal(signal.SIGCONT)
-        elif what == "kill":
-            self.kill()
-        elif what == "wipe":
-            self.folder.cleanup()
-            os.mkdir(self.folder.name)
-        elif what == "start":
-            self.start()
-        else:
-            raise ValueError(f"no such thing is done to a daemon: {what}")
-
-    def close(self):
-        self.process.kill()
-        self.process.wait()
-        if self.folder:
-            self.folder.cleanup()
-
-
-class Driver:
-    """One language's client: commands go out, each one's lines come back under its number."""
-
-    def __init__(self, command):
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.lines = collections.defaultdict(queue.Queue)
-        self.next = 0
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self):
-        for line in self.process.stdout:
-            message = json.loads(line)
-            self.lines[int(message["id"])].put(message)
-        for one in list(self.lines.values()):
-            one.put({"broken": "the driver has ended"})
-
-    def send(self, **command):
-        self.process.stdin.write(json.dumps(command) + "\n")
-        self.process.stdin.flush()
-
-    def begin(self, command):
-        self.next += 1
-        self.lines[self.next]
-        self.send(id=self.next, **command)
-        return self.next
-
-    def take(self, number, what, seconds=DEADLINE_S):
-        try:
-            message = self.lines[number].get(timeout=seconds)
-        except queue.Empty:
-            raise Failed(f"nothing came in {seconds} s, and {what} was due") from None
-        if "broken" in message:
-            raise Failed(f"the driver broke: {message['broken']}")
-        return message
-
-    def end(self):
-        try:
-            self.process.stdin.close()
-            return self.process.wait(timeout=DEADLINE_S)
-        except (OSError, subprocess.TimeoutExpired):
-            self.process.kill()
-            return self.process.wait()
 
 
 def values(command):
@@ -207,13 +106,13 @@ def is_value(found, expected):
 
 
 class Play:
-    def __init__(self, stmd, driver, scenario, address, number):
+    def __init__(self, stmd, driver, scenario, shared, zookeeper, number):
         self.scenario = scenario
         self.driver = driver
         durable = any(step.get("daemon") == "kill" for step in scenario["steps"])
-        own = durable or any("daemon" in step for step in scenario["steps"])
-        self.daemon = Daemon(stmd, durable) if own else None
-        self.port = self.daemon.port if own else int(address.rsplit(":", 1)[1])
+        own = any("daemon" in step for step in scenario["steps"])
+        self.daemon = Daemon(stmd, durable, zookeeper) if own else None
+        self.port = (self.daemon or shared).port
         self.proxies = {}
         self.clients = {}
         self.under_way = {}
@@ -394,12 +293,14 @@ def main():
     parser.add_argument("stmd")
     parser.add_argument("driver", nargs="+")
     parser.add_argument("--only", default="", help="a part of the name, or a rule")
+    parser.add_argument("--faults", action="store_true", help="only those that do something to the network or to a daemon")
+    parser.add_argument("--zookeeper", action="store_true", help="the daemons keep what they have in a ZooKeeper of this run's own")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--rules", action="store_true", help="how many scenarios name each rule of client/CONTRACT.md")
     parser.add_argument("--planted", action="store_true", help="each scenario with one expectation wrong: it must fail")
     parser.add_argument("--show", action="store_true", help="each scenario as it passes, with its seconds")
     options = parser.parse_args()
-    scenarios = load(options.only)
+    scenarios = [one for one in load(options.only) if is_fault(one) or not options.faults]
     if options.list:
         for scenario in scenarios:
             print(f"{' '.join(scenario['rules']):24} {scenario['scenario']}")
@@ -415,13 +316,14 @@ def main():
         return 1
     if options.planted:
         scenarios = [planted for planted in map(plant, scenarios) if planted]
-    shared = Daemon(options.stmd, durable=False)
+    zookeeper = ZooKeeper() if options.zookeeper else None
+    shared = Daemon(options.stmd, zookeeper=zookeeper)
     driver = Driver(options.driver)
     passed = failed = 0
     for number, scenario in enumerate(scenarios, 1):
         began = time.monotonic()
         try:
-            Play(options.stmd, driver, scenario, f"127.0.0.1:{shared.port}", number).run()
+            Play(options.stmd, driver, scenario, shared, zookeeper, number).run()
             if options.planted:
                 failed += 1
                 print(f"FAILED: nobody saw what was planted: {scenario['scenario']}")
@@ -441,6 +343,8 @@ def main():
         print("FAILED: the driver did not end well")
         failed += 1
     shared.close()
+    if zookeeper:
+        zookeeper.close()
     print(f"{passed} passed, {failed} failed")
     return 1 if failed or not passed else 0
 
