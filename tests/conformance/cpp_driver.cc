@@ -4,6 +4,11 @@
 #include <google/protobuf/struct.pb.h>
 #include <google/protobuf/util/json_util.h>
 
+#include <grpcpp/grpcpp.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <iostream>
 #include <map>
 #include <memory>
@@ -17,12 +22,21 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "absl/synchronization/mutex.h"
 #include "engine/values/wire.h"
+#include "grpc/health/v1/health.grpc.pb.h"
 #include "stm/client.h"
 #include "stm/v1/value.pb.h"
 
 namespace stm::conformance {
+
+// The user's type that every driver has.
+struct Point {
+  int64_t x, y_axis;
+};
+STM_RECORD(Point, "conf.Point", x, y_axis);
+
 namespace {
 
 using Json = google::protobuf::Value;
@@ -59,11 +73,15 @@ Json List(std::vector<Json> items) {
   for (Json& item : items) *json.mutable_list_value()->add_values() = std::move(item);
   return json;
 }
+// Protocol Buffers' JSON prints -0.0 as an integer, and reads it back without its sign; as a text it stays.
+std::string WithNegativeZeros(const std::string& text) {
+  return absl::StrReplaceAll(text, {{"\"float64\":-0,", "\"float64\":\"-0.0\","}, {"\"float64\":-0}", "\"float64\":\"-0.0\"}"}});
+}
 Json ToJson(const Value& value) {
   v1::Value message;
   ToProto(value, &message);
   Json json;
-  if (!google::protobuf::util::JsonStringToMessage(Text(message), &json).ok()) std::abort();
+  if (!google::protobuf::util::JsonStringToMessage(WithNegativeZeros(Text(message)), &json).ok()) std::abort();
   return json;
 }
 // {}: absent.
@@ -75,7 +93,7 @@ Json ToJson(const std::optional<Value>& value) {
 }
 Value ValueOf(const Json& json) {
   v1::Value message;
-  if (!google::protobuf::util::JsonStringToMessage(Text(json), &message).ok()) {
+  if (!google::protobuf::util::JsonStringToMessage(WithNegativeZeros(Text(json)), &message).ok()) {
     throw std::runtime_error(absl::StrCat("no value: ", Text(json)));
   }
   absl::StatusOr<Value> value = FromProto(message);
@@ -194,7 +212,7 @@ class Player {
       absl::MutexLock lock(&mutex_);
       running_[id] = running;
     }
-    threads_.emplace_back([this, id, running, command] {
+    std::thread([this, id, running, command] {
       try {
         Json answer;
         answer.set_null_value(google::protobuf::NULL_VALUE);
@@ -212,7 +230,9 @@ class Player {
       } catch (const std::exception& failed) {
         Say(id, {{"broken", String(failed.what())}});
       }
-    });
+      absl::MutexLock lock(&mutex_);
+      running_.erase(id);
+    }).detach();
   }
   // "go", "stop": of a command under way, not answered.
   void Steer(const Arguments& command) {
@@ -232,7 +252,10 @@ class Player {
         running->gone_on += 1'000'000;
       }
     }
-    for (std::thread& thread : threads_) thread.join();
+    {
+      absl::MutexLock lock(&mutex_);
+      mutex_.Await(absl::Condition(+[](decltype(running_)* running) { return running->empty(); }, &running_));
+    }
     held_.clear();
     clients_.clear();
   }
@@ -419,6 +442,114 @@ class Player {
     return absl::OkStatus();
   }
 
+  // The null RPC of this language: what any call costs at least.
+  std::function<absl::Status()> NullCall(const Arguments& command) {
+    absl::MutexLock lock(&mutex_);
+    const std::shared_ptr<grpc::health::v1::Health::Stub> stub(
+        grpc::health::v1::Health::NewStub(channels_.at(command.text("client"))));
+    return [stub] {
+      grpc::ClientContext context;
+      grpc::health::v1::HealthCheckResponse response;
+      const grpc::Status status = stub->Check(&context, {}, &response);
+      return status.ok() ? absl::OkStatus() : absl::UnavailableError(status.error_message());
+    };
+  }
+
+  // One call of what "repeat" repeats, with its command read once.
+  std::function<absl::Status()> CallOf(Running& running, const Arguments& command) {
+    const std::string verb = command.text("do");
+    const std::string name = command.text("name");
+    if (verb == "null") return NullCall(command);
+    const Client client = ClientOf(command);
+    if (verb == "get") {
+      const stm::Ref<Value> ref = RefOf(client, name, command.value("init"));
+      return [ref] { return ref.Get().status(); };
+    }
+    if (verb == "set") {
+      const stm::Ref<Value> ref = RefOf(client, name, std::nullopt, DefinitionOf(command));
+      const Value value = ValueOf(command.At("value"));
+      return [client, ref, value] { return client.Transact([&](Tx& tx) { tx.Set(ref, value); }); };
+    }
+    if (verb == "apply") {
+      const stm::Atom<Value> atom = client.Atom<Value>(name, command.value("init"), Definition());
+      const Op op = OpOf(command.At("op"), 0);
+      return [atom, op] { return atom.Apply<Value>(op).status(); };
+    }
+    if (verb == "lock-unlock") {
+      return [client, name] {
+        absl::StatusOr<Held> held = client.Acquire(name);
+        return held.ok() ? held->Release() : held.status();
+      };
+    }
+    if (verb == "watch") {
+      std::vector<std::string> selectors;
+      for (const Json& one : command.At("names").list_value().values()) selectors.push_back(one.string_value());
+      return [client, selectors] {
+        Canceller canceller;
+        WatchOptions options;
+        options.canceller = canceller;
+        options.on_synced = [canceller](int64_t) mutable { canceller.Cancel(); };
+        const absl::Status status = client.Watch(selectors, options, [](const Commit&) { return true; });
+        return absl::IsCancelled(status) ? absl::OkStatus() : status;
+      };
+    }
+    if (verb == "transact") {
+      const Json body = command.At("body");
+      return [this, client, body, &running] {
+        Body state{this, 0, &running, &client, 0, 0, 0, {}, {}};
+        return client.Transact([&](Tx& tx) {
+          state.results.clear();
+          RunBody(state, tx, body);
+        });
+      };
+    }
+    throw std::runtime_error("no such command is repeated: " + verb);
+  }
+
+  // `times` calls from `callers` threads, and how long they took.
+  absl::Status Repeat(Running& running, const Arguments& command, Json* answer) {
+    Object inner = command.At("command").struct_value();
+    if (inner.fields().count("client") == 0) (*inner.mutable_fields())["client"] = String(command.text("client"));
+    const std::function<absl::Status()> call = CallOf(running, Arguments(std::move(inner)));
+    const int64_t times = command.number("times", 1);
+    std::atomic<int64_t> begun{0};
+    absl::Mutex mutex;
+    std::vector<double> took_us;
+    int64_t failed = 0;
+    absl::Status first;
+    std::vector<std::thread> callers;
+    const auto began = std::chrono::steady_clock::now();
+    for (int64_t i = 0; i < command.number("callers", 1); ++i) {
+      callers.emplace_back([&] {
+        std::vector<double> mine_us;
+        while (begun.fetch_add(1) < times) {
+          const auto from = std::chrono::steady_clock::now();
+          const absl::Status status = call();
+          const std::chrono::duration<double, std::micro> passed = std::chrono::steady_clock::now() - from;
+          mine_us.push_back(passed.count());
+          if (status.ok()) continue;
+          absl::MutexLock lock(&mutex);
+          if (failed++ == 0) first = status;
+        }
+        absl::MutexLock lock(&mutex);
+        took_us.insert(took_us.end(), mine_us.begin(), mine_us.end());
+      });
+    }
+    for (std::thread& caller : callers) caller.join();
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - began;
+    std::sort(took_us.begin(), took_us.end());
+    const auto at = [&](double share) {
+      return took_us.empty() ? 0 : took_us[static_cast<size_t>(share * static_cast<double>(took_us.size() - 1))];
+    };
+    auto& fields = *answer->mutable_struct_value()->mutable_fields();
+    fields["p50_us"] = Number(at(0.5));
+    fields["p99_us"] = Number(at(0.99));
+    fields["seconds"] = Number(seconds.count());
+    fields["failed"] = Number(static_cast<double>(failed));
+    if (failed > 0) fields["first_error"] = ErrorOf(first);
+    return absl::OkStatus();
+  }
+
   std::shared_ptr<Held> HeldOf(const std::string& name) {
     absl::MutexLock lock(&mutex_);
     const auto found = held_.find(name);
@@ -445,8 +576,12 @@ class Player {
       if (!client.ok()) return client.status();
       absl::MutexLock lock(&mutex_);
       clients_.insert_or_assign(command.text("client"), *std::move(client));
+      const std::string first = options.address.substr(0, options.address.find(','));
+      channels_[command.text("client")] = grpc::CreateChannel(first, grpc::InsecureChannelCredentials());
       return absl::OkStatus();
     }
+    if (verb == "repeat") return Repeat(running, command, answer);
+    if (verb == "null") return NullCall(command)();
     const std::optional<Value> init = command.value("init");
     ReadOptions read;
     read.timeout = command.timeout();
@@ -463,6 +598,7 @@ class Player {
       if (found == clients_.end()) throw std::runtime_error("no such client");
       closed = std::move(found->second);
       clients_.erase(found);
+      channels_.erase(command.text("client"));
       // A Held keeps its client.
       for (auto it = held_.begin(); it != held_.end();) {
         it = it->second.client == command.text("client") ? held_.erase(it) : std::next(it);
@@ -494,6 +630,20 @@ class Player {
     }
     if (verb == "delete") {
       return client.Transact(write, [&](Tx& tx) { tx.Delete(RefOf(client, name, std::nullopt)); });
+    }
+    if (verb == "move-point") {
+      const stm::Ref<Point> ref = client.Ref<Point>(name);
+      const int64_t by = command.number("by");
+      const absl::Status status = client.Transact(write, [&](Tx& tx) {
+        tx.Alter(ref, [by](Point point) {
+          point.x += by;
+          return point;
+        });
+      });
+      if (!status.ok()) return status;
+      const absl::StatusOr<Value> after = RefOf(client, name, std::nullopt).Get(read);
+      if (after.ok()) *answer = ToJson(*after);
+      return after.status();
     }
     if (verb == "define") return RefOf(client, name, std::nullopt).Define(DefinitionOf(command), write);
     const stm::Atom<Value> atom = client.Atom<Value>(name, init, Definition());
@@ -616,7 +766,7 @@ class Player {
   };
   std::map<std::string, HeldBy> held_;
   std::map<double, std::shared_ptr<Running>> running_;
-  std::vector<std::thread> threads_;
+  std::map<std::string, std::shared_ptr<grpc::Channel>> channels_;  // of each client, for "null"
 };
 
 int Main() {

@@ -42,7 +42,8 @@ class _Reader:
             out.append(c)
             self.at += 1
         self.at += 1
-        return "".join(out)
+        # Two escapes may be one letter.
+        return "".join(out).encode("utf-16", "surrogatepass").decode("utf-16")
 
     def value(self):
         self.skip()
@@ -78,6 +79,8 @@ class _Reader:
             return {"uuid": value["text"]}
         if tag == "stm/bytes":
             return {"blob": value["text"]}
+        if tag == "conf/text":  # a text of so many letters
+            return {"text": "x" * int(value["integer"])}
         return {"tagged": {"tag": tag, "value": value}}
 
 

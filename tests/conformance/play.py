@@ -109,7 +109,7 @@ class Play:
     def __init__(self, stmd, driver, scenario, shared, zookeeper, number):
         self.scenario = scenario
         self.driver = driver
-        durable = any(step.get("daemon") == "kill" for step in scenario["steps"])
+        durable = any(step.get("daemon") in ("kill", "stop") for step in scenario["steps"])
         own = any("daemon" in step for step in scenario["steps"])
         self.daemon = Daemon(stmd, durable, zookeeper) if own else None
         self.port = (self.daemon or shared).port
@@ -174,7 +174,7 @@ class Play:
     def command(self, step):
         command = {key: value for key, value in step.items()
                    if key not in ("as", "gives", "error", "keep", "runs", "via", "causes", "on_commits", "repeated",
-                                "blames", "says", "cause")}
+                                "blames", "says", "cause", "limit")}
         name = command.get("client", "a")
         if command["do"] == "connect":
             self.clients[name] = f"{self.number}.{name}"
@@ -260,6 +260,8 @@ class Play:
             raise Failed(f"the error blames {error.get('name', '')}")
         if step.get("says", "") not in error["message"]:
             raise Failed(f"the error says {error['message']}")
+        if step.get("limit", error.get("limit", "")) != error.get("limit", ""):
+            raise Failed(f"the error names the bound {error.get('limit', '')}")
         if step.get("cause", error.get("cause", "")) != error.get("cause", ""):
             raise Failed(f"its cause is {error.get('cause', '')}")
         if "causes" in step and [one[:len(two)] for one, two in zip(error["causes"], step["causes"])] != step["causes"]:
@@ -286,6 +288,8 @@ class Play:
             raise Failed(f"it changed {json.dumps(commit['changes'])}")
         if "label" in step and commit["label"] != step["label"]:
             raise Failed(f"its label is {commit['label']}")
+        if "by" in step and commit["by"] != step["by"]:
+            raise Failed(f"it is by {commit['by']}")
 
 
 def main():
@@ -300,7 +304,8 @@ def main():
     parser.add_argument("--planted", action="store_true", help="each scenario with one expectation wrong: it must fail")
     parser.add_argument("--show", action="store_true", help="each scenario as it passes, with its seconds")
     options = parser.parse_args()
-    scenarios = [one for one in load(options.only) if is_fault(one) or not options.faults]
+    scenarios = [one for one in load(options.only) if (is_fault(one) or not options.faults) and
+                 one.get("coordinator") != ("local" if options.zookeeper else "zookeeper")]
     if options.list:
         for scenario in scenarios:
             print(f"{' '.join(scenario['rules']):24} {scenario['scenario']}")

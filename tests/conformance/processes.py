@@ -138,6 +138,9 @@ class Daemon:
             self.process.send_signal(signal.SIGCONT)
         elif what == "kill":
             self.kill()
+        elif what == "stop":
+            self.process.terminate()
+            self.process.wait(timeout=DEADLINE_S)
         elif what == "wipe":
             self.wipe()
         elif what == "start":

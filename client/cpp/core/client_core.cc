@@ -170,7 +170,7 @@ absl::StatusOr<v1::PipelineAnswer> ClientCore::Ask(const std::function<void(v1::
       case CallResult::End::kAnswered:
         if (result.answer.code() == 0) return std::move(result.answer);
         failure = FromWire(result.answer.code(), result.answer.message(),
-                           result.answer.has_error() ? &result.answer.error() : nullptr);
+                           result.answer.has_error() ? &result.answer.error() : nullptr, names_);
         if (ReasonOf(failure) == Reason::kStoreChanged && result.answer.error().has_header()) {
           position_->Adopt(result.answer.error().header());
         }
@@ -238,7 +238,7 @@ absl::StatusOr<v1::CommitResponse> ClientCore::Commit(const std::function<void(v
       case CallResult::End::kAnswered: {
         if (result.answer.code() != 0) {
           failure = FromWire(result.answer.code(), result.answer.message(),
-                             result.answer.has_error() ? &result.answer.error() : nullptr);
+                             result.answer.has_error() ? &result.answer.error() : nullptr, names_);
           Reason reason = ReasonOf(failure);
           if (reason == Reason::kStoreChanged && result.answer.error().has_header()) {
             position_->Adopt(result.answer.error().header());

@@ -4,7 +4,6 @@
 #include <google/protobuf/io/coded_stream.h>
 #include <google/protobuf/wire_format_lite.h>
 
-#include "client/cpp/core/wire.h"
 #include "stm/v1/common.pb.h"
 
 namespace stm::internal {
@@ -32,7 +31,7 @@ std::optional<v1::ErrorDetail> DetailOf(const grpc::Status& status) {
   return std::nullopt;
 }
 
-absl::Status FromGrpc(const grpc::Status& status) {
+absl::Status FromGrpc(const grpc::Status& status, const Names& names) {
   if (status.ok()) return absl::OkStatus();
   std::optional<v1::ErrorDetail> detail = DetailOf(status);
   std::string message = status.error_message();
@@ -40,7 +39,7 @@ absl::Status FromGrpc(const grpc::Status& status) {
   if (status.error_code() == grpc::StatusCode::UNIMPLEMENTED && !detail.has_value()) {
     message = "the daemon is older than this client and lacks the call (" + message + "): run a newer stmd";
   }
-  return FromWire(static_cast<int>(status.error_code()), message, detail.has_value() ? &*detail : nullptr);
+  return FromWire(static_cast<int>(status.error_code()), message, detail.has_value() ? &*detail : nullptr, names);
 }
 
 }  // namespace stm::internal

@@ -7,13 +7,15 @@
 #include <grpcpp/support/status.h>
 
 #include "absl/status/status.h"
+#include "client/cpp/core/wire.h"
 #include "stm/v1/common.pb.h"
 
 namespace stm::internal {
 
 // The ErrorDetail in grpc-status-details-bin; nullopt: none.
 std::optional<v1::ErrorDetail> DetailOf(const grpc::Status& status);
-absl::Status FromGrpc(const grpc::Status& status);
+// With the client's own names in it; left out: of a stream that names no entry.
+absl::Status FromGrpc(const grpc::Status& status, const Names& names = Names(""));
 
 }  // namespace stm::internal
 

@@ -151,7 +151,7 @@ class Watcher {
       outage_.Fail(absl::UnavailableError("the daemon ended the watch"));
       return std::nullopt;
     }
-    absl::Status failure = FromGrpc(status);
+    absl::Status failure = FromGrpc(status, core_.names());
     std::optional<v1::ErrorDetail> detail = DetailOf(status);
     switch (ReasonOf(failure)) {
       case Reason::kStoreChanged:
@@ -376,7 +376,7 @@ class RecordReader {
       over_ = true;
       return absl::OkStatus();
     }
-    absl::Status failure = status.ok() ? absl::UnavailableError("the daemon ended the log") : FromGrpc(status);
+    absl::Status failure = status.ok() ? absl::UnavailableError("the daemon ended the log") : FromGrpc(status, core_->names());
     std::optional<v1::ErrorDetail> detail = DetailOf(status);
     bool slow = detail.has_value() && detail->reason() == v1::ERROR_REASON_SLOW_READER;
     if (!slow && !IsTransient(failure)) return failure;

@@ -128,7 +128,7 @@ absl::StatusOr<Response> Unary(ClientCore& core, const CallOptions& options, Sta
     switch (sent.end) {
       case CallResult::End::kAnswered: {
         if (sent.status.ok()) return std::move(sent.response);
-        failure = FromGrpc(sent.status);
+        failure = FromGrpc(sent.status, core.names());
         if (absl::IsDeadlineExceeded(failure)) return DeadlineError(outage.cause());
         std::optional<v1::ErrorDetail> detail = DetailOf(sent.status);
         if (ReasonOf(failure) == Reason::kStoreChanged && detail.has_value())
@@ -205,7 +205,7 @@ absl::StatusOr<Response> SendOnce(ClientCore& core, const OnceOptions& options, 
           core.position().Observe(sent.response.header());
           return std::move(sent.response);
         }
-        failure = FromGrpc(sent.status);
+        failure = FromGrpc(sent.status, core.names());
         if (absl::IsDeadlineExceeded(failure)) return DeadlineError(outage.cause());
         std::optional<v1::ErrorDetail> detail = DetailOf(sent.status);
         const v1::ErrorReason reason = detail.has_value() ? detail->reason() : v1::ERROR_REASON_UNSPECIFIED;

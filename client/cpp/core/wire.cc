@@ -2,6 +2,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "engine/values/absl_view.h"
 #include "engine/values/wire.h"
 #include "stm/v1/common.pb.h"
@@ -89,13 +90,16 @@ bool Under(std::string_view name, std::string_view prefix) {
   return !IsSystem(name) || IsSystem(prefix);
 }
 
-absl::Status FromWire(int code, const std::string& message, const v1::ErrorDetail* detail) {
+absl::Status FromWire(int code, std::string message, const v1::ErrorDetail* detail, const Names& names) {
   absl::StatusCode status_code = static_cast<absl::StatusCode>(code);
   ErrorInfo info;
   info.reason = ReasonOfCode(status_code);
   if (detail != nullptr) {
     if (Reason reason = ReasonOfDetail(detail->reason()); reason != Reason::kNone) info.reason = reason;
-    info.name = detail->name();
+    info.name = names.Short(detail->name());
+    if (info.name != detail->name()) {
+      message = absl::StrReplaceAll(message, {{detail->name(), info.name}});
+    }
     info.found = detail->found();
     info.expected = detail->expected();
     info.limit = detail->limit();

@@ -35,7 +35,8 @@ absl::Status CheckPrefix(std::string_view prefix);
 // Is `name` in the subtree? "/" holds no system names.
 bool Under(std::string_view name, std::string_view prefix);
 
-absl::Status FromWire(int code, const std::string& message, const v1::ErrorDetail* detail);
+// What the daemon said of a call, with the client's own names in it. `detail`: null, if it gave none.
+absl::Status FromWire(int code, std::string message, const v1::ErrorDetail* detail, const Names& names);
 
 void ToWire(const Op& op, v1::Operation* message);
 // `session`: of an ephemeral entry.
