@@ -25,6 +25,12 @@ class Failed(Exception):
     pass
 
 
+def language(driver):
+    """Of a driver's program: tests/conformance/go/driver, python/driver_aio, or cpp_driver."""
+    folder, name = os.path.split(os.path.abspath(driver))
+    return os.path.basename(folder) + name[len("driver"):] if name.startswith("driver") else name.partition("_")[0]
+
+
 class Ports:
     """Ports of 127.0.0.1 that nobody listens on. A bound UDP socket of the same number is the claim, which other tests see."""
 
