@@ -455,8 +455,21 @@ class Player {
     };
   }
 
+  // A step of a body that is repeated, read once.
+  std::function<void(Tx&)> StepOf(const Client& client, const Json& step) {
+    const auto& words = step.list_value();
+    const std::string& verb = words.values(0).string_value();
+    const stm::Ref<Value> ref = RefOf(client, words.values(1).string_value(), std::nullopt);
+    if (verb == "get") return [ref](Tx& tx) { (void)tx.Get(ref); };
+    if (verb == "set") {
+      return [ref, value = ValueOf(words.values(2))](Tx& tx) { tx.Set(ref, value); };
+    }
+    if (verb == "commute") return [ref, op = OpOf(step, 2)](Tx& tx) { tx.Commute(ref, op); };
+    throw std::runtime_error("no such step is repeated: " + verb);
+  }
+
   // One call of what "repeat" repeats, with its command read once.
-  std::function<absl::Status()> CallOf(Running& running, const Arguments& command) {
+  std::function<absl::Status()> CallOf(const Arguments& command) {
     const std::string verb = command.text("do");
     const std::string name = command.text("name");
     if (verb == "null") return NullCall(command);
@@ -494,12 +507,11 @@ class Player {
       };
     }
     if (verb == "transact") {
-      const Json body = command.At("body");
-      return [this, client, body, &running] {
-        Body state{this, 0, &running, &client, 0, 0, 0, {}, {}};
+      std::vector<std::function<void(Tx&)>> steps;
+      for (const Json& step : command.At("body").list_value().values()) steps.push_back(StepOf(client, step));
+      return [client, steps] {
         return client.Transact([&](Tx& tx) {
-          state.results.clear();
-          RunBody(state, tx, body);
+          for (const auto& step : steps) step(tx);
         });
       };
     }
@@ -507,10 +519,10 @@ class Player {
   }
 
   // `times` calls from `callers` threads, and how long they took.
-  absl::Status Repeat(Running& running, const Arguments& command, Json* answer) {
+  absl::Status Repeat(const Arguments& command, Json* answer) {
     Object inner = command.At("command").struct_value();
     if (inner.fields().count("client") == 0) (*inner.mutable_fields())["client"] = String(command.text("client"));
-    const std::function<absl::Status()> call = CallOf(running, Arguments(std::move(inner)));
+    const std::function<absl::Status()> call = CallOf(Arguments(std::move(inner)));
     const int64_t times = command.number("times", 1);
     std::atomic<int64_t> begun{0};
     absl::Mutex mutex;
@@ -580,7 +592,7 @@ class Player {
       channels_[command.text("client")] = grpc::CreateChannel(first, grpc::InsecureChannelCredentials());
       return absl::OkStatus();
     }
-    if (verb == "repeat") return Repeat(running, command, answer);
+    if (verb == "repeat") return Repeat(command, answer);
     if (verb == "null") return NullCall(command)();
     const std::optional<Value> init = command.value("init");
     ReadOptions read;

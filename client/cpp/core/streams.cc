@@ -185,7 +185,7 @@ class Watcher {
 absl::StatusOr<v1::Selector> SelectorOf(const Names& names, const std::vector<std::string>& selectors) {
   v1::Selector selector;
   for (const std::string& one : selectors) {
-    if (absl::Status status = CheckName(one); !status.ok()) return status;
+    if (absl::Status status = CheckSelector(one); !status.ok()) return status;
     if (one.back() == '/') {
       selector.add_prefixes(names.Full(one));
     } else {

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "engine/name.h"
 #include "engine/values/edn.h"
 #include "engine/values/wire.h"
 #include "stm/lock.h"
@@ -336,7 +337,7 @@ std::vector<Entry> TxCore::List(std::string_view prefix_view) {
   std::map<std::string, Entry> entries;
   for (const Entry& entry : listed->second) entries.emplace(entry.name, entry);
   for (auto& [name, written] : writes_) {
-    if (!Under(name, prefix)) continue;
+    if (!engine::UnderPrefix(name, prefix)) continue;
     Handle handle;
     handle.name = name;
     handle.is_atom = written.is_atom;
@@ -368,7 +369,7 @@ std::vector<std::string> TxCore::ListNames(std::string_view prefix_view) {
   std::set<std::string> names;
   for (const Entry& entry : listed->second) names.insert(entry.name);
   for (const auto& [name, written] : writes_) {
-    if (!Under(name, prefix)) continue;
+    if (!engine::UnderPrefix(name, prefix)) continue;
     if (written.base == Written::Base::kDelete && written.ops.empty()) {
       names.erase(name);
     } else if (written.base == Written::Base::kSet || written.create.has_value()) {

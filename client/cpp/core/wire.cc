@@ -3,6 +3,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "engine/name.h"
 #include "engine/values/absl_view.h"
 #include "engine/values/wire.h"
 #include "stm/v1/common.pb.h"
@@ -13,7 +14,7 @@ namespace {
 // Where the first segment ends: "/.once/k" -> 6.
 size_t FirstSegmentEnd(const std::string& name) { return std::min(name.find('/', 1), name.size()); }
 
-bool IsSystem(std::string_view name) { return name.size() > 1 && name[0] == '/' && name[1] == '.'; }
+using engine::IsSystem;
 
 Reason ReasonOfDetail(v1::ErrorReason reason) {
   switch (reason) {
@@ -67,27 +68,24 @@ std::string Names::Short(const std::string& name) const {
   return absl::StrCat(name.substr(0, from), name.substr(from + prefix_.size()));
 }
 
-absl::Status CheckName(std::string_view name) {
-  if (!name.empty() && name[0] == '/') return absl::OkStatus();
+namespace {
+
+absl::Status Checked(const absl::Status& status, std::string_view name) {
+  if (status.ok()) return status;
   ErrorInfo info;
   info.reason = Reason::kBadValue;
   info.name = std::string(name);
-  return MakeError(absl::StatusCode::kInvalidArgument,
-                   absl::StrCat("\"", Absl(name), "\" is no name of an entry: begin it with \"/\""), info);
+  return MakeError(status.code(), std::string(status.message()), info);
 }
 
-absl::Status CheckPrefix(std::string_view prefix) {
-  if (!prefix.empty() && prefix.front() == '/' && prefix.back() == '/') return absl::OkStatus();
-  ErrorInfo info;
-  info.reason = Reason::kBadValue;
-  info.name = std::string(prefix);
-  return MakeError(absl::StatusCode::kInvalidArgument,
-                   absl::StrCat("\"", Absl(prefix), "\" is no prefix: begin and end it with \"/\""), info);
-}
+}  // namespace
 
-bool Under(std::string_view name, std::string_view prefix) {
-  if (name.size() <= prefix.size() || name.compare(0, prefix.size(), prefix) != 0) return false;
-  return !IsSystem(name) || IsSystem(prefix);
+absl::Status CheckName(std::string_view name) { return Checked(engine::CheckName(name), name); }
+
+absl::Status CheckPrefix(std::string_view prefix) { return Checked(engine::CheckPrefix(prefix), prefix); }
+
+absl::Status CheckSelector(std::string_view selector) {
+  return !selector.empty() && selector.back() == '/' ? CheckPrefix(selector) : CheckName(selector);
 }
 
 absl::Status FromWire(int code, std::string message, const v1::ErrorDetail* detail, const Names& names) {

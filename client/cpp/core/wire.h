@@ -29,11 +29,11 @@ class Names {
   const std::string prefix_;  // "" or "/team-a"
 };
 
-// BadValue: begins with no "/". The daemon checks the rest; this much keeps a name within the chroot.
+// BadValue, which names it and the rule that it breaks (engine/name.h).
 absl::Status CheckName(std::string_view name);
 absl::Status CheckPrefix(std::string_view prefix);
-// Is `name` in the subtree? "/" holds no system names.
-bool Under(std::string_view name, std::string_view prefix);
+// What a watch selects: a name, or a prefix.
+absl::Status CheckSelector(std::string_view selector);
 
 // What the daemon said of a call, with the client's own names in it. `detail`: null, if it gave none.
 absl::Status FromWire(int code, std::string message, const v1::ErrorDetail* detail, const Names& names);
