@@ -32,6 +32,7 @@ class StmError(Exception):
 
     reason = "none"
     retryable = False  # by the caller, unchanged, later
+    detail_reason = 0  # of the wire's ErrorDetail; 0: it had none
 
     def __init__(
         self,
@@ -139,6 +140,31 @@ class TransactionClosed(StmError):
 
 class InTransaction(StmError):
     reason = "in-transaction"
+
+
+class RerunDiffers(StmError):
+    """rerun_check: a body did otherwise the second time on the same snapshot; `expected` and `found` are where."""
+
+    reason = "rerun-differs"
+
+
+class LockBusy(StmError):
+    """Not within the wait; `found` says who holds it."""
+
+    reason = "lock-busy"
+    retryable = True
+
+
+class UpgradeRefused(StmError):
+    """Others read, too: release the shared hold before the lock is acquired alone."""
+
+    reason = "upgrade-refused"
+
+
+class Deadlock(StmError):
+    """Waiting for it would be waiting for oneself; `found` is the cycle."""
+
+    reason = "deadlock"
 
 
 ABSENT_REMEDY = "is absent: set it first, give its handle an init, or use find"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from datetime import date, datetime, timedelta, timezone
 from typing import Any, Final, Generic, TypeVar, final
 
@@ -188,6 +189,47 @@ class Map(Mapping[K, V_co], Generic[K, V_co]):
 
     def __reduce__(self) -> tuple[type[Map[Any, Any]], tuple[list[tuple[K, V_co]]]]:
         return (Map, (list(self._entries.values()),))
+
+
+@final
+class Set(AbstractSet[T_co], Generic[T_co]):
+    """#{1 1.0}: a set that has True, 1 and 1.0 as three items, hashable. Sets are read as frozensets where those can hold
+    them, and as this where they cannot."""
+
+    __slots__ = ("_items",)
+    _items: dict[Any, T_co]
+
+    def __init__(self, of: Iterable[T_co] = ()) -> None:
+        object.__setattr__(self, "_items", {strict_key(item): item for item in of})
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError("Set is immutable: make another")
+
+    def __contains__(self, item: object) -> bool:
+        return strict_key(item) in self._items
+
+    def __iter__(self) -> Iterator[T_co]:
+        return iter(self._items.values())
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def _strict_key(self) -> object:
+        return frozenset(self._items)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, AbstractSet):
+            return NotImplemented
+        return self._items.keys() == (other if isinstance(other, Set) else Set(other))._items.keys()
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._items))
+
+    def __repr__(self) -> str:
+        return f"stm.Set({list(self._items.values())!r})"
+
+    def __reduce__(self) -> tuple[type[Set[Any]], tuple[list[T_co]]]:
+        return (Set, (list(self._items.values()),))
 
 
 @final
