@@ -1,6 +1,6 @@
-"""Plays what tests/conformance/play.py says by the Python client: a command a line on standard input, answers and events a
-line each on standard output. README.md there has the words. With --aio by stm.aio: what is written here is the same, and its
-coroutines are awaited; without, each command has a thread, and no coroutine ever waits."""
+"""Plays what tests/conformance/play.py says by the Python client: a command a line on standard input, answers and
+events a line each on standard output. README.md there has the words. With --aio by stm.aio: what is written here is the
+same, and its coroutines are awaited; without, each command has a thread, and no coroutine ever waits."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from google.protobuf import json_format
 from google.protobuf.empty_pb2 import Empty
 
 import stm
+import stm.aio
 from stm._proto import value_pb2
 from stm.codec import from_wire, to_wire
 
 AIO = "--aio" in sys.argv[1:]
 CANCELLED = (asyncio.CancelledError, concurrent.futures.CancelledError)
-api: Any = stm
+api: Any = stm.aio if AIO else stm
 
 
 @stm.record("conf.Point")
@@ -343,9 +344,7 @@ class Player:
             case "move-point":
                 point = client.ref(name, type=Point)
                 by = int(command["by"])
-                move = of_client(
-                    lambda tx: settled(tx.alter(point, lambda was: Point(was.x + by, was.y_axis)))
-                )
+                move = of_client(lambda tx: settled(tx.alter(point, lambda was: Point(was.x + by, was.y_axis))))
                 await settled(client.transact(move, **writing))
                 return await self.raw(client, name)
             case "define":

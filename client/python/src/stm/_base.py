@@ -97,8 +97,8 @@ class Bounds:
 
 
 class Outage:
-    """Failures in a row: no pause after the first, then 10 ms to 1 s, until `limit` seconds after the first. A call that
-    was under way for a second before it failed ends the outage before it. None: no limit."""
+    """Failures in a row: no pause after the first, then 10 ms to 1 s, until `limit` seconds after the first. A call
+    that was under way for a second before it failed ends the outage before it. None: no limit."""
 
     def __init__(self, limit: float | None) -> None:
         self.limit = limit
@@ -228,13 +228,13 @@ class Io(Protocol):
     def who(self) -> object:
         """The thread or task that runs now."""
 
-    def call(self, link: Link, method: str, request: Any, timeout: float | None, canceller: Canceller | None) -> Any:
+    def call(self, link: Any, method: str, request: Any, timeout: float | None, canceller: Canceller | None) -> Any:
         """A step: the answer. Raises RpcFailed."""
 
     def sleep(self, seconds: float, canceller: Canceller | None = None) -> Any:
         """A step: less where cancelled (which is raised) or the client is closed."""
 
-    def wait(self, signal: Signal, timeout: float | None, canceller: Canceller | None = None) -> Any:
+    def wait(self, signal: Any, timeout: float | None, canceller: Canceller | None = None) -> Any:
         """A step: until it is set, or for so long."""
 
     def user(self, function: Callable[[], Any]) -> Any:
@@ -243,10 +243,10 @@ class Io(Protocol):
     def run(self, steps: Steps[Any]) -> Any:
         """No step: does them all, as a user's function on this side would."""
 
-    def stream(self, link: Link, method: str, request: Any, bounds: Bounds) -> Stream:
+    def stream(self, link: Any, method: str, request: Any, bounds: Bounds) -> Stream:
         """Messages come down it."""
 
-    def both_ways(self, link: Link, method: str) -> Stream: ...
+    def both_ways(self, link: Any, method: str) -> Stream: ...
     def workers(self, calls_max: int) -> Workers:
         """Of a user's functions, so many at once."""
 

@@ -1,8 +1,8 @@
-"""The core of a client: one connection to one daemon of several addresses, what it has seen, and calls that are sent again
-until they are answered. What may be repeated is asked; what changes something goes under an id, so that it happens once.
+"""The core of a client: one connection to one daemon of several addresses, what it has seen, and calls that are sent
+again until they are answered. What may be repeated is asked; what changes something goes under an id, so that it
+happens once.
 
-Any thread, or one event loop: see _base.Io.
-"""
+Any thread, or one event loop: see _base.Io."""
 
 from __future__ import annotations
 
@@ -98,20 +98,16 @@ class ConnectOptions:
         if prefix:
             wire.check_name(prefix)
             if "/." in prefix:
-                raise BadValue(
-                    f'prefix {prefix} has a segment that begins with ".": choose another', name="prefix"
-                )
+                raise BadValue(f'prefix {prefix} has a segment that begins with ".": choose another', name="prefix")
         if keys not in ("string", "keyword"):
             raise BadValue(f'keys="{keys}": write "string" or "keyword"', name="keys")
         name = client_name or os.path.basename(sys.argv[0] if sys.argv else "") or "python"
-        return ConnectOptions(
-            addresses, prefix, name, unavailable_timeout, session_ttl, keys, warn, on_rerun, on_call
-        )
+        return ConnectOptions(addresses, prefix, name, unavailable_timeout, session_ttl, keys, warn, on_rerun, on_call)
 
 
 class Position:
-    """What this client was told: a store, its newest version, and the writer that ids name. Headers of another store mean
-    nothing; `adopt` takes that store for ours."""
+    """What this client was told: a store, its newest version, and the writer that ids name. Headers of another store
+    mean nothing; `adopt` takes that store for ours."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -198,7 +194,8 @@ class Core:
         return self.options.addresses[self._pinned]
 
     def link(self, deadline: Deadline, bounds: Bounds) -> Steps[Link]:
-        """The one in use, else a new one to a daemon that is ready. Unavailable, at the deadline, names the addresses."""
+        """The one in use, else a new one to a daemon that is ready. Unavailable, at the deadline, names the
+        addresses."""
         link = self._link
         if link is not None and link.alive:
             return link
@@ -470,13 +467,14 @@ class Core:
             except StmError as error:
                 failure = self._after_refusal(call, resend, error)
             else:
-                self.position.observe(response.header)
-                outcome = response.WhichOneof("outcome")
+                verdict: transaction_service_pb2.CommitResponse = response
+                self.position.observe(verdict.header)
+                outcome = verdict.WhichOneof("outcome")
                 if outcome == "id_too_old" and resend:
                     raise commit_unknown(call.id, "it was sent too long ago for the daemon to tell")
                 if outcome not in ("not_committed", "id_too_old"):
                     told.transaction_id = call.id.transaction_id
-                    return response
+                    return verdict
                 failure = Unavailable("the daemon that the commit was sent to is gone")
                 call.sent = False
             outage.fail(failure)
@@ -487,8 +485,8 @@ class Core:
             yield self.io.sleep(outage.pause(deadline), bounds.canceller)
 
     def _after_refusal(self, call: CallId, resend: bool, failure: StmError) -> StmError:
-        """What to try again after; else raises. A failure is a verdict on what was sent just now: nothing was changed. On
-        what was sent before only where that would have been refused then, too."""
+        """What to try again after; else raises. A failure is a verdict on what was sent just now: nothing was changed.
+        On what was sent before only where that would have been refused then, too."""
         if isinstance(failure, Broken):
             return failure
         if isinstance(failure, ClientClosed):
@@ -529,7 +527,8 @@ class Core:
         asked.resend = True
         request = transaction_service_pb2.GetOutcomeRequest(id=asked)
         answer = yield from self.ask(GET_OUTCOME, lambda: request, bounds)
-        return answer.outcome
+        outcome: transaction_service_pb2.CommitResponse = answer.outcome
+        return outcome
 
     def outcome(self, word: str, timeout: float | None) -> Steps[int | None]:
         self.check_outside("client.outcome")
@@ -551,9 +550,9 @@ class Core:
         outage_max: float | None,
         over: Callable[[], bool] | None = None,
     ) -> Steps[Any]:
-        """Until there is a verdict: what changes something beside commits. `call` goes on where an earlier send_once left
-        it. Unavailable, TimeoutError and cancelling leave `call.sent` as it is: the same may be sent again. `over`: what
-        it is for is over, and it ends as Unavailable."""
+        """Until there is a verdict: what changes something beside commits. `call` goes on where an earlier send_once
+        left it. Unavailable, TimeoutError and cancelling leave `call.sent` as it is: the same may be sent again.
+        `over`: what it is for is over, and it ends as Unavailable."""
         outage = Outage(outage_max)
         deadline = bounds.deadline
         while True:
@@ -629,4 +628,3 @@ class Told:
     def __init__(self) -> None:
         self.transaction_id = ""
         self.resends = 0  # counted up, whatever came of it
-

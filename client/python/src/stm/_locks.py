@@ -94,10 +94,9 @@ def _refusal(core: Core, name: str, answer: lock_service_pb2.AcquireLockResponse
     )
 
 
-def acquire(
-    core: Core, name: str, options: LockOptions, wait: float | None, bounds: Bounds
-) -> Steps[Grant]:
-    """Waits its turn, `wait` seconds at most: None: until it is granted; 0: at once, past those who wait, or LockBusy."""
+def acquire(core: Core, name: str, options: LockOptions, wait: float | None, bounds: Bounds) -> Steps[Grant]:
+    """Waits its turn, `wait` seconds at most: None: until it is granted; 0: at once, past those who wait, or
+    LockBusy."""
     core.check_outside(f"acquire of {name}")
     options.check(name)
     lock = core.names.full(name)
@@ -296,7 +295,10 @@ def wake(core: Core, grant: Grant, condition: str, everyone: bool) -> Steps[int]
 
 # ---- What operators ask
 
-_MODES: dict[int, LockMode] = {lock_service_pb2.LOCK_MODE_SHARED: "shared", lock_service_pb2.LOCK_MODE_PERMITS: "permits"}
+_MODES: dict[int, LockMode] = {
+    lock_service_pb2.LOCK_MODE_SHARED: "shared",
+    lock_service_pb2.LOCK_MODE_PERMITS: "permits",
+}
 
 
 def _holds(messages: Iterable[lock_service_pb2.LockHold]) -> tuple[LockHold, ...]:

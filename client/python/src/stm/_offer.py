@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Mapping
 from typing import Any, Protocol
 
 import grpc
 
-
 from ._base import Bounds, ClientClosed, Deadline, Link, Outage, RpcFailed, Steps, StreamEnded, StreamSilent, transient
 from ._core import LOOK_EVERY, Core, time_is_up
-
 from ._proto import offer_service_pb2
 from .codec import Codec
 from .errors import Denied, LimitExceeded, StmError, Unavailable, ValueLost
@@ -19,9 +18,9 @@ from .values import ABSENT
 
 
 class VersionedStateContainer(Protocol):
-    """Keeps values of refs, each under a stamp that is used once. Called by several threads (or tasks) at once, and again
-    with the same arguments, also late. The daemon gives a call up after its container-timeout (10 s). Names are the
-    daemon's: with the client's prefix. What a method raises reaches the caller of the transaction: Unavailable (ask
+    """Keeps values of refs, each under a stamp that is used once. Called by several threads (or tasks) at once, and
+    again with the same arguments, also late. The daemon gives a call up after its container-timeout (10 s). Names are
+    the daemon's: with the client's prefix. What a method raises reaches the caller of the transaction: Unavailable (ask
     again), Denied, LimitExceeded (it is full), ValueLost (what is kept can't be read); whatever else as a failure."""
 
     def init(self, name: str) -> Any:
@@ -143,7 +142,7 @@ class Offering:
                 if question.WhichOneof("question") is None:
                     self._say(True, None)
                 else:
-                    self._workers.run(lambda question=question: self._answer(stream, question))
+                    self._workers.run(functools.partial(self._answer, stream, question))
         except StreamEnded:
             return Unavailable("the daemon ended the offer")
         except RpcFailed as error:
@@ -196,7 +195,9 @@ class Offering:
                     return container.get_state(asked.name)
                 case "set_state":
                     return container.set_state(asked.name, decode(asked.value, asked.name), asked.version)
-            raise NotImplementedError("the daemon asks what this client does not know: use a client as new as the daemon")
+            raise NotImplementedError(
+                "the daemon asks what this client does not know: use a client as new as the daemon"
+            )
 
         got = yield self._core.io.user(call)
         made: Any = getattr(answer, verb)
@@ -223,5 +224,3 @@ def offer(
         yield from offering.withdraw()
         raise
     return offering
-
-

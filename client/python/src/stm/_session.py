@@ -1,7 +1,7 @@
-"""The session that a client holds locks and ephemeral entries by: one lease at a time, opened when it is first needed, and
-kept by beats on a stream of its own. Always: a lease is believed in until the sending of the newest answered beat, and the
-TTL less a margin; then it is over for good, with every grant of it. What a commit may do is decided by fences, whatever is
-believed here."""
+"""The session that a client holds locks and ephemeral entries by: one lease at a time, opened when it is first needed,
+and kept by beats on a stream of its own. Always: a lease is believed in until the sending of the newest answered beat,
+and the TTL less a margin; then it is over for good, with every grant of it. What a commit may do is decided by fences,
+whatever is believed here."""
 
 from __future__ import annotations
 
@@ -207,7 +207,8 @@ class Session:
         return Lease(answer.session_id, wire.seconds_of(answer.ttl), began, self._io.signal())
 
     def drop(self, lease: Lease, known: bool) -> None:
-        """It is over, with all that it had. `known`: the daemon said so; else it is closed there too, in the background."""
+        """It is over, with all that it had. `known`: the daemon said so; else it is closed there too, in the
+        background."""
         lease.end()
         with self._lock:
             lost = [grant for grant in self._grants.values() if grant.lease is lease]

@@ -1,5 +1,5 @@
-"""What comes by streams, over as many of them as it takes: watches, an entry's newest values, the log's records. And views
-of the past and histories, which are lists."""
+"""What comes by streams, over as many of them as it takes: watches, an entry's newest values, the log's records. And
+views of the past and histories, which are lists."""
 
 from __future__ import annotations
 
@@ -377,12 +377,15 @@ class RecordReader:
 
 
 def list_outside(core: Core, prefix: str, names_only: bool) -> Steps[dict[str, Any]]:
-    """All entries under a prefix, of one snapshot: begun again where that was trimmed, or the store changed, meanwhile."""
+    """All entries under a prefix, of one snapshot: begun again where that was trimmed, or the store changed,
+    meanwhile."""
     core.check_outside("client.list")
     wire.check_prefix(prefix)
     while True:
         try:
-            return (yield from _pages(core, prefix, names_only, lambda: common_pb2.ReadPoint(seen=core.position.known())))
+            return (
+                yield from _pages(core, prefix, names_only, lambda: common_pb2.ReadPoint(seen=core.position.known()))
+            )
         except (SnapshotTooOld, StoreChanged):
             continue
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Hashable, Mapping
+from collections.abc import Set as AbstractSet
 from decimal import Decimal
 
 
@@ -15,7 +16,7 @@ def strict_key(value: object) -> Hashable:
         return (Decimal, value.as_tuple())
     if isinstance(value, tuple):
         return (type(value), tuple(strict_key(item) for item in value))
-    if isinstance(value, frozenset):
+    if isinstance(value, AbstractSet):
         return (frozenset, frozenset(strict_key(item) for item in value))
     if isinstance(value, Mapping):
         return (Mapping, frozenset((strict_key(key), strict_key(item)) for key, item in value.items()))

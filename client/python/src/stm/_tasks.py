@@ -329,7 +329,7 @@ class TaskIo:
     async def close(self) -> None:
         self.closed.set()
         left = {*self._spawned, *self._closings, *([self._watchdog] if self._watchdog else [])}
-        left.discard(asyncio.current_task())  # type: ignore[arg-type]
+        left.discard(asyncio.current_task())
         if left:
             _, late = await asyncio.wait(left, timeout=LOOK_EVERY)
             for task in late:
@@ -337,7 +337,8 @@ class TaskIo:
 
 
 def _is_cancelled() -> bool:
-    """Is it this task that is cancelled? Before Python 3.11 it cannot be asked, and a broken link is taken for the cause."""
+    """Is it this task that is cancelled? Before Python 3.11 it cannot be asked, and a broken link is taken for the
+    cause."""
     cancelling = getattr(asyncio.current_task(), "cancelling", None)
     return cancelling is not None and cancelling() > 0
 

@@ -1,5 +1,5 @@
-"""The side of threads: steps block. One watchdog thread a client; a stream both ways has a reader; background work has a
-thread each, and is rare. What goes on all the time (reads, commits, watches) has no thread of its own."""
+"""The side of threads: steps block. One watchdog thread a client; a stream both ways has a reader; background work has
+a thread each, and is rare. What goes on all the time (reads, commits, watches) has no thread of its own."""
 
 from __future__ import annotations
 
@@ -295,9 +295,7 @@ class ThreadIo:
         return functools.partial(self._call, link, method, request, timeout, canceller)
 
     @staticmethod
-    def _call(
-        link: ThreadLink, method: str, request: Any, timeout: float | None, canceller: Canceller | None
-    ) -> Any:
+    def _call(link: ThreadLink, method: str, request: Any, timeout: float | None, canceller: Canceller | None) -> Any:
         make = link.unary.get(method)
         if make is None:
             path, write, read = wire.method_of(method)

@@ -372,7 +372,7 @@ def get_outside(handle: Handle[T], bounds: Bounds, stale_ok: bool) -> Steps[T]:
         init = handle.wire_init()
         assert init is not None
         value = handle.decoded(init)
-    return value  # type: ignore[no-any-return]
+    return value
 
 
 def definition_outside(handle: Handle[Any], bounds: Bounds) -> Steps[Definition | None]:
@@ -390,9 +390,7 @@ def definition_outside(handle: Handle[Any], bounds: Bounds) -> Steps[Definition 
     return wire.definition_of(entry.definition, core.codec, handle.name) if entry.HasField("value") else None
 
 
-def run_outside(
-    handle: Handle[Any], what: str, options: TransactOptions, body: Callable[[TxCore], Any]
-) -> Steps[Any]:
+def run_outside(handle: Handle[Any], what: str, options: TransactOptions, body: Callable[[TxCore], Any]) -> Steps[Any]:
     """A transaction of one entry, whose body does no more than one thing of the core's."""
     handle._core.check_outside(f"{what} of {handle.name}")
     return (yield from transact(handle._core, body, options))
@@ -412,9 +410,7 @@ def define_outside(handle: Handle[Any], definition: Definition, options: Transac
 
 def apply_outside(handle: Handle[Any], operation: Op, options: TransactOptions) -> Steps[Any]:
     results: list[CommuteResult] = []
-    yield from run_outside(
-        handle, "apply", options, lambda tx: results.append(tx.commute(handle, operation))
-    )
+    yield from run_outside(handle, "apply", options, lambda tx: results.append(tx.commute(handle, operation)))
     if results[-1].value is ABSENT:
         raise ValueLost(
             f"{handle.name}: the operation was applied, and its result was lost with the connection: read the entry",

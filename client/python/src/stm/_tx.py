@@ -1,7 +1,7 @@
-"""One run of a transaction's body: what it read, at one snapshot, and what it will write. The loop of runs is _transact's.
+"""One run of a transaction's body: what it read, at one snapshot, and what it will write. The loop of runs is
+_transact's.
 
-Always: once a signal is raised every call raises it again, and the run is abandoned.
-"""
+Always: once a signal is raised every call raises it again, and the run is abandoned."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ class Abandoned(BaseException):
 
 
 class CommuteResult:
-    """What an operation gave: `value` is known once the transaction has committed. ABSENT where the daemon could not keep
-    it (over 1 KiB, and the answer was lost)."""
+    """What an operation gave: `value` is known once the transaction has committed. ABSENT where the daemon could not
+    keep it (over 1 KiB, and the answer was lost)."""
 
     def __init__(self) -> None:
         self.value: Any = ABSENT
@@ -61,9 +61,7 @@ class Handle(Generic[T]):
 
     is_atom = False
 
-    def __init__(
-        self, core: Core, name: str, init: Any, definition: Definition | None, type: type | None
-    ) -> None:
+    def __init__(self, core: Core, name: str, init: Any, definition: Definition | None, type: type | None) -> None:
         wire.check_name(name)
         self._core = core
         self.name = name
@@ -178,7 +176,7 @@ class TxCore:
     def get(self, handle: Handle[T]) -> Steps[T]:
         value = yield from self.find(handle)
         if value is not ABSENT:
-            return value  # type: ignore[no-any-return]
+            return value
         if handle.init is ABSENT:
             self.fail(Absent(f"{handle.name} {ABSENT_REMEDY}", name=handle.name))
         init = self._init(handle)
@@ -271,7 +269,7 @@ class TxCore:
         self.enter(handle)
         self._written(handle).define = definition
 
-    def list(self, prefix: str) -> Steps[dict[str, Any]]:
+    def entries(self, prefix: str) -> Steps[dict[str, Any]]:
         self._enter_prefix(prefix)
         if prefix not in self._listed:
             entries = yield from self._pages(prefix, names_only=False)
@@ -308,9 +306,7 @@ class TxCore:
     def record(self, value: Any) -> None:
         self.enter()
         if not isinstance(value, Tagged) and records.of_type(type(value)) is None:
-            self.fail(
-                BadValue(f"a record is a tagged value, not {type(value).__name__}: give it a tag by @stm.record")
-            )
+            self.fail(BadValue(f"a record is a tagged value, not {type(value).__name__}: give it a tag by @stm.record"))
         try:
             self._records.append(self.core.codec.encode(value, "a record"))
         except BadValue as error:

@@ -83,9 +83,7 @@ class UnknownFields:
                 for item in _children(written):
                     self._find_moved(item, moved)
 
-    def _restored(
-        self, written: v1.Value, raw: v1.Value | None, known: v1.Value | None, moved: set[bytes]
-    ) -> v1.Value:
+    def _restored(self, written: v1.Value, raw: v1.Value | None, known: v1.Value | None, moved: set[bytes]) -> v1.Value:
         match written.WhichOneof("kind"):
             case "tagged":
                 return self._restored_record(written, raw, known, moved)

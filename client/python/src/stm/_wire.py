@@ -28,7 +28,7 @@ from ._proto import (
 )
 from ._status import details
 from .codec import Codec
-from .commits import ChangeKind, Change, Commit, Definition
+from .commits import Change, ChangeKind, Commit, Definition
 from .errors import BadValue, Cause, Meta, Rejected, StmError
 from .values import Instant
 
@@ -176,9 +176,7 @@ def detail_of(metadata: Iterable[tuple[str, Any]] | None) -> common_pb2.ErrorDet
     return None
 
 
-def error_of(
-    code: grpc.StatusCode, message: str, detail: common_pb2.ErrorDetail | None, names: Names
-) -> StmError:
+def error_of(code: grpc.StatusCode, message: str, detail: common_pb2.ErrorDetail | None, names: Names) -> StmError:
     """By its ErrorDetail, and by its status code where it has none."""
     by_code = _BY_CODE.get(code, StmError)
     if detail is None:
@@ -277,7 +275,9 @@ class CommitParts:
         return commit, records
 
 
-def fill_definition(message: common_pb2.Definition, definition: Definition, session: str, codec: Codec, name: str) -> None:
+def fill_definition(
+    message: common_pb2.Definition, definition: Definition, session: str, codec: Codec, name: str
+) -> None:
     if definition.validator is not None:
         message.validator.CopyFrom(codec.encode(definition.validator, name))
     if definition.ttl is not None:
@@ -294,5 +294,3 @@ def definition_of(message: common_pb2.Definition, codec: Codec, name: str) -> De
         ephemeral=bool(message.session_id),
         container=message.container,
     )
-
-

@@ -1,27 +1,27 @@
-"""The client of asyncio, over grpc.aio: the names of stm, awaited. Bodies are coroutine functions (or plain ones that only
-write), and await what reads: `await tx.get(ref)`. A client is of the event loop that connected it; tasks are cancelled as
-asyncio cancels them: during a commit CancelledError waits up to 1 s for its outcome, and is CommitUnknown where there is
-none."""
+"""The client of asyncio, over grpc.aio: the names of stm, awaited. Bodies are coroutine functions (or plain ones that
+only write), and await what reads: `await tx.get(ref)`. A client is of the event loop that connected it; tasks are
+cancelled as asyncio cancels them: during a commit CancelledError waits up to 1 s for its outcome, and is CommitUnknown
+where there is none."""
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import logging
-import os
-import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Concatenate, Generic, Literal, NoReturn, ParamSpec, TypeVar, cast, overload
 
 from . import _locks as locks
 from . import _streams as streams
 from . import _transact as transactions
-from ._base import Bounds, Canceller, Deadline
+from ._base import Bounds, Deadline
 from ._core import ConnectOptions, Core
 from ._locks import LockOptions
 from ._offer import Offering, StateContainer, VersionedStateContainer, offer
-from ._session import Grant, Lease, Session as CoreSession
-from ._threads import LostEvent, ThreadIo, run
+from ._session import Grant, Lease
+from ._session import Session as CoreSession
+from ._tasks import LostEvent, TaskIo, run
 from ._transact import ONCE_TTL, Isolation, TransactOptions
 from ._tx import CommuteResult, Handle, TxCore
 from .commits import (
@@ -34,7 +34,7 @@ from .commits import (
     Rerun,
     SessionInfo,
 )
-from .errors import InTransaction, StmError
+from .errors import StmError
 from .op import Op
 from .values import ABSENT, Instant
 
@@ -42,12 +42,14 @@ T = TypeVar("T")
 R = TypeVar("R")
 P = ParamSpec("P")
 
-RELEASE_IN_EXIT_MAX = 1.0  # seconds that the end of `with` waits for a release, which then goes on in the background
+RELEASE_IN_EXIT_MAX = (
+    1.0  # seconds that the end of `async with` waits for a release, which then goes on in the background
+)
 
 log = logging.getLogger("stm")
 
 
-def connect(
+async def connect(
     address: str = "",
     *,
     prefix: str = "",
@@ -59,48 +61,38 @@ def connect(
     on_rerun: Callable[[Rerun], object] | None = None,
     on_call: Callable[[CallInfo], object] | None = None,
 ) -> Client:
-    """Waits for a daemon that is ready, `unavailable_timeout` seconds at most, then raises Unavailable; each later call
-    waits out an outage as long.
-
-    `address`: host:port or unix:/path, several by comma, of which the first that answers is kept until it fails; "":
-    STM_ADDRESS, else 127.0.0.1:7440. `prefix`: "/team-a": every name is below it, and seen without it. `client_name`: kept
-    with each commit; "": the program's. `session_ttl`: seconds that locks and ephemeral entries outlive what the daemon
-    heard of this client last, 2 to 600; None: the daemon's default. `keys`: "keyword": keys of maps that are str here are
-    keywords on the wire. `warn` takes the client's own warnings; on_rerun each re-run with its causes; on_call each call
-    that was sent, with its latency.
-    """
+    """As stm.connect()."""
     options = ConnectOptions.of(
         address, prefix, client_name, unavailable_timeout, session_ttl, keys, warn, on_rerun, on_call
     )
-    io = ThreadIo()
+    io = TaskIo()
     core = Core(io, options)
     core.session = CoreSession(core)
     io.core = weakref.ref(core)
     try:
-        run(core.link(Deadline(unavailable_timeout), Bounds()))
+        await run(core.link(Deadline(unavailable_timeout), Bounds()))
     except BaseException:
-        io.close()
+        await io.close()
         raise
     return Client(core, io)
 
 
 class Ref(Handle[T]):
-    """A handle of a ref, which changes inside transactions alone: it does no I/O when made. Its init creates the entry in
-    the first transaction that reads or commutes it, if it is absent then, and never overwrites."""
+    """A handle of a ref, which changes inside transactions alone: it does no I/O when made. Its init creates the entry
+    in the first transaction that reads or commutes it, if it is absent then, and never overwrites."""
 
-    async def get(self, *, timeout: float | None = None, canceller: Canceller | None = None, stale_ok: bool = False) -> T:
+    async def get(self, *, timeout: float | None = None, stale_ok: bool = False) -> T:
         """The newest value, linearizable. Absent: the handle's init, else the error Absent. `timeout`: seconds.
         `stale_ok`: what the daemon has in memory, at once; never older than this client saw."""
-        return await run(transactions.get_outside(self, Bounds(timeout, canceller), stale_ok))
+        return await run(transactions.get_outside(self, Bounds(timeout), stale_ok))
 
-    async def find(
-        self, *, timeout: float | None = None, canceller: Canceller | None = None, stale_ok: bool = False
-    ) -> T | Any:
+    async def find(self, *, timeout: float | None = None, stale_ok: bool = False) -> T | Any:
         """ABSENT where there is no entry."""
-        return await run(transactions.find_outside(self, Bounds(timeout, canceller), stale_ok))
+        return await run(transactions.find_outside(self, Bounds(timeout), stale_ok))
 
     async def define(self, definition: Definition, *, timeout: float | None = None, label: str = "") -> None:
-        """Replaces validator, TTL and session, whole, by a commit of its own; the present value must satisfy the rule."""
+        """Replaces validator, TTL and session, whole, by a commit of its own; the present value must satisfy the
+        rule."""
         await run(transactions.define_outside(self, definition, TransactOptions(timeout=timeout, label=label)))
 
     async def read_definition(self, *, timeout: float | None = None) -> Definition | None:
@@ -111,9 +103,9 @@ class Ref(Handle[T]):
         """Its commits, newest first, with who and why; before `before_version` (0: from the newest), 1000 at most."""
         return await run(streams.history(self, before_version, limit, Bounds(timeout)))
 
-    def follow(self, *, timeout: float | None = None, canceller: Canceller | None = None) -> Follow[T]:
+    def follow(self, *, timeout: float | None = None) -> Follow[T]:
         """Its newest values, beginning with the present one; values between may be left out. ABSENT: no entry."""
-        return Follow(streams.Follower(self, Bounds(timeout, canceller)))
+        return Follow(streams.Follower(self, Bounds(timeout)))
 
 
 class Atom(Ref[T]):
@@ -121,10 +113,8 @@ class Atom(Ref[T]):
 
     is_atom = True
 
-    async def reset(
-        self, value: T, *, timeout: float | None = None, label: str = "", canceller: Canceller | None = None
-    ) -> None:
-        options = TransactOptions(timeout=timeout, label=label, canceller=canceller)
+    async def reset(self, value: T, *, timeout: float | None = None, label: str = "") -> None:
+        options = TransactOptions(timeout=timeout, label=label)
         await run(transactions.set_outside(self, value, options))
 
     async def swap(
@@ -133,10 +123,9 @@ class Atom(Ref[T]):
         *,
         timeout: float | None = None,
         label: str = "",
-        canceller: Canceller | None = None,
     ) -> T:
         """Sets what `function` makes of the present value, and returns it. It may be called several times."""
-        options = TransactOptions(timeout=timeout, label=label, canceller=canceller)
+        options = TransactOptions(timeout=timeout, label=label)
         return await run(transactions.swap_outside(self, function, options))
 
     async def compare_and_set(
@@ -146,17 +135,14 @@ class Atom(Ref[T]):
         *,
         timeout: float | None = None,
         label: str = "",
-        canceller: Canceller | None = None,
     ) -> bool:
         """False: the present value is another, and nothing was changed. `expected` ABSENT: only if there is none."""
-        options = TransactOptions(timeout=timeout, label=label, canceller=canceller)
+        options = TransactOptions(timeout=timeout, label=label)
         return await run(transactions.compare_and_set_outside(self, expected, value, options))
 
-    async def apply(
-        self, operation: Op, *, timeout: float | None = None, label: str = "", canceller: Canceller | None = None
-    ) -> Any:
+    async def apply(self, operation: Op, *, timeout: float | None = None, label: str = "") -> Any:
         """An operation, and what it gives: the new value, but what was removed for pop and shift."""
-        options = TransactOptions(timeout=timeout, label=label, canceller=canceller)
+        options = TransactOptions(timeout=timeout, label=label)
         return await run(transactions.apply_outside(self, operation, options))
 
     async def delete(self, *, timeout: float | None = None, label: str = "") -> None:
@@ -164,7 +150,7 @@ class Atom(Ref[T]):
 
 
 class Tx:
-    """Handed to a body, and used inside it alone, by its thread. All reads are of one snapshot."""
+    """Handed to a body, and used inside it alone, by its task. All reads are of one snapshot."""
 
     __slots__ = ("_core",)
 
@@ -172,7 +158,7 @@ class Tx:
         self._core = core
 
     @property
-    async def await run(self) -> int:
+    def run(self) -> int:
         """Which run of the body this is, from 1."""
         return self._core.run
 
@@ -212,7 +198,7 @@ class Tx:
         A commit that creates or deletes one of them meanwhile is a conflict. Names under "/." are listed by such a
         prefix alone.
         """
-        return await run(self._core.list(prefix))
+        return await run(self._core.entries(prefix))
 
     async def names(self, prefix: str) -> Sequence[str]:
         """As list, without the values, which then are not read."""
@@ -237,24 +223,24 @@ class Tx:
         """Sleeps until something that was read has changed, then runs the body again."""
         self._core.retry()
 
-    async def or_else(self, first: Callable[[], R], second: Callable[[], R]) -> R:
+    async def or_else(self, first: Callable[[], Awaitable[R]], second: Callable[[], Awaitable[R]]) -> R:
         """`first`; if that calls retry(), what it wrote is dropped and `second` runs."""
         return cast(R, await run(self._core.or_else(first, second)))
 
     def on_commit(self, function: Callable[[Committed], object]) -> None:
-        """Called once, after the commit, by the thread that ran the body; in no run that was abandoned."""
+        """Called once, after the commit, and awaited if it is a coroutine's; in no run that was abandoned."""
         self._core.on_commit(function)
 
 
 class Held:
     """One hold of a lock. It is this client's belief: what a commit may do under the lock is decided by tx.fence(held)
-    alone. Any thread. `lost`: set when the grant is gone, its time is over by this client's own clock, or it was released;
+    alone. `lost`: set when the grant is gone, its time is over by this client's own clock, or it was released;
     it stays so."""
 
     def __init__(self, core: Core, grant: Grant) -> None:
         self._core = core
         self._grant = grant
-        self._releasing = threading.Lock()
+        self._releasing = asyncio.Lock()
         self.lost: LostEvent = grant.lost
 
     @property
@@ -270,13 +256,13 @@ class Held:
         return f"<Held {self.name} {self.token}{' lost' if self.lost.is_set() else ''}>"
 
     def on_lost(self, callback: Callable[[], object]) -> None:
-        """Called once, by a thread of its own, when it is lost, at once if it is already; not for a release."""
+        """Called once, by a task of its own, when it is lost, at once if it is already; not for a release."""
         if not self._grant.on_lost(callback):
             self._core.session._tell([callback])
 
     async def release(self, *, timeout: float | None = None) -> None:
         """LockLost: it was lost or released before. Unavailable: no daemon answered, and it may be called again."""
-        with self._releasing:
+        async with self._releasing:
             await run(locks.release(self._core, self._grant, Bounds(timeout)))
 
     async def wait(self, condition: str, timeout: float | None = None) -> bool:
@@ -291,40 +277,38 @@ class Held:
     async def notify_all(self, condition: str) -> int:
         return await run(locks.wake(self._core, self._grant, condition, everyone=True))
 
-    def __enter__(self) -> Held:
+    async def __aenter__(self) -> Held:
         return self
 
-    def __exit__(self, *of: object) -> None:
-        self._end()
+    async def __aexit__(self, *of: object) -> None:
+        await self._end()
 
-    def _end(self) -> None:
+    async def _end(self) -> None:
         """Errors are dropped: a loss is `lost`'s to tell, and a session's end releases what could not be."""
         if self._grant.released:
             return
         try:
-            self.release(timeout=RELEASE_IN_EXIT_MAX)
+            await self.release(timeout=RELEASE_IN_EXIT_MAX)
         except (StmError, TimeoutError):
             if not self._grant.released:
                 locks.release_in_background(self._core, self._grant)
 
 
 class Lock:
-    """A handle of a lock: first come, first served. `with` waits its turn and releases at the end."""
+    """A handle of a lock: first come, first served. `async with` waits its turn and releases at the end."""
 
     def __init__(self, core: Core, name: str, options: LockOptions) -> None:
         options.check(name)
         self._core = core
         self.name = name
         self._options = options
-        self._entered = threading.local()
+        self._entered: dict[object, list[Held]] = {}  # by task
 
-    async def acquire(
-        self, *, wait: float | None = None, timeout: float | None = None, canceller: Canceller | None = None
-    ) -> Held:
-        """Waits its turn. `wait` seconds, then LockBusy; 0: at once, past those who wait, or LockBusy. `timeout`: of the
-        whole call, then TimeoutError. Either way the place in the queue is given up. UpgradeRefused, Deadlock; LockLost:
-        its place was taken from it."""
-        grant = await run(locks.acquire(self._core, self.name, self._options, wait, Bounds(timeout, canceller)))
+    async def acquire(self, *, wait: float | None = None, timeout: float | None = None) -> Held:
+        """Waits its turn. `wait` seconds, then LockBusy; 0: at once, past those who wait, or LockBusy. `timeout`: of
+        the whole call, then TimeoutError. Either way the place in the queue is given up. UpgradeRefused, Deadlock;
+        LockLost: its place was taken from it."""
+        grant = await run(locks.acquire(self._core, self.name, self._options, wait, Bounds(timeout)))
         return Held(self._core, grant)
 
     async def info(self) -> LockInfo:
@@ -336,19 +320,17 @@ class Lock:
         does."""
         return await run(locks.break_lock(self._core, self.name, label))
 
-    def __enter__(self) -> Held:
-        held = self.acquire()
-        self._stack().append(held)
+    async def __aenter__(self) -> Held:
+        held = await self.acquire()
+        self._entered.setdefault(asyncio.current_task(), []).append(held)
         return held
 
-    def __exit__(self, *of: object) -> None:
-        self._stack().pop()._end()
-
-    def _stack(self) -> list[Held]:
-        if not hasattr(self._entered, "stack"):
-            self._entered.stack = []
-        stack: list[Held] = self._entered.stack
-        return stack
+    async def __aexit__(self, *of: object) -> None:
+        task = asyncio.current_task()
+        held = self._entered[task].pop()
+        if not self._entered[task]:
+            del self._entered[task]
+        await held._end()
 
 
 class Session:
@@ -368,53 +350,54 @@ class Session:
 
 
 class _Stream(Generic[T]):
-    """An iterator, of one thread at a time; close() may be called by any."""
+    """An asynchronous iterator, of one task at a time."""
 
     def __init__(self, of: Any) -> None:
         self._of = of
 
-    def __iter__(self: S) -> S:
+    def __aiter__(self: S) -> S:
         return self
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
         self._of.close()
 
-    def __enter__(self: S) -> S:
+    async def __aenter__(self: S) -> S:
         return self
 
-    def __exit__(self, *of: object) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        self.close()
+    async def __aexit__(self, *of: object) -> None:
+        self._of.close()
 
 
 S = TypeVar("S", bound=_Stream[Any])
 
 
-class Watch(_Stream[Commit], Iterator[Commit]):
-    """Commits, each once, whole, in order; it has begun when client.watch() returns."""
+class Watch(_Stream[Commit], AsyncIterator[Commit]):
+    """Commits, each once, whole, in order. It begins with the first that is asked for, or with `async with`."""
 
-    async def __next__(self) -> Commit:
+    async def __aenter__(self) -> Watch:
+        await run(self._of.open())
+        return self
+
+    async def __anext__(self) -> Commit:
         commit: Commit | None = await run(self._of.next())
         if commit is None:
-            raise StopIteration
+            raise StopAsyncIteration
         return commit
 
 
-class Follow(_Stream[T], Iterator[T]):
-    async def __next__(self) -> T:
+class Follow(_Stream[T], AsyncIterator[T]):
+    async def __anext__(self) -> T:
         value = await run(self._of.next())
         if value is None:
-            raise StopIteration
+            raise StopAsyncIteration
         return cast(T, value[0])
 
 
-class Records(_Stream[Record[T]], Iterator[Record[T]]):
-    async def __next__(self) -> Record[T]:
+class Records(_Stream[Record[T]], AsyncIterator[Record[T]]):
+    async def __anext__(self) -> Record[T]:
         record: Record[T] | None = await run(self._of.next())
         if record is None:
-            raise StopIteration
+            raise StopAsyncIteration
         return record
 
     @property
@@ -455,7 +438,7 @@ class Offer:
 
     @property
     def container(self) -> str:
-        """"offered:mine": what definitions give as their container."""
+        """ "offered:mine": what definitions give as their container."""
         return self._offering.container
 
     @property
@@ -475,32 +458,32 @@ class Offer:
     async def close(self) -> None:
         await run(self._offering.withdraw())
 
-    def __enter__(self) -> Offer:
+    async def __aenter__(self) -> Offer:
         return self
 
-    def __exit__(self, *of: object) -> None:
-        self.close()
+    async def __aexit__(self, *of: object) -> None:
+        await self.close()
 
 
 class Client:
-    """Made by connect(). Any thread may use it; close() or `with` ends it, its session, and all that waits."""
+    """Made by connect(), for the tasks of its event loop; close() or `async with` ends it, its session, and all that
+    waits."""
 
-    def __init__(self, core: Core, io: ThreadIo) -> None:
+    def __init__(self, core: Core, io: TaskIo) -> None:
         self._core = core
         self._io = io
-        _clients.add(self)
 
-    def __enter__(self) -> Client:
+    async def __aenter__(self) -> Client:
         return self
 
-    def __exit__(self, *of: object) -> None:
-        self.close()
+    async def __aexit__(self, *of: object) -> None:
+        await self.close()
 
     async def close(self) -> None:
         try:
             await run(self._core.close())
         finally:
-            self._io.close()
+            await self._io.close()
 
     @property
     def address(self) -> str:
@@ -515,14 +498,16 @@ class Client:
     @overload
     def ref(self, name: str, *, definition: Definition | None = None) -> Ref[Any]: ...
     @overload
-    def ref(self, name: str, init: T, *, definition: Definition | None = None, type: type[T] | None = None) -> Ref[T]: ...
+    def ref(
+        self, name: str, init: T, *, definition: Definition | None = None, type: type[T] | None = None
+    ) -> Ref[T]: ...
     @overload
     def ref(self, name: str, *, definition: Definition | None = None, type: type[T]) -> Ref[T]: ...
     def ref(
         self, name: str, init: Any = ABSENT, *, definition: Definition | None = None, type: type[Any] | None = None
     ) -> Ref[Any]:
-        """A handle. `init`: the entry is made with it if absent. `definition`: for who creates the entry; an existing one
-        keeps its own. `type`: a value that is none of it is BadValue."""
+        """A handle. `init`: the entry is made with it if absent. `definition`: for who creates the entry; an existing
+        one keeps its own. `type`: a value that is none of it is BadValue."""
         return Ref(self._core, name, init, definition, type)
 
     @overload
@@ -540,7 +525,7 @@ class Client:
 
     async def transact(
         self,
-        body: Callable[[Tx], R],
+        body: Callable[[Tx], Awaitable[R]] | Callable[[Tx], R],
         *,
         timeout: float | None = None,
         runs_max: int = 0,
@@ -553,19 +538,9 @@ class Client:
         rerun_check: bool = False,
         on_rerun: Callable[[Rerun], object] | None = None,
         on_committed: Callable[[Committed], object] | None = None,
-        canceller: Canceller | None = None,
     ) -> R:
-        """Runs `body` until its commit stands, and returns its result: strictly serializable, exactly once.
-
-        `timeout` in seconds and `runs_max` (None and 0: no bound) end in Conflict after conflicts, in TimeoutError
-        otherwise, or in CommitUnknown. `label` comes back in the log, watches and causes, as `traceparent` does (W3C; "":
-        of OpenTelemetry's present span, if the program uses that). `isolation`: "snapshot" is Clojure's: only what was
-        set, deleted or ensured is checked. `once`: a key: a second transaction of it, from any process, within `once_ttl`
-        seconds, runs nothing and returns the first one's result. `stale_ok`: the first read may be of what the daemon has
-        in memory; then a transaction that only reads is committed, to check that. `rerun_check`: for tests: the body runs
-        twice on one snapshot and must do the same, else RerunDiffers. Inside another transaction of this client it joins
-        that.
-        """
+        """As stm.Client.transact; `body` is a coroutine function, or a plain one that only writes. It runs in this
+        task, which alone may use its tx."""
         options = TransactOptions(
             timeout=timeout,
             runs_max=runs_max,
@@ -578,7 +553,6 @@ class Client:
             rerun_check=rerun_check,
             on_rerun=on_rerun,
             on_committed=on_committed,
-            canceller=canceller,
         )
         return cast(R, await run(transactions.transact(self._core, lambda tx: body(Tx(tx)), options)))
 
@@ -589,7 +563,7 @@ class Client:
     async def names(self, prefix: str) -> Sequence[str]:
         return [*await run(streams.list_outside(self._core, prefix, names_only=True))]
 
-    async def watch(
+    def watch(
         self,
         *names: str,
         initial: bool = False,
@@ -599,19 +573,13 @@ class Client:
         on_synced: Callable[[int], object] | None = None,
         on_progress: Callable[[int], object] | None = None,
         timeout: float | None = None,
-        canceller: Canceller | None = None,
     ) -> Watch:
-        """An iterator of the commits that change something selected: names, prefixes that end in "/", nothing: all.
-
-        `initial`: first all as it is, as one Commit marked initial. `after`: commits after this version; 0: from now.
-        `conflate`: for a slow reader: commits not yet told are merged. `progress_every`: seconds of idleness after which
-        on_progress hears up to where nothing changed. Reconnects are invisible; what was lost meanwhile is mended by a
-        Commit marked initial. `timeout`: seconds of the whole, then TimeoutError.
-        """
+        """As stm.Client.watch: `async for commit in client.watch(...)`. It begins with the first commit that is asked
+        for; `async with client.watch(...) as watch` waits until it has begun."""
         watcher = streams.Watcher(
             self._core,
             names,
-            Bounds(timeout, canceller),
+            Bounds(timeout),
             initial=initial,
             after=after,
             conflate=conflate,
@@ -619,7 +587,6 @@ class Client:
             on_synced=on_synced,
             on_progress=on_progress,
         )
-        await run(watcher.open())
         return Watch(watcher)
 
     def records(
@@ -629,14 +596,13 @@ class Client:
         to_version: int = 0,
         follow: bool = False,
         timeout: float | None = None,
-        canceller: Canceller | None = None,
     ) -> Records[T]:
-        """An iterator of the records of these types or tags ("blog.*": all that begin so; none: all), in order.
+        """An asynchronous iterator of the records of these types or tags ("blog.*": all that begin so; none: all), in
+        order.
 
         From `from_version` (at it; 0: the oldest kept; asked for less than is kept: SnapshotTooOld) to `to_version` (0:
-        the newest); `follow`: without an end.
-        """
-        bounds = Bounds(timeout, canceller)
+        the newest); `follow`: without an end."""
+        bounds = Bounds(timeout)
         return Records(
             streams.RecordReader(
                 self._core, wanted, bounds, from_version=from_version, to_version=to_version, follow=follow
@@ -658,8 +624,8 @@ class Client:
         label: str = "",
     ) -> Lock:
         """A handle. `shared`: with others who read; else alone. `permits_max`: a semaphore of so many, the same for all
-        who use it, and how many `permits` of them (0: one). `owner`: reentrant for the same owner of this client; "": the
-        client itself, so threads that are to exclude one another name themselves. At most 256 bytes."""
+        who use it, and how many `permits` of them (0: one). `owner`: reentrant for the same owner of this client; "":
+        the client itself, so threads that are to exclude one another name themselves. At most 256 bytes."""
         return Lock(self._core, name, LockOptions(shared, permits, permits_max, owner, label))
 
     async def session(self) -> Session:
@@ -693,53 +659,30 @@ class Client:
         await run(locks.expire_session(self._core, session_id, label))
 
     async def outcome(self, word: str, *, timeout: float | None = 10.0) -> int | None:
-        """What became of a commit whose outcome was unknown, by CommitUnknown.outcome_word: the version of its commit, or
-        None: it never was and never will be. CommitUnknown: too long ago to tell."""
+        """What became of a commit whose outcome was unknown, by CommitUnknown.outcome_word: the version of its commit,
+        or None: it never was and never will be. CommitUnknown: too long ago to tell."""
         return await run(self._core.outcome(word, timeout))
 
 
 @overload
-def transactional(function: Callable[Concatenate[Tx, P], R], /) -> Callable[Concatenate[Client | Tx, P], R]: ...
+def transactional(
+    function: Callable[Concatenate[Tx, P], Awaitable[R]], /
+) -> Callable[Concatenate[Client | Tx, P], Awaitable[R]]: ...
 @overload
 def transactional(
     **options: Any,
-) -> Callable[[Callable[Concatenate[Tx, P], R]], Callable[Concatenate[Client | Tx, P], R]]: ...
+) -> Callable[[Callable[Concatenate[Tx, P], Awaitable[R]]], Callable[Concatenate[Client | Tx, P], Awaitable[R]]]: ...
 def transactional(function: Any = None, /, **options: Any) -> Any:
-    """f(client, ...) runs a transaction; f(tx, ...) joins that of tx. @transactional(label="signup"): with options of
-    client.transact, for when it is run."""
+    """await f(client, ...) runs a transaction; await f(tx, ...) joins that of tx. @transactional(label="signup"): with
+    options of client.transact, for when it is run."""
 
-    async def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
-        def call(on: Client | Tx, /, *args: Any, **named: Any) -> Any:
+        async def call(on: Client | Tx, /, *args: Any, **named: Any) -> Any:
             if isinstance(on, Tx):
                 return await run(on._core.join(lambda: function(on, *args, **named)))
-            return on.transact(lambda tx: function(tx, *args, **named), **options)
+            return await on.transact(lambda tx: function(tx, *args, **named), **options)
 
         return call
 
     return decorate if function is None else decorate(function)
-
-
-def io() -> None:
-    """Says that what follows is I/O: inside a body the transaction ends as InTransaction."""
-    from ._tx import current
-
-    tx = current.get()
-    if tx is not None and tx.open:
-        tx.fail(
-            InTransaction("stm.io() inside a transaction's body, which may run several times: do it by tx.on_commit")
-        )
-
-
-# After fork the connection and the session are the parent's: the child opens its own when it needs them.
-_clients: weakref.WeakSet[Client] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for client in list(_clients):
-        client._io.after_fork()
-        client._core.forget()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

@@ -17,7 +17,8 @@ from ._base import Bounds, Canceller, Deadline
 from ._core import ConnectOptions, Core
 from ._locks import LockOptions
 from ._offer import Offering, StateContainer, VersionedStateContainer, offer
-from ._session import Grant, Lease, Session as CoreSession
+from ._session import Grant, Lease
+from ._session import Session as CoreSession
 from ._threads import LostEvent, ThreadIo, run
 from ._transact import ONCE_TTL, Isolation, TransactOptions
 from ._tx import CommuteResult, Handle, TxCore
@@ -60,12 +61,11 @@ def connect(
     waits out an outage as long.
 
     `address`: host:port or unix:/path, several by comma, of which the first that answers is kept until it fails; "":
-    STM_ADDRESS, else 127.0.0.1:7440. `prefix`: "/team-a": every name is below it, and seen without it. `client_name`: kept
-    with each commit; "": the program's. `session_ttl`: seconds that locks and ephemeral entries outlive what the daemon
-    heard of this client last, 2 to 600; None: the daemon's default. `keys`: "keyword": keys of maps that are str here are
-    keywords on the wire. `warn` takes the client's own warnings; on_rerun each re-run with its causes; on_call each call
-    that was sent, with its latency.
-    """
+    STM_ADDRESS, else 127.0.0.1:7440. `prefix`: "/team-a": every name is below it, and seen without it. `client_name`:
+    kept with each commit; "": the program's. `session_ttl`: seconds that locks and ephemeral entries outlive what the
+    daemon heard of this client last, 2 to 600; None: the daemon's default. `keys`: "keyword": keys of maps that are str
+    here are keywords on the wire. `warn` takes the client's own warnings; on_rerun each re-run with its causes; on_call
+    each call that was sent, with its latency."""
     options = ConnectOptions.of(
         address, prefix, client_name, unavailable_timeout, session_ttl, keys, warn, on_rerun, on_call
     )
@@ -82,8 +82,8 @@ def connect(
 
 
 class Ref(Handle[T]):
-    """A handle of a ref, which changes inside transactions alone: it does no I/O when made. Its init creates the entry in
-    the first transaction that reads or commutes it, if it is absent then, and never overwrites."""
+    """A handle of a ref, which changes inside transactions alone: it does no I/O when made. Its init creates the entry
+    in the first transaction that reads or commutes it, if it is absent then, and never overwrites."""
 
     def get(self, *, timeout: float | None = None, canceller: Canceller | None = None, stale_ok: bool = False) -> T:
         """The newest value, linearizable. Absent: the handle's init, else the error Absent. `timeout`: seconds.
@@ -97,7 +97,8 @@ class Ref(Handle[T]):
         return run(transactions.find_outside(self, Bounds(timeout, canceller), stale_ok))
 
     def define(self, definition: Definition, *, timeout: float | None = None, label: str = "") -> None:
-        """Replaces validator, TTL and session, whole, by a commit of its own; the present value must satisfy the rule."""
+        """Replaces validator, TTL and session, whole, by a commit of its own; the present value must satisfy the
+        rule."""
         run(transactions.define_outside(self, definition, TransactOptions(timeout=timeout, label=label)))
 
     def read_definition(self, *, timeout: float | None = None) -> Definition | None:
@@ -209,7 +210,7 @@ class Tx:
         A commit that creates or deletes one of them meanwhile is a conflict. Names under "/." are listed by such a
         prefix alone.
         """
-        return run(self._core.list(prefix))
+        return run(self._core.entries(prefix))
 
     def names(self, prefix: str) -> Sequence[str]:
         """As list, without the values, which then are not read."""
@@ -245,8 +246,8 @@ class Tx:
 
 class Held:
     """One hold of a lock. It is this client's belief: what a commit may do under the lock is decided by tx.fence(held)
-    alone. Any thread. `lost`: set when the grant is gone, its time is over by this client's own clock, or it was released;
-    it stays so."""
+    alone. Any thread. `lost`: set when the grant is gone, its time is over by this client's own clock, or it was
+    released; it stays so."""
 
     def __init__(self, core: Core, grant: Grant) -> None:
         self._core = core
@@ -318,9 +319,9 @@ class Lock:
     def acquire(
         self, *, wait: float | None = None, timeout: float | None = None, canceller: Canceller | None = None
     ) -> Held:
-        """Waits its turn. `wait` seconds, then LockBusy; 0: at once, past those who wait, or LockBusy. `timeout`: of the
-        whole call, then TimeoutError. Either way the place in the queue is given up. UpgradeRefused, Deadlock; LockLost:
-        its place was taken from it."""
+        """Waits its turn. `wait` seconds, then LockBusy; 0: at once, past those who wait, or LockBusy. `timeout`: of
+        the whole call, then TimeoutError. Either way the place in the queue is given up. UpgradeRefused, Deadlock;
+        LockLost: its place was taken from it."""
         grant = run(locks.acquire(self._core, self.name, self._options, wait, Bounds(timeout, canceller)))
         return Held(self._core, grant)
 
@@ -452,7 +453,7 @@ class Offer:
 
     @property
     def container(self) -> str:
-        """"offered:mine": what definitions give as their container."""
+        """ "offered:mine": what definitions give as their container."""
         return self._offering.container
 
     @property
@@ -512,14 +513,16 @@ class Client:
     @overload
     def ref(self, name: str, *, definition: Definition | None = None) -> Ref[Any]: ...
     @overload
-    def ref(self, name: str, init: T, *, definition: Definition | None = None, type: type[T] | None = None) -> Ref[T]: ...
+    def ref(
+        self, name: str, init: T, *, definition: Definition | None = None, type: type[T] | None = None
+    ) -> Ref[T]: ...
     @overload
     def ref(self, name: str, *, definition: Definition | None = None, type: type[T]) -> Ref[T]: ...
     def ref(
         self, name: str, init: Any = ABSENT, *, definition: Definition | None = None, type: type[Any] | None = None
     ) -> Ref[Any]:
-        """A handle. `init`: the entry is made with it if absent. `definition`: for who creates the entry; an existing one
-        keeps its own. `type`: a value that is none of it is BadValue."""
+        """A handle. `init`: the entry is made with it if absent. `definition`: for who creates the entry; an existing
+        one keeps its own. `type`: a value that is none of it is BadValue."""
         return Ref(self._core, name, init, definition, type)
 
     @overload
@@ -555,14 +558,13 @@ class Client:
         """Runs `body` until its commit stands, and returns its result: strictly serializable, exactly once.
 
         `timeout` in seconds and `runs_max` (None and 0: no bound) end in Conflict after conflicts, in TimeoutError
-        otherwise, or in CommitUnknown. `label` comes back in the log, watches and causes, as `traceparent` does (W3C; "":
-        of OpenTelemetry's present span, if the program uses that). `isolation`: "snapshot" is Clojure's: only what was
-        set, deleted or ensured is checked. `once`: a key: a second transaction of it, from any process, within `once_ttl`
-        seconds, runs nothing and returns the first one's result. `stale_ok`: the first read may be of what the daemon has
-        in memory; then a transaction that only reads is committed, to check that. `rerun_check`: for tests: the body runs
-        twice on one snapshot and must do the same, else RerunDiffers. Inside another transaction of this client it joins
-        that.
-        """
+        otherwise, or in CommitUnknown. `label` comes back in the log, watches and causes, as `traceparent` does (W3C;
+        "": of OpenTelemetry's present span, if the program uses that). `isolation`: "snapshot" is Clojure's: only what
+        was set, deleted or ensured is checked. `once`: a key: a second transaction of it, from any process, within
+        `once_ttl` seconds, runs nothing and returns the first one's result. `stale_ok`: the first read may be of what
+        the daemon has in memory; then a transaction that only reads is committed, to check that. `rerun_check`: for
+        tests: the body runs twice on one snapshot and must do the same, else RerunDiffers. Inside another transaction
+        of this client it joins that."""
         options = TransactOptions(
             timeout=timeout,
             runs_max=runs_max,
@@ -601,10 +603,9 @@ class Client:
         """An iterator of the commits that change something selected: names, prefixes that end in "/", nothing: all.
 
         `initial`: first all as it is, as one Commit marked initial. `after`: commits after this version; 0: from now.
-        `conflate`: for a slow reader: commits not yet told are merged. `progress_every`: seconds of idleness after which
-        on_progress hears up to where nothing changed. Reconnects are invisible; what was lost meanwhile is mended by a
-        Commit marked initial. `timeout`: seconds of the whole, then TimeoutError.
-        """
+        `conflate`: for a slow reader: commits not yet told are merged. `progress_every`: seconds of idleness after
+        which on_progress hears up to where nothing changed. Reconnects are invisible; what was lost meanwhile is mended
+        by a Commit marked initial. `timeout`: seconds of the whole, then TimeoutError."""
         watcher = streams.Watcher(
             self._core,
             names,
@@ -655,8 +656,8 @@ class Client:
         label: str = "",
     ) -> Lock:
         """A handle. `shared`: with others who read; else alone. `permits_max`: a semaphore of so many, the same for all
-        who use it, and how many `permits` of them (0: one). `owner`: reentrant for the same owner of this client; "": the
-        client itself, so threads that are to exclude one another name themselves. At most 256 bytes."""
+        who use it, and how many `permits` of them (0: one). `owner`: reentrant for the same owner of this client; "":
+        the client itself, so threads that are to exclude one another name themselves. At most 256 bytes."""
         return Lock(self._core, name, LockOptions(shared, permits, permits_max, owner, label))
 
     def session(self) -> Session:
@@ -690,8 +691,8 @@ class Client:
         run(locks.expire_session(self._core, session_id, label))
 
     def outcome(self, word: str, *, timeout: float | None = 10.0) -> int | None:
-        """What became of a commit whose outcome was unknown, by CommitUnknown.outcome_word: the version of its commit, or
-        None: it never was and never will be. CommitUnknown: too long ago to tell."""
+        """What became of a commit whose outcome was unknown, by CommitUnknown.outcome_word: the version of its commit,
+        or None: it never was and never will be. CommitUnknown: too long ago to tell."""
         return run(self._core.outcome(word, timeout))
 
 

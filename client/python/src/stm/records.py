@@ -50,7 +50,9 @@ def _register(made: Registered) -> None:
     tag, type_ = made.tag, made.type
     other = _by_tag.get(tag) or _by_type.get(type_)
     if other is not None and (other.tag, other.type) != (tag, type_):
-        raise BadValue(f"#{tag} for {type_.__name__}: #{other.tag} is {other.type.__name__} already: choose another tag")
+        raise BadValue(
+            f"#{tag} for {type_.__name__}: #{other.tag} is {other.type.__name__} already: choose another tag"
+        )
     _by_tag[tag] = _by_type[type_] = made
 
 
@@ -67,7 +69,7 @@ def record(tag: str) -> Callable[[C], C]:
         fields: tuple[str, ...] | None = getattr(cls, "_fields", None)
         if fields is not None and issubclass(cls, tuple):
             defaults = set(cast(Any, cls)._field_defaults)
-        elif dataclasses.is_dataclass(cls) and getattr(cls, "__dataclass_params__").frozen:
+        elif dataclasses.is_dataclass(cls) and cast(Any, cls).__dataclass_params__.frozen:
             own = [field for field in dataclasses.fields(cls) if field.init]
             fields = tuple(field.name for field in own)
             missing = dataclasses.MISSING

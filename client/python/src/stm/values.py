@@ -193,8 +193,8 @@ class Map(Mapping[K, V_co], Generic[K, V_co]):
 
 @final
 class Set(AbstractSet[T_co], Generic[T_co]):
-    """#{1 1.0}: a set that has True, 1 and 1.0 as three items, hashable. Sets are read as frozensets where those can hold
-    them, and as this where they cannot."""
+    """#{1 1.0}: a set that has True, 1 and 1.0 as three items, hashable. Sets are read as frozensets where those can
+    hold them, and as this where they cannot."""
 
     __slots__ = ("_items",)
     _items: dict[Any, T_co]
@@ -213,9 +213,6 @@ class Set(AbstractSet[T_co], Generic[T_co]):
 
     def __len__(self) -> int:
         return len(self._items)
-
-    def _strict_key(self) -> object:
-        return frozenset(self._items)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, AbstractSet):
