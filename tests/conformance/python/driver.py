@@ -168,7 +168,8 @@ class Running:
 
     def stop(self) -> None:
         if self.task is not None:
-            self.task.cancel()
+            # After its first step: a task that is cancelled before it says nothing at all.
+            asyncio.get_running_loop().call_soon(self.task.cancel)
         self.canceller.cancel()
 
     async def go(self, times: int) -> None:
