@@ -247,6 +247,7 @@ class RecordReader:
         follow: bool = False,
     ) -> None:
         self._tags = [self._tag_of(one) for one in wanted]
+        self._typed = any(not isinstance(one, str) for one in wanted)
         self._core, self._bounds = core, bounds
         self._from, self._to, self._follow = from_version, to_version, follow
         self._outage = Outage(core.options.unavailable_timeout)
@@ -324,6 +325,9 @@ class RecordReader:
         for message, value in zip(messages, commit.records, strict=True):
             # A commit has all its records, also those that were not asked for.
             if self._selected(message.tagged.tag):
+                if self._typed and (why := registered_types.why_not(value)):
+                    name = f"a record of version {commit.version}"
+                    raise BadValue(f"{name}: {why}: read it by its tag, as {message.tagged.tag!r}", name=name)
                 self._ready.append(Record(value, commit.version, commit.at, commit.transaction_id, commit.meta))
 
     def _selected(self, tag: str) -> bool:

@@ -83,8 +83,9 @@ class Handle(Generic[T]):
         """BadValue: it does not fit the type that the handle asks for."""
         value = self._core.codec.decode(message, self.name)
         if self.type is not None and value is not ABSENT and not isinstance(value, self.type):
+            why = records.why_not(value) or f"found {value!r}"
             raise BadValue(
-                f"{self.name}: found {value!r}, and {self.type.__name__} was asked for: use a handle of another type",
+                f"{self.name}: {why}; {self.type.__name__} was asked for: use a handle of another type",
                 name=self.name,
                 found=type(value).__name__,
                 expected=self.type.__name__,

@@ -173,8 +173,9 @@ class Codec:
             inside = self.decode(message.value, name)
         try:
             return registered.decode(inside)
-        except BadValue as error:
-            raise BadValue(f"{name}: {error}", name=name) from error
+        except BadValue:
+            # It is read as what it is, and written back whole: who asks for the type is told why it is none.
+            return Tagged(message.tag, inside)
 
 
 def _integer(value: int, name: str) -> v1.Value:

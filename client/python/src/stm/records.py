@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple, TypeVar, cast
 
 from .errors import BadValue
-from .values import BigInt, Instant, Keyword, Map, Symbol
+from .values import BigInt, Instant, Keyword, Map, Symbol, Tagged
 
 C = TypeVar("C", bound=type)
 
@@ -61,9 +61,10 @@ def record(tag: str) -> Callable[[C], C]:
     (start_date: :start-date).
 
     Fields on the wire that the class does not know are kept, also by _replace (of a NamedTuple) and by the transaction
-    that read them, and written back. A field that is missing there takes its default, and is a BadValue if it has none;
-    so is one whose annotation (int, str, datetime and their like, also with "| None") does not fit what is there.
-    """
+    that read them, and written back. A field that is missing there takes its default. What does not fit (a field
+    without a default is missing, or is not what its annotation says: int, str, datetime and their like, also with "|
+    None") is read as Tagged, and is a BadValue, which says why, for a handle that asks for the type: client.ref(name,
+    type=User)."""
 
     def registered(cls: C) -> C:
         fields: tuple[str, ...] | None = getattr(cls, "_fields", None)
@@ -189,6 +190,16 @@ def _fits(value: Any, allowed: tuple[type, ...]) -> bool:
     if isinstance(value, int) and not isinstance(value, BigInt) and float in allowed:
         return True  # as Python's own type checkers have it
     return isinstance(value, allowed)
+
+
+def why_not(value: Any) -> str:
+    """Why a value that was read is Tagged though its tag is registered; "": another reason, or none."""
+    if isinstance(value, Tagged) and (registered := _by_tag.get(value.tag)) is not None:
+        try:
+            registered.decode(value.value)
+        except BadValue as error:
+            return str(error)
+    return ""
 
 
 def of_tag(tag: str) -> Registered | None:
