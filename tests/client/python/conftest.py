@@ -1,42 +1,67 @@
-"""A daemon of its own for each test, and a wire to it that can be cut."""
+"""A daemon of its own for each test, and a wire to it that does what a network may do."""
 
 from __future__ import annotations
 
-import os
-import re
-import socket
-import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 import stm
+import stm.testing
 
-STMD = os.environ["STMD"]
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "conformance"))
+from proxy import Proxy
+
+DEADLINE_S = 60.0  # of whatever must come
 
 
-def start(*arguments: str) -> tuple[subprocess.Popen[str], str]:
-    process = subprocess.Popen(
-        [STMD, *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert process.stdout is not None
-    found = re.search(r':stmd/address "([^"]+)"', process.stdout.readline())
-    assert found is not None, "the daemon printed no address"
-    return process, found[1]
+def until(holds: Callable[[], Any], what: str) -> Any:
+    """What `holds` gives once that is true."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not (found := holds()):
+        assert time.monotonic() < deadline, f"not within {DEADLINE_S} s: {what}"
+        time.sleep(0.002)
+    return found
+
+
+class Background:
+    """A function in a thread of its own, and what it came to."""
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self.value: Any = None
+        self.error: BaseException | None = None
+        self.function = function
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        try:
+            self.value = self.function()
+        except BaseException as error:
+            self.error = error
+
+    def result(self) -> Any:
+        self.thread.join(DEADLINE_S)
+        assert not self.thread.is_alive(), "it goes on"
+        if self.error is not None:
+            raise self.error
+        return self.value
 
 
 @pytest.fixture
-def address() -> Iterator[str]:
-    process, address = start("--ephemeral")
-    yield address
-    assert process.stdin is not None
-    process.stdin.close()
-    process.wait(30)
+def daemon() -> Iterator[stm.testing.Daemon]:
+    with stm.testing.daemon() as made:
+        yield made
+
+
+@pytest.fixture
+def address(daemon: stm.testing.Daemon) -> str:
+    return daemon.address
 
 
 @pytest.fixture
@@ -45,61 +70,8 @@ def client(address: str) -> Iterator[stm.Client]:
         yield made
 
 
-class Wire:
-    """Passes bytes on. When `cut_if(bytes to the daemon)` says so: they go through, and then no answer comes back."""
-
-    def __init__(self, to: str) -> None:
-        host, port = to.rsplit(":", 1)
-        self.to = (host, int(port))
-        self.cut_if: Callable[[bytes], bool] = lambda _: False
-        self.cuts = 0
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.address = f"127.0.0.1:{self.listener.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                near, _ = self.listener.accept()
-            except OSError:
-                return  # closed: the test is over
-            far = socket.create_connection(self.to)
-            muted = threading.Event()
-            threading.Thread(target=self._pass_up, args=(near, far, muted), daemon=True).start()
-            threading.Thread(target=self._pass_down, args=(far, near, muted), daemon=True).start()
-
-    def _pass_up(self, near: socket.socket, far: socket.socket, muted: threading.Event) -> None:
-        try:
-            while data := near.recv(65536):
-                if self.cut_if(data):
-                    self.cuts += 1
-                    muted.set()
-                far.sendall(data)
-        except OSError:
-            pass  # an end was closed, as the other end is below
-        finally:
-            if not muted.is_set():
-                far.close()
-
-    def _pass_down(self, far: socket.socket, near: socket.socket, muted: threading.Event) -> None:
-        try:
-            while data := far.recv(65536):
-                if muted.is_set():
-                    break  # the daemon has answered, so it has done what was sent
-                near.sendall(data)
-        except OSError:
-            pass
-        finally:
-            for end in (near, far):
-                try:
-                    end.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    pass  # closed already
-                end.close()
-
-
 @pytest.fixture
-def wire(address: str) -> Iterator[Wire]:
-    made = Wire(address)
+def wire(address: str) -> Iterator[Proxy]:
+    made = Proxy(int(address.rsplit(":", 1)[1]))
     yield made
-    made.listener.close()
+    made.close()

@@ -2,36 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import STMD, Wire
+from conftest import Background, until
+from proxy import Proxy
 
 import stm
-
-
-def readme_block(number: int) -> str:
-    text = (Path(__file__).parents[3] / "client/python/README.md").read_text()
-    return re.findall(r"```python\n(.*?)```", text, re.S)[number]
-
-
-def test_hello_world_of_the_readme_runs_as_it_stands(
-    address: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("STM_ADDRESS", address)
-    exec(readme_block(0), {})
-    assert capsys.readouterr().out == "1 stm.Vector([1])\n"
-
-
-def test_the_queue_of_the_readme_runs_as_it_stands(client: stm.Client) -> None:
-    client.transact(lambda tx: tx.set(client.ref("/jobs/normal"), ["a job"]))
-    scope: dict[str, Any] = {"stm": stm, "client": client}
-    exec(readme_block(1), scope)
-    assert scope["job"] == "a job"
+import stm.testing
 
 
 def test_increments_of_four_threads_are_all_kept(client: stm.Client) -> None:
@@ -49,15 +30,24 @@ def test_increments_of_four_threads_are_all_kept(client: stm.Client) -> None:
     assert ref.get() == 100
 
 
-def test_a_commit_whose_answer_is_cut_off_happens_once(wire: Wire) -> None:
-    with stm.connect(wire.address) as client:
-        ref = client.ref("/cut", 0)
-        for _ in range(5):
-            cuts = wire.cuts
-            wire.cut_if = lambda data, cuts=cuts: b"cut-me" in data and wire.cuts == cuts  # type: ignore[misc]
-            client.transact(lambda tx: tx.commute(ref, stm.op.add(1)), label="cut-me", timeout=30)
-            assert wire.cuts == cuts + 1
-        assert ref.get() == 5
+def test_a_commit_whose_answer_is_cut_off_happens_once(client: stm.Client, wire: Proxy) -> None:
+    ref = client.ref("/cut", 0)
+    with stm.connect(wire.address) as cut_off:
+        mine = cut_off.ref("/cut", 0)
+        for n in range(1, 6):
+            committed: list[stm.Committed] = []
+            wire.lose_down = True
+            commit = Background(
+                lambda told=committed: cut_off.transact(  # type: ignore[misc]
+                    lambda tx: tx.commute(mine, stm.op.add(1)), timeout=30, on_committed=told.append
+                )
+            )
+            until(lambda n=n: ref.get() == n, "the commit")  # type: ignore[misc]
+            wire.lose_down = False
+            wire.do("cut")
+            commit.result()
+            assert committed[0].resends == 1
+    assert ref.get() == 5
 
 
 def test_a_body_that_swallows_everything_is_abandoned_all_the_same(client: stm.Client) -> None:
@@ -202,10 +192,14 @@ def test_no_daemon_is_unavailable_and_names_the_address() -> None:
 
 
 def test_an_outcome_word_is_what_stmctl_takes(address: str, client: stm.Client) -> None:
-    from stm._calls import outcome_word
+    from stm._proto import common_pb2
+    from stm.outcome import outcome_word, parse_outcome_word
 
-    word = outcome_word(client.connection.new_id(0))
-    stmctl = Path(STMD).parent / "stmctl"
+    commit_id = common_pb2.CommitId()
+    client._core.position.name(commit_id)
+    word = outcome_word(commit_id)
+    assert parse_outcome_word(word).transaction_id == commit_id.transaction_id
+    stmctl = Path(stm.testing.binary()).parent / "stmctl"
     if not stmctl.exists():
         pytest.skip("no stmctl beside the daemon")
     told = subprocess.run([stmctl, "--address", address, "outcome", word], capture_output=True, text=True, timeout=30)
