@@ -78,15 +78,15 @@ def _refusal(core: Core, name: str, answer: lock_service_pb2.AcquireLockResponse
             short = core.names.short
             cycle = ", ".join(f"{_who(s)} holds {short(s.lock)} and waits for {short(s.waits_for)}" for s in in_the_way)
             return Deadlock(
-                f"waiting for {name} would be a deadlock: {cycle}: release what you hold, and acquire locks in one order "
-                "everywhere",
+                f"waiting for {name} would be a deadlock: {cycle}: release what you hold, and acquire locks in one "
+                "order everywhere",
                 name=name,
                 found=cycle,
             )
         case outcomes.LOCK_OUTCOME_LEFT:
             return LockLost(
-                f"the grant of {name} came and was taken, or its place in the queue was given up by another: acquire the "
-                "lock again",
+                f"the grant of {name} came and was taken, or its place in the queue was given up by another: acquire "
+                "the lock again",
                 name=name,
             )
     return StmError(

@@ -102,8 +102,8 @@ def transact(core: Core, body: Callable[[TxCore], Any], options: TransactOptions
         getattr(options, one.name) != getattr(outer.options, one.name) for one in fields(options)
     ):
         raise BadValue(
-            "a transaction inside a transaction joins it, and its options differ from the outer one's: give them to the "
-            "outer one",
+            "a transaction inside a transaction joins it, and its options differ from the outer one's: give them to "
+            "the outer one",
             name="options",
         )
     return (yield from outer.join(lambda: body(outer)))
@@ -197,8 +197,8 @@ class _Transaction:
         expected = before[at][0] if at < len(before) else "nothing more"
         found = after[at][0] if at < len(after) else "nothing more"
         raise RerunDiffers(
-            f'rerun_check: on one snapshot the first run did "{expected}" and the second "{found}": a body must depend on '
-            "nothing but what it reads; take time, chance and input before the transaction",
+            f'rerun_check: on one snapshot the first run did "{expected}" and the second "{found}": a body must depend '
+            "on nothing but what it reads; take time, chance and input before the transaction",
             expected=expected,
             found=found,
         )

@@ -226,8 +226,8 @@ class TxCore:
         if written is not None and written.operations:
             self.fail(
                 BadValue(
-                    f"{handle.name}: set or alter after commute in one transaction: the commute would be lost or pinned; "
-                    "alter it alone, or commute it alone",
+                    f"{handle.name}: set or alter after commute in one transaction: the commute would be lost or "
+                    "pinned; alter it alone, or commute it alone",
                     name=handle.name,
                 )
             )

@@ -589,14 +589,34 @@ class Client:
         )
         return Watch(watcher)
 
+    @overload
     def records(
         self,
-        *wanted: type[T] | str,
+        wanted: type[T],
+        /,
+        *,
         from_version: int = 0,
         to_version: int = 0,
         follow: bool = False,
         timeout: float | None = None,
-    ) -> Records[T]:
+    ) -> Records[T]: ...
+    @overload
+    def records(
+        self,
+        *wanted: type[Any] | str,
+        from_version: int = 0,
+        to_version: int = 0,
+        follow: bool = False,
+        timeout: float | None = None,
+    ) -> Records[Any]: ...
+    def records(
+        self,
+        *wanted: type[Any] | str,
+        from_version: int = 0,
+        to_version: int = 0,
+        follow: bool = False,
+        timeout: float | None = None,
+    ) -> Records[Any]:
         """An asynchronous iterator of the records of these types or tags ("blog.*": all that begin so; none: all), in
         order.
 

@@ -620,15 +620,37 @@ class Client:
         run(watcher.open())
         return Watch(watcher)
 
+    @overload
     def records(
         self,
-        *wanted: type[T] | str,
+        wanted: type[T],
+        /,
+        *,
         from_version: int = 0,
         to_version: int = 0,
         follow: bool = False,
         timeout: float | None = None,
         canceller: Canceller | None = None,
-    ) -> Records[T]:
+    ) -> Records[T]: ...
+    @overload
+    def records(
+        self,
+        *wanted: type[Any] | str,
+        from_version: int = 0,
+        to_version: int = 0,
+        follow: bool = False,
+        timeout: float | None = None,
+        canceller: Canceller | None = None,
+    ) -> Records[Any]: ...
+    def records(
+        self,
+        *wanted: type[Any] | str,
+        from_version: int = 0,
+        to_version: int = 0,
+        follow: bool = False,
+        timeout: float | None = None,
+        canceller: Canceller | None = None,
+    ) -> Records[Any]:
         """An iterator of the records of these types or tags ("blog.*": all that begin so; none: all), in order.
 
         From `from_version` (at it; 0: the oldest kept; asked for less than is kept: SnapshotTooOld) to `to_version` (0:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from . import op
-from .client import Client, Follow, Held, Tx
+from .client import Client, Follow, Held, Ref, Tx
 from .commits import Definition
 from .values import ABSENT
 
@@ -15,12 +15,12 @@ S = TypeVar("S")
 
 
 class Queue(Generic[T]):
-    """One ref that holds a vector: first in, first out, whole within a transaction with whatever else it changes. A value is
-    bounded (value_bytes_max), and so is the queue: it is for work to be done, not for storage. Any thread."""
+    """One ref that holds a vector: first in, first out, whole within a transaction with whatever else it changes. A
+    value is bounded (value_bytes_max), and so is the queue: it is for work to be done, not for storage. Any thread."""
 
     def __init__(self, client: Client, name: str) -> None:
         self._client = client
-        self._ref = client.ref(name, [])
+        self._ref: Ref[Any] = client.ref(name, [])
 
     def put(self, item: T, tx: Tx | None = None) -> None:
         """Never conflicts with others that put. By itself, or in the transaction of `tx`."""
@@ -53,7 +53,8 @@ class Barrier:
         self._ref = client.ref(name, (0, 0))  # those who came, and the round
 
     def wait(self, timeout: float | None = None) -> None:
-        """A caller whose time is up (TimeoutError) has come all the same: it is counted once, and does not come again."""
+        """A caller whose time is up (TimeoutError) has come all the same: it is counted once, and does not come
+        again."""
 
         def come(tx: Tx) -> int:
             came, mine = tx.get(self._ref)
@@ -70,8 +71,8 @@ class Barrier:
 
 
 class Election:
-    """One leader at a time: who holds the lock `name`, and says so in the ref `name`, written under its fence and bound to
-    its session, so that it goes with it. What a leader does for others it fences by its Held."""
+    """One leader at a time: who holds the lock `name`, and says so in the ref `name`, written under its fence and bound
+    to its session, so that it goes with it. What a leader does for others it fences by its Held."""
 
     def __init__(self, client: Client, name: str) -> None:
         self._client, self._name = client, name
@@ -103,8 +104,8 @@ class Election:
         held.release()
 
     def observe(self, *, timeout: float | None = None) -> Follow[Any]:
-        """Who leads now (ABSENT: nobody), then each change. Whose lock an operator broke is seen until the next leads, or
-        its session ends."""
+        """Who leads now (ABSENT: nobody), then each change. Whose lock an operator broke is seen until the next leads,
+        or its session ends."""
         return self._leader.follow(timeout=timeout)
 
 
