@@ -140,7 +140,7 @@ def test_a_barrier_holds_all_back_until_the_last_has_come(client: stm.Client) ->
     barrier = recipes.Barrier(client, "/barrier", 3)
     for _ in range(2):
         first = [Background(lambda: barrier.wait(60)) for _ in range(2)]
-        until(lambda: client.ref("/barrier").get()[0] == 2, "two have come")
+        until(lambda: client.ref("/barrier", (0, 0)).get()[0] == 2, "two have come")
         barrier.wait(60)
         for one in first:
             one.result()

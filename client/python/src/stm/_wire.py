@@ -209,7 +209,9 @@ _REMEDIES = {
 
 def rejected_error(message: transaction_service_pb2.Rejected, names: Names, codec: Codec) -> StmError:
     name = names.short(message.name)
-    text = f"rejected: {name}: {message.message or f'found {message.found}'}"
+    said = message.message.replace(message.name, name) if message.name != name else message.message
+    said = said or f"found {message.found}"
+    text = f"rejected: {said}" if said.startswith(f"{name}:") else f"rejected: {name}: {said}"
     if message.cause == transaction_service_pb2.REJECT_CAUSE_ABSENT:
         return errors.Absent(f"{text}: set it first, or give its handle an init", name=name)
     if message.cause == transaction_service_pb2.REJECT_CAUSE_KIND:
