@@ -43,8 +43,8 @@ def test_a_commit_whose_answer_is_cut_off_happens_once(client: stm.Client, wire:
                 )
             )
             until(lambda n=n: ref.get() == n, "the commit")  # type: ignore[misc]
+            wire.do("cut")  # first: the answer may still be on its way
             wire.lose_down = False
-            wire.do("cut")
             commit.result()
             assert committed[0].resends == 1
     assert ref.get() == 5
