@@ -143,9 +143,9 @@ def test_keys_of_maps_are_keywords_both_ways_where_that_is_asked_for(address: st
 
 
 def test_a_name_is_checked_where_its_handle_is_made(client: stm.Client) -> None:
-    with pytest.raises(stm.BadValue, match="begin it with"):
+    with pytest.raises(stm.BadValue, match="must begin with"):
         client.ref("x")
-    with pytest.raises(stm.BadValue, match="no prefix"):
+    with pytest.raises(stm.BadValue, match="must end in"):
         client.list("/x")
 
 
@@ -200,3 +200,12 @@ def test_close_wakes_what_waits_and_leaves_no_thread(address: str) -> None:
     ours = [one for one in threading.enumerate() if one not in before and one.name.startswith("stm")]
     assert not ours
     client.close()
+
+
+def test_a_name_is_checked_whole_before_it_is_sent(client: stm.Client) -> None:
+    for name in ("", "x", "/", "/a/", "/a//b", "/a/./b", "/..", "/a\n", "/" + "x" * 512, "/a" * 33, "/\ud800"):
+        with pytest.raises(stm.BadValue) as refused:
+            client.ref(name).get()
+        assert refused.value.name == name
+    for name in ("/..a", "/a.", "/\u00e9", "/a b", "/" + "x" * 511, "/a" * 32):
+        assert client.ref(name).find() is stm.ABSENT

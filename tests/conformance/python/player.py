@@ -325,7 +325,6 @@ class Player:
         bounds = {"timeout": seconds(command, "timeout_ms"), **running.bounds()}
         writing = {**bounds, "label": command.get("label", "")}
         init = value_of(command["init"]) if "init" in command else stm.ABSENT
-        ref, atom = client.ref(name or "/", init), client.atom(name or "/", init)
         match verb:
             case "close":
                 del self.clients[command["client"]]
@@ -334,14 +333,18 @@ class Player:
             case "transact":
                 return await self.transact(number, running, client, command)
             case "get":
-                return json_of(await settled((atom if command.get("atom") else ref).get(**bounds)))
+                return json_of(
+                    await settled((client.atom if command.get("atom") else client.ref)(name, init).get(**bounds))
+                )
             case "find":
-                return json_of(await settled((atom if command.get("atom") else ref).find(**bounds)))
+                return json_of(
+                    await settled((client.atom if command.get("atom") else client.ref)(name, init).find(**bounds))
+                )
             case "set":
                 handle = client.ref(name, definition=definition_of(command))
                 await settled(client.transact(lambda tx: tx.set(handle, value_of(command["value"])), **writing))
             case "delete":
-                await settled(client.transact(lambda tx: tx.delete(ref), **writing))
+                await settled(client.transact(lambda tx: tx.delete(client.ref(name)), **writing))
             case "move-point":
                 point = client.ref(name, type=Point)
                 by = int(command["by"])
@@ -349,29 +352,31 @@ class Player:
                 await settled(client.transact(move, **writing))
                 return await self.raw(client, name)
             case "define":
-                await settled(ref.define(definition_of(command) or stm.Definition()))
+                await settled(client.ref(name, init).define(definition_of(command) or stm.Definition()))
             case "reset":
-                await settled(atom.reset(value_of(command["value"]), **writing))
+                await settled(client.atom(name, init).reset(value_of(command["value"]), **writing))
             case "swap-add":
-                return json_of(await settled(atom.swap(lambda n: n + int(command["by"]), **writing)))
+                return json_of(await settled(client.atom(name, init).swap(lambda n: n + int(command["by"]), **writing)))
             case "compare-and-set":
                 expected = value_of(command["expected"]) if "expected" in command else stm.ABSENT
-                return await settled(atom.compare_and_set(expected, value_of(command["value"]), **writing))
+                return await settled(
+                    client.atom(name, init).compare_and_set(expected, value_of(command["value"]), **writing)
+                )
             case "apply":
-                return json_of(await settled(atom.apply(operation_of(command["op"]), **writing)))
+                return json_of(await settled(client.atom(name, init).apply(operation_of(command["op"]), **writing)))
             case "list":
                 listed = await settled(client.list(name))
                 return [[one, json_of(value)] for one, value in listed.items()]
             case "history":
-                return [commit_of(commit) for commit in await settled(ref.history())]
+                return [commit_of(commit) for commit in await settled(client.ref(name, init).history())]
             case "at":
-                return json_of(await settled(client.at(int(command["version"])).find(ref)))
+                return json_of(await settled(client.at(int(command["version"])).find(client.ref(name))))
             case "records":
                 return [json_of(one.value) async for one in each(client.records(*command["tags"]))]
             case "watch":
                 await self.watch(number, running, client, command, bounds)
             case "follow":
-                async for value in each(ref.follow(**running.bounds())):
+                async for value in each(client.ref(name, init).follow(**running.bounds())):
                     say(number, event="value", value=json_of(value))
             case "acquire":
                 return await self.acquire(running, client, command, bounds)
@@ -505,7 +510,7 @@ class Player:
 
     def call_of(self, client: Any, command: dict[str, Any]) -> Callable[[], Any]:
         """One call of what is repeated, with its command read once."""
-        verb, name = command["do"], command.get("name", "/")
+        verb, name = command["do"], command.get("name", "")
         init = value_of(command["init"]) if "init" in command else stm.ABSENT
         match verb:
             case "null":

@@ -50,7 +50,7 @@ class Watcher:
         self._core, self._bounds = core, bounds
         self._selector = common_pb2.Selector()
         for one in selectors:
-            wire.check_name(one)
+            wire.check_selector(one)
             (self._selector.prefixes if one.endswith("/") else self._selector.names).append(core.names.full(one))
         # Nothing named is all; below a prefix that is all of the prefix.
         if not selectors and core.names.prefix:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -32,6 +33,8 @@ from .commits import Change, ChangeKind, Commit, Definition
 from .errors import BadValue, Cause, Meta, Rejected, StmError
 from .values import Instant
 
+NAME_BYTES_MAX = 512  # the daemon's bounds
+NAME_SEGMENTS_MAX = 32
 _SERVICES = {
     "AdminService": admin_service_pb2,
     "LockService": lock_service_pb2,
@@ -73,14 +76,50 @@ def _is_system(name: str) -> bool:
     return name[:2] == "/."
 
 
+_NAME = re.compile(r"(?:/(?!\.{1,2}(?:/|\Z))[^/\x00-\x1f\x7f-\x9f\ud800-\udfff]+)+")
+
+
 def check_name(name: str) -> None:
+    """The daemon's own rule (engine/name.h), before anything is sent."""
+    if _NAME.fullmatch(name) is None:
+        raise BadValue(f"name {name!r}{_fault(name)}", name=name)
+    if len(name) > NAME_BYTES_MAX // 4 and len(name.encode()) > NAME_BYTES_MAX:
+        raise BadValue(
+            f"name {name[:64]!r}...: {len(name.encode())} bytes, at most {NAME_BYTES_MAX} (name_bytes_max): shorten it",
+            name=name,
+        )
+    if name.count("/") > NAME_SEGMENTS_MAX:
+        raise BadValue(
+            f"name {name!r}: {name.count('/')} segments, at most {NAME_SEGMENTS_MAX} (name_segments_max)", name=name
+        )
+
+
+def _fault(name: str) -> str:
     if name[:1] != "/":
-        raise BadValue(f'"{name}" is no name of an entry: begin it with "/"', name=name)
+        return ': must begin with "/"'
+    if name.endswith("/"):
+        return ': must not end in "/"'
+    if "//" in name:
+        return ": empty segment"
+    if any(segment in (".", "..") for segment in name.split("/")):
+        return ': a segment may not be "." or ".."'
+    return ": control character, or not Unicode"
 
 
 def check_prefix(prefix: str) -> None:
-    if not (prefix[:1] == "/" and prefix.endswith("/")):
-        raise BadValue(f'"{prefix}" is no prefix: begin and end it with "/"', name=prefix)
+    if prefix == "/":
+        return
+    if not prefix.endswith("/"):
+        raise BadValue(f'prefix {prefix!r}: must end in "/", which means all that is under it', name=prefix)
+    try:
+        check_name(prefix[:-1])
+    except BadValue as error:
+        raise BadValue(f"prefix {prefix!r}: {error}", name=prefix) from None
+
+
+def check_selector(selector: str) -> None:
+    """What a watch selects: a name, or a prefix."""
+    (check_prefix if selector.endswith("/") else check_name)(selector)
 
 
 def under(name: str, prefix: str) -> bool:
