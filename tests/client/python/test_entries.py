@@ -209,3 +209,18 @@ def test_a_name_is_checked_whole_before_it_is_sent(client: stm.Client) -> None:
         assert refused.value.name == name
     for name in ("/..a", "/a.", "/\u00e9", "/a b", "/" + "x" * 511, "/a" * 32):
         assert client.ref(name).find() is stm.ABSENT
+
+
+def test_an_atom_is_read_in_transactions_and_changes_alone(client: stm.Client) -> None:
+    atom = client.atom("/a", 1)
+    atom.reset(5)
+    assert client.transact(lambda tx: (tx.get(atom), tx.ensure(atom))[0]) == 5
+    for change in (
+        lambda tx: tx.set(atom, 6),
+        lambda tx: tx.alter(atom, lambda n: n + 1),
+        lambda tx: tx.commute(atom, op.add(1)),
+        lambda tx: tx.delete(atom),
+    ):
+        with pytest.raises(stm.WrongKind, match="changes alone"):
+            client.transact(change)  # type: ignore[arg-type]
+    assert atom.get() == 5

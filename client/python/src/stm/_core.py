@@ -7,6 +7,7 @@ Any thread, or one event loop: see _base.Io."""
 from __future__ import annotations
 
 import os
+import random
 import sys
 import threading
 import time
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from ._tx import TxCore
 
 DEFAULT_ADDRESS = "127.0.0.1:7440"
+BACKOFF_MIN, BACKOFF_MAX = 0.01, 1.0  # seconds between rounds of all addresses
 ATTEMPT_MAX = 3.0  # seconds of one try to connect
 SETTLE_MAX = 1.0  # seconds that a commit whose caller waits no longer is asked after
 PROBE_AFTER = 5.0  # seconds of silence, while somebody waits, after which a daemon is asked for its status
@@ -232,7 +234,7 @@ class Core:
             mine.set()
 
     def _connect(self, deadline: Deadline, bounds: Bounds, began: float) -> Steps[Link]:
-        outage = Outage(None)
+        backoff = BACKOFF_MIN
         first = self._pinned
         count = len(self.options.addresses)
         last: StmError | None = None
@@ -250,9 +252,8 @@ class Core:
                     return link
                 if deadline.passed():
                     break
-            outage.fail(Unavailable(""))
-            outage.failures += outage.failures == 1  # the first pause is not none
-            pause = outage.pause()
+            pause = random.uniform(backoff / 2, backoff)
+            backoff = min(backoff * 2, BACKOFF_MAX)
             left = deadline.left()
             if left is not None and pause >= left:
                 raise self._no_daemon(began, last)

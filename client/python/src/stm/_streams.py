@@ -395,8 +395,13 @@ def list_outside(core: Core, prefix: str, names_only: bool) -> Steps[dict[str, A
 
 
 def _pages(
-    core: Core, prefix: str, names_only: bool, point: Callable[[], common_pb2.ReadPoint]
+    core: Core,
+    prefix: str,
+    names_only: bool,
+    point: Callable[[], common_pb2.ReadPoint],
+    settle: Callable[[int], None] = lambda snapshot: None,
 ) -> Steps[dict[str, Any]]:
+    """`settle` is told of each page's snapshot, which is one."""
     found: dict[str, Any] = {}
     full, token = core.names.full(prefix), ""
     while True:
@@ -407,6 +412,7 @@ def _pages(
             ),
             Bounds(),
         )
+        settle(page.snapshot)
         for entry in page.entries:
             name = core.names.short(entry.name)
             found[name] = core.codec.decode(entry.value, name)
@@ -439,8 +445,11 @@ class ViewCore:
             lambda: ref_service_pb2.GetRefsRequest(names=names, at=self._point()),
             Bounds(),
         )
-        self.version = self.version or answer.snapshot
+        self._settle(answer.snapshot)
         return handle.decoded(answer.entries[0].value)
+
+    def _settle(self, snapshot: int) -> None:
+        self.version = self.version or snapshot
 
     def get(self, handle: Handle[Any]) -> Steps[Any]:
         value = yield from self.find(handle)
@@ -451,11 +460,7 @@ class ViewCore:
     def list(self, prefix: str, names_only: bool) -> Steps[dict[str, Any]]:
         self.core.check_outside("reading a View")
         wire.check_prefix(prefix)
-        if not self.version:
-            # Its first read settles the version for all pages.
-            probe: Handle[Any] = Handle(self.core, prefix + "x", ABSENT, None, None)
-            yield from self.find(probe)
-        return (yield from _pages(self.core, prefix, names_only, self._point))
+        return (yield from _pages(self.core, prefix, names_only, self._point, self._settle))
 
 
 def history(handle: Handle[Any], before_version: int, limit: int, bounds: Bounds) -> Steps[list[Commit]]:

@@ -86,8 +86,9 @@ class _Again(Exception):
     """Another run."""
 
 
-def transact(core: Core, body: Callable[[TxCore], Any], options: TransactOptions) -> Steps[Any]:
-    """Runs `body` until its commit stands. Inside another transaction of this client it joins that."""
+def transact(core: Core, body: Callable[[TxCore], Any], options: TransactOptions, alone: bool = False) -> Steps[Any]:
+    """Runs `body` until its commit stands. Inside another transaction of this client it joins that. `alone`: the body
+    is the core's own, of one entry."""
     outer = core.current()
     if outer is None:
         from ._tx import current
@@ -95,7 +96,7 @@ def transact(core: Core, body: Callable[[TxCore], Any], options: TransactOptions
         if (other := current.get()) is not None and other.open:
             raise InTransaction("a transaction of another client inside a body: use the outer one's client")
         options.check()
-        return (yield from _Transaction(core, body, options).run())
+        return (yield from _Transaction(core, body, options, alone).run())
     if outer.core is not core:
         raise InTransaction("a transaction of another client inside a body: use the outer one's client")
     if options != NO_OPTIONS and any(
@@ -110,8 +111,8 @@ def transact(core: Core, body: Callable[[TxCore], Any], options: TransactOptions
 
 
 class _Transaction:
-    def __init__(self, core: Core, body: Callable[[TxCore], Any], options: TransactOptions) -> None:
-        self.core, self.body, self.options = core, body, options
+    def __init__(self, core: Core, body: Callable[[TxCore], Any], options: TransactOptions, alone: bool) -> None:
+        self.core, self.body, self.options, self.alone = core, body, options, alone
         self.bounds = Bounds(options.timeout, options.canceller)
         self.traceparent = options.traceparent or traceparent_of_now()
         self.once = f"/.once/{options.once}" if options.once else ""
@@ -132,7 +133,7 @@ class _Transaction:
             if self.runs_since_sleep == 1:
                 self.first_run = time.monotonic()
             carried, self.carried = self.carried, Carried()
-            tx = TxCore(self.core, self.options, self.bounds, self.runs, carried)
+            tx = TxCore(self.core, self.options, self.bounds, self.runs, carried, self.alone)
             try:
                 return (yield from self._run_once(tx))
             except _Again:
@@ -177,7 +178,7 @@ class _Transaction:
         result, error = yield from attempt(first)
         if first.signal == "rerun":
             return first, result
-        second = TxCore(self.core, self.options, self.bounds, self.runs, first.carry_same())
+        second = TxCore(self.core, self.options, self.bounds, self.runs, first.carry_same(), self.alone)
         if self.once:
             yield from second.read_once(self.once)
         result, error_again = yield from attempt(second)
@@ -393,7 +394,7 @@ def definition_outside(handle: Handle[Any], bounds: Bounds) -> Steps[Definition 
 def run_outside(handle: Handle[Any], what: str, options: TransactOptions, body: Callable[[TxCore], Any]) -> Steps[Any]:
     """A transaction of one entry, whose body does no more than one thing of the core's."""
     handle._core.check_outside(f"{what} of {handle.name}")
-    return (yield from transact(handle._core, body, options))
+    return (yield from transact(handle._core, body, options, alone=True))
 
 
 def set_outside(handle: Handle[T], value: T, options: TransactOptions) -> Steps[None]:

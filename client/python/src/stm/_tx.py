@@ -147,7 +147,10 @@ class Mark:
 
 
 class TxCore:
-    def __init__(self, core: Core, options: TransactOptions, bounds: Bounds, run: int, carried: Carried) -> None:
+    def __init__(
+        self, core: Core, options: TransactOptions, bounds: Bounds, run: int, carried: Carried, alone: bool
+    ) -> None:
+        """`alone`: the body is the core's own, of one entry, which may be an atom."""
         self.core = core
         self.options = options
         self.run = run
@@ -157,6 +160,7 @@ class TxCore:
         self.snapshot, self.store = carried.snapshot, carried.store if carried.snapshot else 0
         self.reads: dict[str, None] = {}
         self.lists: dict[str, None] = {}
+        self.alone = alone
         self._bounds = bounds
         self._who: object = None
         self._cache = carried.fresh if carried.snapshot else {}
@@ -221,7 +225,7 @@ class TxCore:
         written.seen = None
 
     def check_alter(self, handle: Handle[Any]) -> None:
-        self.enter(handle)
+        self._enter_write(handle)
         written = self._writes.get(handle.name)
         if written is not None and written.operations:
             self.fail(
@@ -240,7 +244,7 @@ class TxCore:
         return (yield from self.find(handle))
 
     def commute(self, handle: Handle[Any], operation: Op) -> CommuteResult:
-        self.enter(handle)
+        self._enter_write(handle)
         try:
             encoded = operation.to_wire(handle.name, self.core.codec)
         except BadValue as error:
@@ -261,13 +265,13 @@ class TxCore:
         self._ensures[handle.name] = None
 
     def delete(self, handle: Handle[Any]) -> None:
-        self.enter(handle)
+        self._enter_write(handle)
         before = self._written(handle)
         written = self._writes[handle.name] = Written(before.is_atom, before.definition)
         written.base = "delete"
 
     def define(self, handle: Handle[Any], definition: Definition) -> None:
-        self.enter(handle)
+        self._enter_write(handle)
         self._written(handle).define = definition
 
     def entries(self, prefix: str) -> Steps[dict[str, Any]]:
@@ -391,6 +395,17 @@ class TxCore:
             self.fail(
                 BadValue(
                     f"{handle.name}: a handle of another client than the transaction's: make it by the same client",
+                    name=handle.name,
+                )
+            )
+
+    def _enter_write(self, handle: Handle[Any]) -> None:
+        self.enter(handle)
+        if handle.is_atom and not self.alone:
+            self.fail(
+                WrongKind(
+                    f"{handle.name} is an atom, which changes alone: by reset, swap, compare_and_set or apply; use a "
+                    "ref for what changes in transactions",
                     name=handle.name,
                 )
             )
