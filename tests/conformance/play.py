@@ -8,10 +8,13 @@ DRIVER is the command that starts it. README.md has the words of scenarios and o
 
 import argparse
 import collections
+import concurrent.futures
+import itertools
 import json
 import os
 import re
 import sys
+import threading
 import time
 
 import edn
@@ -292,6 +295,47 @@ class Play:
             raise Failed(f"it is by {commit['by']}")
 
 
+class Company:
+    """What scenarios are played with. Any thread."""
+
+    def __init__(self, options):
+        self.options = options
+        self.zookeeper = ZooKeeper() if options.zookeeper else None
+        self.daemon = Daemon(options.stmd, zookeeper=self.zookeeper)
+        self.lock = threading.Lock()
+        self.driver = Driver(options.driver)
+
+    def living(self):
+        """The driver, or another after one that has ended."""
+        with self.lock:
+            if self.driver.process.poll() is not None:
+                self.driver = Driver(self.options.driver)
+            return self.driver
+
+    def play(self, scenario, number):
+        """Did it pass?"""
+        began = time.monotonic()
+        try:
+            Play(self.options.stmd, self.living(), scenario, self.daemon, self.zookeeper, number).run()
+        except Failed as why:
+            if not self.options.planted:
+                print(f"FAILED: {scenario['scenario']} ({scenario['file']}, {' '.join(scenario['rules'])})\n  {why}", flush=True)
+            return self.options.planted
+        if self.options.planted:
+            print(f"FAILED: nobody saw what was planted: {scenario['scenario']}", flush=True)
+        elif self.options.show:
+            print(f"{time.monotonic() - began:6.2f} s  {scenario['scenario']}", flush=True)
+        return not self.options.planted
+
+    def end(self):
+        """Did the driver end well?"""
+        well = self.driver.end() == 0
+        self.daemon.close()
+        if self.zookeeper:
+            self.zookeeper.close()
+        return well
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stmd")
@@ -299,6 +343,7 @@ def main():
     parser.add_argument("--only", default="", help="a part of the name, or a rule")
     parser.add_argument("--faults", action="store_true", help="only those that do something to the network or to a daemon")
     parser.add_argument("--zookeeper", action="store_true", help="the daemons keep what they have in a ZooKeeper of this run's own")
+    parser.add_argument("--at-once", type=int, default=4, help="scenarios; most of their time they wait")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--rules", action="store_true", help="how many scenarios name each rule of client/CONTRACT.md")
     parser.add_argument("--planted", action="store_true", help="each scenario with one expectation wrong: it must fail")
@@ -321,35 +366,13 @@ def main():
         return 1
     if options.planted:
         scenarios = [planted for planted in map(plant, scenarios) if planted]
-    zookeeper = ZooKeeper() if options.zookeeper else None
-    shared = Daemon(options.stmd, zookeeper=zookeeper)
-    driver = Driver(options.driver)
-    passed = failed = 0
-    for number, scenario in enumerate(scenarios, 1):
-        began = time.monotonic()
-        try:
-            Play(options.stmd, driver, scenario, shared, zookeeper, number).run()
-            if options.planted:
-                failed += 1
-                print(f"FAILED: nobody saw what was planted: {scenario['scenario']}")
-                continue
-            passed += 1
-            if options.show:
-                print(f"{time.monotonic() - began:6.2f} s  {scenario['scenario']}", flush=True)
-        except Failed as why:
-            if options.planted:
-                passed += 1
-                continue
-            failed += 1
-            print(f"FAILED: {scenario['scenario']} ({scenario['file']}, {' '.join(scenario['rules'])})\n  {why}", flush=True)
-            if driver.process.poll() is not None:
-                driver = Driver(options.driver)
-    if driver.end() != 0:
+    company = Company(options)
+    with concurrent.futures.ThreadPoolExecutor(options.at_once) as players:
+        passed = sum(players.map(company.play, scenarios, itertools.count(1)))
+    failed = len(scenarios) - passed
+    if not company.end():
         print("FAILED: the driver did not end well")
         failed += 1
-    shared.close()
-    if zookeeper:
-        zookeeper.close()
     print(f"{passed} passed, {failed} failed")
     return 1 if failed or not passed else 0
 

@@ -188,15 +188,17 @@ class Driver:
             one.put({"broken": "the driver has ended"})
 
     def send(self, **command):
-        self.process.stdin.write(json.dumps(command) + "\n")
-        self.process.stdin.flush()
+        line = json.dumps(command) + "\n"
+        with self.sending:
+            self.process.stdin.write(line)
+            self.process.stdin.flush()
 
     def begin(self, command):
         with self.sending:
             self.next += 1
             number = self.next
             self.lines[number]
-            self.send(id=number, **command)
+        self.send(id=number, **command)
         return number
 
     def take(self, number, what, seconds=None):
