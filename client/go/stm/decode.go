@@ -61,6 +61,9 @@ func decodeInto(value *stmv1.Value, to reflect.Value) error {
 	case reflect.Interface:
 		return decodeInterface(value, to)
 	case reflect.Pointer:
+		if goType.Elem().Kind() == reflect.Pointer {
+			return badValue(fmt.Sprintf("nil would mean two things in a Go %v: use one pointer", goType))
+		}
 		if _, isNil := value.GetKind().(*stmv1.Value_Nil); isNil {
 			to.SetZero()
 			return nil

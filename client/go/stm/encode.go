@@ -47,6 +47,9 @@ func encodeAt(value reflect.Value, level int) (*stmv1.Value, error) {
 	case reflect.String:
 		return encodeText(value.String(), func(text string) *stmv1.Value { return &stmv1.Value{Kind: &stmv1.Value_Text{Text: text}} })
 	case reflect.Pointer, reflect.Interface:
+		if value.Kind() == reflect.Pointer && value.Type().Elem().Kind() == reflect.Pointer {
+			return nil, badValue(fmt.Sprintf("nil would mean two things in a Go %v: use one pointer", value.Type()))
+		}
 		if value.IsNil() {
 			return wireNil(), nil
 		}

@@ -1,7 +1,9 @@
 package stm
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -122,12 +124,18 @@ var reasonOfCode = map[codes.Code]Reason{
 	codes.DataLoss:          ReasonValueLost,
 }
 
-// errorFromStatus makes an *Error of what a gRPC call returned.
+// errorFromStatus makes an *Error of what a gRPC call returned. A deadline and a cancel stay the context's own errors.
 func errorFromStatus(err error) error {
 	if err == nil {
 		return nil
 	}
 	answer := status.Convert(err)
+	switch answer.Code() {
+	case codes.DeadlineExceeded:
+		return fmt.Errorf("stm: %s: %w", answer.Message(), context.DeadlineExceeded)
+	case codes.Canceled:
+		return fmt.Errorf("stm: %s: %w", answer.Message(), context.Canceled)
+	}
 	made := &Error{Reason: reasonOfCode[answer.Code()], Message: answer.Message()}
 	for _, one := range answer.Details() {
 		detail, ok := one.(*stmv1.ErrorDetail)

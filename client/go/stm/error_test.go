@@ -1,6 +1,7 @@
 package stm
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"testing"
@@ -43,6 +44,14 @@ func TestEveryDetailOfTheWireHasAReasonOrLeavesItToTheCode(t *testing.T) {
 				t.Errorf("%v has no reason", reason)
 			}
 		}
+	}
+}
+
+func TestADeadlineAndACancelStayTheContextsOwn(t *testing.T) {
+	var whole *Error
+	late, stopped := errorFromStatus(status.Error(codes.DeadlineExceeded, "late")), errorFromStatus(status.Error(codes.Canceled, "stopped"))
+	if !errors.Is(late, context.DeadlineExceeded) || !errors.Is(stopped, context.Canceled) || errors.As(late, &whole) || errors.As(stopped, &whole) {
+		t.Error(late, stopped)
 	}
 }
 

@@ -48,7 +48,7 @@ var someValues = []any{
 	keeping{"n", UnknownFields{Map{{Keyword("newer"), Set{int64(1)}}}}},
 }
 
-// randomValue draws one; distinct makes what is in sets and keys differ.
+// randomValue draws one, of depth+1 levels at most; what is in its sets, and its keys, differ.
 func randomValue(random *rand.Rand, depth int) any {
 	if depth == 0 || random.Intn(3) > 0 {
 		switch random.Intn(6) {
@@ -190,6 +190,7 @@ func TestDecodingIsStrictAndNamesTheEntry(t *testing.T) {
 	refuses[[]int](t, List{int64(1)})
 	refuses[[]int](t, []any{int64(1), "2"})
 	refuses[int](t, nil)
+	refuses[**int](t, nil)
 	refuses[createUser](t, Map{})
 	refuses[createUser](t, Tagged{"blog.CreateUser", int64(1)})
 	refuses[createUser](t, Tagged{"blog.CreateUser", Map{{Keyword("name"), "Bob"}}})
@@ -209,7 +210,7 @@ func TestWhatIsNoValueIsBadValue(t *testing.T) {
 	for range 64 {
 		deep = []any{deep}
 	}
-	for _, value := range []any{Absent, []any{Absent}, uint64(math.MaxUint64), "\xff", make(chan int), float32(1), deep, Char(0xD800),
+	for _, value := range []any{Absent, []any{Absent}, uint64(math.MaxUint64), "\xff", make(chan int), float32(1), deep, new(*int), Char(0xD800),
 		time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC), struct{ hidden int }{1}} {
 		if wire, err := encode(value); !errors.Is(err, ErrBadValue) {
 			t.Errorf("%T: %v %v", value, wire, err)
