@@ -11,22 +11,32 @@ import (
 	"stmd.dev/client/go/internal/stmv1"
 )
 
+// decoder reads one value.
+type decoder struct {
+	codec
+	lossy bool // a registered type had no place for a field
+}
+
 // decodeAs reads the value of the entry called name as a T. What does not fit T exactly is BadValue, naming the entry and the
-// place in it. An absent value is ErrAbsent.
-func decodeAs[T any](name string, value *stmv1.Value) (T, error) {
-	var made T
+// place in it. An absent value is ErrAbsent. lossy: a registered type has no place for a field that the value has.
+func decodeAs[T any](c codec, name string, value *stmv1.Value) (made T, lossy bool, err error) {
 	if value.GetKind() == nil {
-		return made, &Error{Reason: ReasonAbsent, Name: name, Message: name + " is absent: set it first, or give its handle an init"}
+		return made, false, absentError(name)
 	}
-	if err := decodeInto(value, reflect.ValueOf(&made).Elem()); err != nil {
-		var wrong *Error
-		if !errors.As(err, &wrong) {
-			return made, err
-		}
-		named := *wrong
-		named.Name, named.Message = name, name+": "+wrong.Message
+	d := decoder{codec: c}
+	if err := d.decodeInto(value, reflect.ValueOf(&made).Elem()); err != nil {
 		var zero T
-		return zero, &named
+		return zero, false, ofEntry(name, err)
+	}
+	return made, d.lossy, nil
+}
+
+// decodeUntyped is decodeAs[any], but that an absent value is Absent.
+func (c codec) decodeUntyped(name string, value *stmv1.Value) (any, error) {
+	d := decoder{codec: c}
+	made, err := d.decodeAny(value)
+	if err != nil {
+		return nil, ofEntry(name, err)
 	}
 	return made, nil
 }
@@ -48,18 +58,18 @@ func mismatch(expected fmt.Stringer, found any) error {
 }
 
 // decodeInto is strict: no type becomes another.
-func decodeInto(value *stmv1.Value, to reflect.Value) error {
+func (d *decoder) decodeInto(value *stmv1.Value, to reflect.Value) error {
 	goType := to.Type()
 	if registered := registeredType(goType); registered != nil {
 		tagged := value.GetTagged()
 		if tagged == nil || tagged.GetTag() != registered.tag {
-			return refuse(value, goType)
+			return d.refuse(value, goType)
 		}
-		return decodeRegistered(registered, tagged.GetValue(), to)
+		return d.decodeRegistered(registered, tagged.GetValue(), to)
 	}
 	switch goType.Kind() {
 	case reflect.Interface:
-		return decodeInterface(value, to)
+		return d.decodeInterface(value, to)
 	case reflect.Pointer:
 		if goType.Elem().Kind() == reflect.Pointer {
 			return badValue(fmt.Sprintf("nil would mean two things in a Go %v: use one pointer", goType))
@@ -72,37 +82,37 @@ func decodeInto(value *stmv1.Value, to reflect.Value) error {
 			break
 		}
 		to.Set(reflect.New(goType.Elem()))
-		return decodeInto(value, to.Elem())
+		return d.decodeInto(value, to.Elem())
 	case reflect.Slice:
 		if goType == reflect.TypeFor[List]() || goType == reflect.TypeFor[Set]() || goType == reflect.TypeFor[Map]() ||
 			goType.Elem().Kind() == reflect.Uint8 {
 			break
 		}
-		return decodeSlice(value, to)
+		return d.decodeSlice(value, to)
 	case reflect.Map:
-		return decodeGoMap(value, to)
+		return d.decodeGoMap(value, to)
 	case reflect.Struct:
 		if goType == reflect.TypeFor[time.Time]() || goType == reflect.TypeFor[Tagged]() {
 			break
 		}
 		if value.GetMap() == nil {
-			return refuse(value, goType)
+			return d.refuse(value, goType)
 		}
-		return decodeStruct(value.GetMap(), to)
+		return d.decodeStruct(value.GetMap(), to, false)
 	}
-	return decodeScalar(value, to)
+	return d.decodeScalar(value, to)
 }
 
-func refuse(value *stmv1.Value, goType reflect.Type) error {
-	found, err := decodeAny(value)
+func (d *decoder) refuse(value *stmv1.Value, goType reflect.Type) error {
+	found, err := d.decodeAny(value)
 	if err != nil {
 		return err
 	}
 	return mismatch(goType, found)
 }
 
-func decodeScalar(value *stmv1.Value, to reflect.Value) error {
-	found, err := decodeAny(value)
+func (d *decoder) decodeScalar(value *stmv1.Value, to reflect.Value) error {
+	found, err := d.decodeAny(value)
 	if err != nil {
 		return err
 	}
@@ -145,8 +155,8 @@ var notPlain = map[reflect.Type]bool{
 	reflect.TypeFor[Keyword](): true, reflect.TypeFor[Symbol](): true, reflect.TypeFor[Decimal](): true,
 }
 
-func decodeInterface(value *stmv1.Value, to reflect.Value) error {
-	found, err := decodeAny(value)
+func (d *decoder) decodeInterface(value *stmv1.Value, to reflect.Value) error {
+	found, err := d.decodeAny(value)
 	if err != nil {
 		return err
 	}
@@ -161,15 +171,15 @@ func decodeInterface(value *stmv1.Value, to reflect.Value) error {
 	return nil
 }
 
-func decodeSlice(value *stmv1.Value, to reflect.Value) error {
+func (d *decoder) decodeSlice(value *stmv1.Value, to reflect.Value) error {
 	vector, ok := value.GetKind().(*stmv1.Value_Vector)
 	if !ok {
-		return refuse(value, to.Type())
+		return d.refuse(value, to.Type())
 	}
 	items := vector.Vector.GetItems()
 	made := reflect.MakeSlice(to.Type(), len(items), len(items))
 	for i, item := range items {
-		if err := decodeInto(item, made.Index(i)); err != nil {
+		if err := d.decodeInto(item, made.Index(i)); err != nil {
 			return within(err, fmt.Sprintf("[%d]", i))
 		}
 	}
@@ -177,20 +187,27 @@ func decodeSlice(value *stmv1.Value, to reflect.Value) error {
 	return nil
 }
 
-func decodeGoMap(value *stmv1.Value, to reflect.Value) error {
+func (d *decoder) decodeGoMap(value *stmv1.Value, to reflect.Value) error {
 	if value.GetMap() == nil {
-		return refuse(value, to.Type())
+		return d.refuse(value, to.Type())
 	}
 	made := reflect.MakeMap(to.Type())
 	for _, entry := range value.GetMap().GetEntries() {
 		key, mapped := reflect.New(to.Type().Key()).Elem(), reflect.New(to.Type().Elem()).Elem()
-		if err := decodeInto(entry.GetKey(), key); err != nil {
+		wireKey := entry.GetKey()
+		if to.Type().Key() != reflect.TypeFor[Keyword]() {
+			var err error
+			if wireKey, err = d.textKey(wireKey); err != nil {
+				return within(err, "a key")
+			}
+		}
+		if err := d.decodeInto(wireKey, key); err != nil {
 			return within(err, "a key")
 		}
 		if !key.Comparable() {
 			return within(mismatch(to.Type(), key.Interface()), "a key")
 		}
-		if err := decodeInto(entry.GetValue(), mapped); err != nil {
+		if err := d.decodeInto(entry.GetValue(), mapped); err != nil {
 			return within(err, fmt.Sprintf("%.40v", key))
 		}
 		made.SetMapIndex(key, mapped)
@@ -202,7 +219,23 @@ func decodeGoMap(value *stmv1.Value, to reflect.Value) error {
 	return nil
 }
 
-func decodeStruct(value *stmv1.Map, to reflect.Value) error {
+// textKey makes a key that is a keyword a text, in a client that reads them so.
+func (d *decoder) textKey(key *stmv1.Value) (*stmv1.Value, error) {
+	if !d.keywordKeys {
+		return key, nil
+	}
+	switch kind := key.GetKind().(type) {
+	case *stmv1.Value_Keyword:
+		return &stmv1.Value{Kind: &stmv1.Value_Text{Text: kind.Keyword}}, nil
+	case *stmv1.Value_Text:
+		return nil, badValue(fmt.Sprintf("the string %.40q is a key, and this client writes such keys as keywords: "+
+			"connect without stm.KeywordKeys", kind.Text))
+	}
+	return key, nil
+}
+
+// decodeStruct reads a map's fields. tolerant: a field without a place makes it lossy, and is no error.
+func (d *decoder) decodeStruct(value *stmv1.Map, to reflect.Value, tolerant bool) error {
 	known, err := fieldsOf(to.Type())
 	if err != nil {
 		return err
@@ -217,21 +250,25 @@ func decodeStruct(value *stmv1.Map, to reflect.Value) error {
 		keyword, isKeyword := entry.GetKey().GetKind().(*stmv1.Value_Keyword)
 		if isKeyword {
 			if i, here := index[Keyword(keyword.Keyword)]; here {
-				if err := decodeInto(entry.GetValue(), to.Field(i)); err != nil {
+				if err := d.decodeInto(entry.GetValue(), to.Field(i)); err != nil {
 					return within(err, ":"+keyword.Keyword)
 				}
 				delete(index, Keyword(keyword.Keyword))
 				continue
 			}
 		}
-		key, err := decodeAny(entry.GetKey())
+		key, err := d.decodeAny(entry.GetKey())
 		if err != nil {
 			return within(err, "a key")
+		}
+		if known.unknown < 0 && tolerant {
+			d.lossy = true
+			continue
 		}
 		if known.unknown < 0 {
 			return badValue(fmt.Sprintf("%v has no place for the field %.40v: give it a field of type stm.UnknownFields, which keeps it", to.Type(), key))
 		}
-		kept, err := decodeAny(entry.GetValue())
+		kept, err := d.decodeAny(entry.GetValue())
 		if err != nil {
 			return within(err, fmt.Sprintf("%.40v", key))
 		}
@@ -246,17 +283,17 @@ func decodeStruct(value *stmv1.Map, to reflect.Value) error {
 	return nil
 }
 
-func decodeRegistered(registered *registration, inside *stmv1.Value, to reflect.Value) error {
+func (d *decoder) decodeRegistered(registered *registration, inside *stmv1.Value, to reflect.Value) error {
 	if registered.decode == nil {
 		if inside.GetMap() == nil {
-			return within(refuse(inside, to.Type()), "#"+registered.tag)
+			return within(d.refuse(inside, to.Type()), "#"+registered.tag)
 		}
-		if err := decodeStruct(inside.GetMap(), to); err != nil {
+		if err := d.decodeStruct(inside.GetMap(), to, true); err != nil {
 			return within(err, "#"+registered.tag)
 		}
 		return nil
 	}
-	found, err := decodeAny(inside)
+	found, err := d.decodeAny(inside)
 	if err != nil {
 		return within(err, "#"+registered.tag)
 	}
@@ -269,7 +306,7 @@ func decodeRegistered(registered *registration, inside *stmv1.Value, to reflect.
 }
 
 // decodeAny reads a value as the Go type that its own type has; Absent if there is none.
-func decodeAny(value *stmv1.Value) (any, error) {
+func (d *decoder) decodeAny(value *stmv1.Value) (any, error) {
 	switch kind := value.GetKind().(type) {
 	case nil:
 		return Absent, nil
@@ -310,24 +347,24 @@ func decodeAny(value *stmv1.Value) (any, error) {
 	case *stmv1.Value_Decimal:
 		return Decimal(kind.Decimal), nil
 	case *stmv1.Value_List:
-		items, err := decodeItems(kind.List)
+		items, err := d.decodeItems(kind.List)
 		return List(items), err
 	case *stmv1.Value_Vector:
-		return decodeItems(kind.Vector)
+		return d.decodeItems(kind.Vector)
 	case *stmv1.Value_Set:
-		items, err := decodeItems(kind.Set)
+		items, err := d.decodeItems(kind.Set)
 		return Set(items), err
 	case *stmv1.Value_Map:
-		return decodeMap(kind.Map)
+		return d.decodeMap(kind.Map)
 	case *stmv1.Value_Tagged:
 		if registered := registeredTag(kind.Tagged.GetTag()); registered != nil {
-			made := reflect.New(registered.goType).Elem()
-			if err := decodeRegistered(registered, kind.Tagged.GetValue(), made); err != nil {
-				return nil, err
+			made, whole := reflect.New(registered.goType).Elem(), decoder{codec: d.codec}
+			if err := whole.decodeRegistered(registered, kind.Tagged.GetValue(), made); err == nil && !whole.lossy {
+				return made.Interface(), nil
 			}
-			return made.Interface(), nil
+			// Of another version of the type: nothing of it is lost, as if it were not registered.
 		}
-		inside, err := decodePart(kind.Tagged.GetValue())
+		inside, err := d.decodePart(kind.Tagged.GetValue())
 		return Tagged{Tag: kind.Tagged.GetTag(), Value: inside}, err
 	}
 	return nil, unreadable(fmt.Sprintf("a %T", value.GetKind()))
@@ -338,17 +375,17 @@ func unreadable(what string) error {
 }
 
 // decodePart reads a value inside another, which is never absent.
-func decodePart(value *stmv1.Value) (any, error) {
+func (d *decoder) decodePart(value *stmv1.Value) (any, error) {
 	if value.GetKind() == nil {
 		return nil, unreadable("a value of a kind")
 	}
-	return decodeAny(value)
+	return d.decodeAny(value)
 }
 
-func decodeItems(items *stmv1.Items) ([]any, error) {
+func (d *decoder) decodeItems(items *stmv1.Items) ([]any, error) {
 	made := make([]any, 0, len(items.GetItems()))
 	for i, item := range items.GetItems() {
-		one, err := decodePart(item)
+		one, err := d.decodePart(item)
 		if err != nil {
 			return nil, within(err, fmt.Sprintf("[%d]", i))
 		}
@@ -357,14 +394,18 @@ func decodeItems(items *stmv1.Items) ([]any, error) {
 	return made, nil
 }
 
-func decodeMap(value *stmv1.Map) (any, error) {
+func (d *decoder) decodeMap(value *stmv1.Map) (any, error) {
 	made := make(Map, 0, len(value.GetEntries()))
 	for _, entry := range value.GetEntries() {
-		key, err := decodePart(entry.GetKey())
+		wireKey, err := d.textKey(entry.GetKey())
 		if err != nil {
 			return nil, within(err, "a key")
 		}
-		mapped, err := decodePart(entry.GetValue())
+		key, err := d.decodePart(wireKey)
+		if err != nil {
+			return nil, within(err, "a key")
+		}
+		mapped, err := d.decodePart(entry.GetValue())
 		if err != nil {
 			return nil, within(err, fmt.Sprintf("%.40v", key))
 		}

@@ -17,9 +17,14 @@ import (
 const valueDepthMax = 64
 
 // encode makes the wire's value of a Go value. What no EDN value is the same as is BadValue.
-func encode(value any) (*stmv1.Value, error) { return encodeAt(reflect.ValueOf(value), 1) }
+func (c codec) encode(value any) (*stmv1.Value, error) { return c.encodeAt(reflect.ValueOf(value), 1) }
 
-func encodeAt(value reflect.Value, level int) (*stmv1.Value, error) {
+// codec is how a client writes and reads values.
+type codec struct {
+	keywordKeys bool // keys of maps that are strings to Go are keywords on the wire
+}
+
+func (c codec) encodeAt(value reflect.Value, level int) (*stmv1.Value, error) {
 	if level > valueDepthMax {
 		return nil, badValue(fmt.Sprintf("values nest %d deep at most: keep the parts in entries of their own", valueDepthMax))
 	}
@@ -27,9 +32,9 @@ func encodeAt(value reflect.Value, level int) (*stmv1.Value, error) {
 		return wireNil(), nil
 	}
 	if registered := registeredType(value.Type()); registered != nil {
-		return encodeRegistered(registered, value, level)
+		return c.encodeRegistered(registered, value, level)
 	}
-	if known, err := encodeKnown(value.Interface(), level); known != nil || err != nil {
+	if known, err := c.encodeKnown(value.Interface(), level); known != nil || err != nil {
 		return known, err
 	}
 	switch value.Kind() {
@@ -53,17 +58,17 @@ func encodeAt(value reflect.Value, level int) (*stmv1.Value, error) {
 		if value.IsNil() {
 			return wireNil(), nil
 		}
-		return encodeAt(value.Elem(), level)
+		return c.encodeAt(value.Elem(), level)
 	case reflect.Slice:
 		if value.Type().Elem().Kind() == reflect.Uint8 {
 			return &stmv1.Value{Kind: &stmv1.Value_Blob{Blob: value.Bytes()}}, nil
 		}
-		items, err := encodeItems(value, level)
+		items, err := c.encodeItems(value, level)
 		return &stmv1.Value{Kind: &stmv1.Value_Vector{Vector: items}}, err
 	case reflect.Map:
-		return encodeGoMap(value, level)
+		return c.encodeGoMap(value, level)
 	case reflect.Struct:
-		return encodeStruct(value, level)
+		return c.encodeStruct(value, level)
 	}
 	return nil, badValue(fmt.Sprintf("no EDN value is the same as a Go %v: write one of the types in README.md, or stm.RegisterAs", value.Type()))
 }
@@ -78,7 +83,7 @@ func encodeText(text string, make func(string) *stmv1.Value) (*stmv1.Value, erro
 }
 
 // encodeKnown takes the types that are EDN's own; nil, nil: value is none of them.
-func encodeKnown(value any, level int) (*stmv1.Value, error) {
+func (c codec) encodeKnown(value any, level int) (*stmv1.Value, error) {
 	switch v := value.(type) {
 	case absent:
 		return nil, badValue("stm.Absent is no value: delete the entry, or write nil")
@@ -108,26 +113,26 @@ func encodeKnown(value any, level int) (*stmv1.Value, error) {
 		}
 		return &stmv1.Value{Kind: &stmv1.Value_Instant{Instant: timestamppb.New(v)}}, nil
 	case List:
-		items, err := encodeItems(reflect.ValueOf(v), level)
+		items, err := c.encodeItems(reflect.ValueOf(v), level)
 		return &stmv1.Value{Kind: &stmv1.Value_List{List: items}}, err
 	case Set:
-		items, err := encodeItems(reflect.ValueOf(v), level)
+		items, err := c.encodeItems(reflect.ValueOf(v), level)
 		return &stmv1.Value{Kind: &stmv1.Value_Set{Set: items}}, err
 	case Map:
 		entries := &stmv1.Map{}
-		err := appendEntries(entries, v, level)
+		err := c.appendEntries(entries, v, level)
 		return &stmv1.Value{Kind: &stmv1.Value_Map{Map: entries}}, err
 	case Tagged:
-		inside, err := encodeAt(reflect.ValueOf(v.Value), level+1)
+		inside, err := c.encodeAt(reflect.ValueOf(v.Value), level+1)
 		return &stmv1.Value{Kind: &stmv1.Value_Tagged{Tagged: &stmv1.Tagged{Tag: v.Tag, Value: inside}}}, err
 	}
 	return nil, nil
 }
 
-func encodeItems(items reflect.Value, level int) (*stmv1.Items, error) {
+func (c codec) encodeItems(items reflect.Value, level int) (*stmv1.Items, error) {
 	made := &stmv1.Items{}
 	for i := range items.Len() {
-		item, err := encodeAt(items.Index(i), level+1)
+		item, err := c.encodeAt(items.Index(i), level+1)
 		if err != nil {
 			return nil, within(err, fmt.Sprintf("[%d]", i))
 		}
@@ -136,12 +141,15 @@ func encodeItems(items reflect.Value, level int) (*stmv1.Items, error) {
 	return made, nil
 }
 
-func appendEntry(to *stmv1.Map, key, value reflect.Value, level int) error {
-	wireKey, err := encodeAt(key, level+1)
+func (c codec) appendEntry(to *stmv1.Map, key, value reflect.Value, level int) error {
+	wireKey, err := c.encodeAt(key, level+1)
+	if err == nil && c.keywordKeys {
+		wireKey, err = keywordKey(wireKey)
+	}
 	if err != nil {
 		return within(err, "a key")
 	}
-	wireValue, err := encodeAt(value, level+1)
+	wireValue, err := c.encodeAt(value, level+1)
 	if err != nil {
 		return within(err, fmt.Sprintf("%.40v", key))
 	}
@@ -149,26 +157,38 @@ func appendEntry(to *stmv1.Map, key, value reflect.Value, level int) error {
 	return nil
 }
 
-func appendEntries(to *stmv1.Map, entries Map, level int) error {
+// keywordKey makes a key that is a text a keyword.
+func keywordKey(key *stmv1.Value) (*stmv1.Value, error) {
+	text, isText := key.GetKind().(*stmv1.Value_Text)
+	if !isText {
+		return key, nil
+	}
+	if text.Text == "" {
+		return nil, badValue(`the key "" is no keyword's name: name it, or connect without stm.KeywordKeys`)
+	}
+	return &stmv1.Value{Kind: &stmv1.Value_Keyword{Keyword: text.Text}}, nil
+}
+
+func (c codec) appendEntries(to *stmv1.Map, entries Map, level int) error {
 	for _, entry := range entries {
-		if err := appendEntry(to, reflect.ValueOf(entry.Key), reflect.ValueOf(entry.Value), level); err != nil {
+		if err := c.appendEntry(to, reflect.ValueOf(entry.Key), reflect.ValueOf(entry.Value), level); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func encodeGoMap(value reflect.Value, level int) (*stmv1.Value, error) {
+func (c codec) encodeGoMap(value reflect.Value, level int) (*stmv1.Value, error) {
 	made := &stmv1.Map{}
 	for _, key := range value.MapKeys() {
-		if err := appendEntry(made, key, value.MapIndex(key), level); err != nil {
+		if err := c.appendEntry(made, key, value.MapIndex(key), level); err != nil {
 			return nil, err
 		}
 	}
 	return &stmv1.Value{Kind: &stmv1.Value_Map{Map: made}}, nil
 }
 
-func encodeStruct(value reflect.Value, level int) (*stmv1.Value, error) {
+func (c codec) encodeStruct(value reflect.Value, level int) (*stmv1.Value, error) {
 	known, err := fieldsOf(value.Type())
 	if err != nil {
 		return nil, err
@@ -178,27 +198,27 @@ func encodeStruct(value reflect.Value, level int) (*stmv1.Value, error) {
 		if i == known.unknown {
 			continue
 		}
-		if err := appendEntry(made, reflect.ValueOf(keyword), value.Field(i), level); err != nil {
+		if err := c.appendEntry(made, reflect.ValueOf(keyword), value.Field(i), level); err != nil {
 			return nil, err
 		}
 	}
 	if known.unknown >= 0 {
-		if err := appendEntries(made, value.Field(known.unknown).Interface().(UnknownFields).Fields, level); err != nil {
+		if err := c.appendEntries(made, value.Field(known.unknown).Interface().(UnknownFields).Fields, level); err != nil {
 			return nil, err
 		}
 	}
 	return &stmv1.Value{Kind: &stmv1.Value_Map{Map: made}}, nil
 }
 
-func encodeRegistered(registered *registration, value reflect.Value, level int) (*stmv1.Value, error) {
+func (c codec) encodeRegistered(registered *registration, value reflect.Value, level int) (*stmv1.Value, error) {
 	var inside *stmv1.Value
 	var err error
 	if registered.encode == nil {
-		inside, err = encodeStruct(value, level+1)
+		inside, err = c.encodeStruct(value, level+1)
 	} else {
 		var made any
 		if made, err = registered.encode(value.Interface()); err == nil {
-			inside, err = encodeAt(reflect.ValueOf(made), level+1)
+			inside, err = c.encodeAt(reflect.ValueOf(made), level+1)
 		}
 	}
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -35,6 +36,10 @@ const (
 	ReasonDenied            Reason = "denied"
 	ReasonTransactionClosed Reason = "transaction-closed"
 	ReasonInTransaction     Reason = "in-transaction"
+	ReasonRerunDiffers      Reason = "rerun-differs"
+	ReasonLockBusy          Reason = "lock-busy"
+	ReasonUpgradeRefused    Reason = "upgrade-refused"
+	ReasonDeadlock          Reason = "deadlock"
 )
 
 // For errors.Is: an *Error is the one of its reason.
@@ -57,24 +62,57 @@ var (
 	ErrDenied            = sentinel(ReasonDenied)
 	ErrTransactionClosed = sentinel(ReasonTransactionClosed)
 	ErrInTransaction     = sentinel(ReasonInTransaction)
+	ErrRerunDiffers      = sentinel(ReasonRerunDiffers)
+	ErrLockBusy          = sentinel(ReasonLockBusy)
+	ErrUpgradeRefused    = sentinel(ReasonUpgradeRefused)
+	ErrDeadlock          = sentinel(ReasonDeadlock)
 )
+
+// ErrClosed is what calls on a closed client end with.
+var ErrClosed = errors.New("stm: the client is closed: connect again")
 
 func sentinel(reason Reason) error { return &Error{Reason: reason, Message: string(reason)} }
 
-// Error is every error of this package but those of a context, which stay the context's own.
+// Meta says who changed something and why; it is kept with the commit.
+type Meta struct {
+	Label       string // why, as the transaction's Label option said
+	Client      string // the client's name
+	Traceparent string // W3C trace context
+	Principal   string // who the daemon took the client for
+}
+
+// ConflictCause is one change that was in the way of a transaction.
+type ConflictCause struct {
+	Name    string // an entry, or a prefix that was listed
+	Version int64
+	By      Meta
+}
+
+// Error is every error of this package but ErrClosed, those of a context, which stay the context's own, and those of a
+// body, which come out unchanged.
 type Error struct {
-	Reason     Reason // "": the daemon failed in a way that has no reason; Message tells
-	Name       string // the entry or the field at fault
-	Message    string // what, where and what to do
-	Found      string
-	Expected   string
-	Limit      string // the bound that was reached, by its setting's name
-	LimitValue int64
-	RetryAfter time.Duration // meaningful if Retryable
-	Retryable  bool          // the same may succeed later, after RetryAfter
+	Reason      Reason // "": the daemon failed in a way that has no reason; Message tells
+	Name        string // the entry or the field at fault
+	Message     string // what, where and what to do
+	Found       string
+	Expected    string
+	Limit       string // the bound that was reached, by its setting's name
+	LimitValue  int64
+	RetryAfter  time.Duration   // meaningful if Retryable
+	Retryable   bool            // the same may succeed later, after RetryAfter
+	Causes      []ConflictCause // of a conflict
+	OutcomeWord string          // of a commit whose outcome is unknown: what Client.Outcome and `stmctl outcome` take
+	Cause       string          // of a rejection: "validator", "type", "compare", "overflow", "absent" or "kind"
+	Rule        any             // the validator's rule that said no
+
+	code codes.Code
+	ends error // the context's error that ended it, if one did
 }
 
 func (e *Error) Error() string { return "stm: " + e.Message }
+
+// Unwrap gives the context's own error, if a deadline or a cancel ended the call.
+func (e *Error) Unwrap() error { return e.ends }
 
 // Is makes errors.Is(err, ErrConflict) and the like compare reasons.
 func (e *Error) Is(target error) bool {
@@ -86,14 +124,83 @@ var sentinelOf = func() map[Reason]*Error {
 	all := map[Reason]*Error{}
 	for _, err := range []error{ErrConflict, ErrRejected, ErrLockLost, ErrSessionExpired, ErrCommitUnknown, ErrSnapshotTooOld,
 		ErrLimit, ErrUnavailable, ErrStoreChanged, ErrNoSpace, ErrUnsupported, ErrValueLost, ErrAbsent, ErrWrongKind,
-		ErrBadValue, ErrDenied, ErrTransactionClosed, ErrInTransaction} {
+		ErrBadValue, ErrDenied, ErrTransactionClosed, ErrInTransaction, ErrRerunDiffers, ErrLockBusy, ErrUpgradeRefused, ErrDeadlock} {
 		one := err.(*Error)
 		all[one.Reason] = one
 	}
 	return all
 }()
 
-func badValue(message string) error { return &Error{Reason: ReasonBadValue, Message: message} }
+func badValue(message string) error {
+	return &Error{Reason: ReasonBadValue, Message: message, code: codes.InvalidArgument}
+}
+
+func reasonOf(err error) Reason {
+	var whole *Error
+	if errors.As(err, &whole) {
+		return whole.Reason
+	}
+	return ""
+}
+
+// isTransient says whether the same call may be sent again after this answer.
+func isTransient(err error) bool {
+	var whole *Error
+	if !errors.As(err, &whole) {
+		return false
+	}
+	return whole.code == codes.Unavailable || whole.code == codes.ResourceExhausted && whole.Retryable
+}
+
+func retryAfter(err error) time.Duration {
+	var whole *Error
+	if errors.As(err, &whole) && whole.Retryable {
+		return whole.RetryAfter
+	}
+	return 0
+}
+
+// unavailable is the network's word, or this client's own.
+func unavailable(message string) error {
+	return &Error{Reason: ReasonUnavailable, Message: message, Retryable: true, code: codes.Unavailable}
+}
+
+// asUnavailable makes what ended an outage an error that says that nobody answered.
+func asUnavailable(err error) error {
+	if isTransient(err) {
+		return err
+	}
+	return unavailable(messageOf(err))
+}
+
+func messageOf(err error) string {
+	var whole *Error
+	if errors.As(err, &whole) {
+		return whole.Message
+	}
+	if err == nil {
+		return ""
+	}
+	return strings.TrimPrefix(err.Error(), "stm: ")
+}
+
+func internalError(message string) error { return &Error{Message: message, code: codes.Internal} }
+
+// ofEntry names the entry that a BadValue is of; other errors, a codec's own, are wrapped.
+func ofEntry(name string, err error) error {
+	var wrong *Error
+	if !errors.As(err, &wrong) {
+		return &Error{Reason: ReasonBadValue, Name: name, Message: name + ": " + err.Error(), code: codes.InvalidArgument, ends: err}
+	}
+	named := *wrong
+	named.Name, named.Message = name, name+": "+wrong.Message
+	return &named
+}
+
+func absentError(name string) error {
+	return &Error{Reason: ReasonAbsent, Name: name, code: codes.NotFound,
+		Message: name + " is absent: set it first, give its handle an init, or use Find"}
+}
 
 var reasonOfDetail = map[stmv1.ErrorReason]Reason{
 	stmv1.ErrorReason_ERROR_REASON_SNAPSHOT_TOO_OLD: ReasonSnapshotTooOld,
@@ -124,37 +231,56 @@ var reasonOfCode = map[codes.Code]Reason{
 	codes.DataLoss:          ReasonValueLost,
 }
 
+// detailOf is nil where the daemon told nothing more.
+func detailOf(err error) *stmv1.ErrorDetail {
+	for _, one := range status.Convert(err).Details() {
+		if detail, ok := one.(*stmv1.ErrorDetail); ok {
+			return detail
+		}
+	}
+	return nil
+}
+
 // errorFromStatus makes an *Error of what a gRPC call returned. A deadline and a cancel stay the context's own errors.
-func errorFromStatus(err error) error {
+func errorFromStatus(err error, names names) error {
 	if err == nil {
 		return nil
 	}
 	answer := status.Convert(err)
-	switch answer.Code() {
+	return failure(answer.Code(), answer.Message(), detailOf(err), names)
+}
+
+func failure(code codes.Code, message string, detail *stmv1.ErrorDetail, names names) error {
+	switch code {
 	case codes.DeadlineExceeded:
-		return fmt.Errorf("stm: %s: %w", answer.Message(), context.DeadlineExceeded)
+		return fmt.Errorf("stm: %s: %w", message, context.DeadlineExceeded)
 	case codes.Canceled:
-		return fmt.Errorf("stm: %s: %w", answer.Message(), context.Canceled)
+		return fmt.Errorf("stm: %s: %w", message, context.Canceled)
 	}
-	made := &Error{Reason: reasonOfCode[answer.Code()], Message: answer.Message()}
-	for _, one := range answer.Details() {
-		detail, ok := one.(*stmv1.ErrorDetail)
-		if !ok {
-			continue
+	made := &Error{Reason: reasonOfCode[code], Message: message, code: code}
+	if detail == nil {
+		if code == codes.Unimplemented {
+			made.Message = "the daemon is older than this client and lacks the call (" + made.Message + "): run a newer stmd"
 		}
-		if reason, known := reasonOfDetail[detail.GetReason()]; known {
-			made.Reason = reason
-		}
-		made.Name, made.Found, made.Expected = detail.GetName(), detail.GetFound(), detail.GetExpected()
-		made.Limit, made.LimitValue = detail.GetLimit(), detail.GetLimitValue()
-		if detail.GetRetryAfter() != nil {
-			made.Retryable, made.RetryAfter = true, detail.GetRetryAfter().AsDuration()
-		}
+		made.Retryable = made.Reason == ReasonUnavailable
 		return made
 	}
-	if answer.Code() == codes.Unimplemented {
-		made.Message = "the daemon is older than this client and lacks the call (" + made.Message + "): run a newer stmd"
+	if reason, known := reasonOfDetail[detail.GetReason()]; known {
+		made.Reason = reason
 	}
-	made.Retryable = made.Reason == ReasonUnavailable
+	made.Name, made.Found, made.Expected = names.short(detail.GetName()), detail.GetFound(), detail.GetExpected()
+	if made.Name != detail.GetName() {
+		made.Message = strings.ReplaceAll(made.Message, detail.GetName(), made.Name)
+	}
+	made.Limit, made.LimitValue = detail.GetLimit(), detail.GetLimitValue()
+	if detail.GetRetryAfter() != nil {
+		made.Retryable, made.RetryAfter = true, detail.GetRetryAfter().AsDuration()
+	}
 	return made
+}
+
+func asError(err error) (*Error, bool) {
+	var whole *Error
+	is := errors.As(err, &whole)
+	return whole, is
 }

@@ -20,7 +20,7 @@ func TestAnErrorIsMadeOfItsDetailAndNotOfItsTextOrCode(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	made := fmt.Errorf("wrapped: %w", errorFromStatus(answer.Err()))
+	made := fmt.Errorf("wrapped: %w", errorFromStatus(answer.Err(), names{}))
 	var whole *Error
 	if !errors.As(made, &whole) || !errors.Is(made, ErrNoSpace) || errors.Is(made, ErrLimit) || errors.Is(made, ErrConflict) {
 		t.Fatal(made)
@@ -49,14 +49,14 @@ func TestEveryDetailOfTheWireHasAReasonOrLeavesItToTheCode(t *testing.T) {
 
 func TestADeadlineAndACancelStayTheContextsOwn(t *testing.T) {
 	var whole *Error
-	late, stopped := errorFromStatus(status.Error(codes.DeadlineExceeded, "late")), errorFromStatus(status.Error(codes.Canceled, "stopped"))
+	late, stopped := errorFromStatus(status.Error(codes.DeadlineExceeded, "late"), names{}), errorFromStatus(status.Error(codes.Canceled, "stopped"), names{})
 	if !errors.Is(late, context.DeadlineExceeded) || !errors.Is(stopped, context.Canceled) || errors.As(late, &whole) || errors.As(stopped, &whole) {
 		t.Error(late, stopped)
 	}
 }
 
 func TestErrorsWithoutAReasonAreNoneOfTheNamed(t *testing.T) {
-	made := errorFromStatus(status.Error(codes.Internal, "broken"))
+	made := errorFromStatus(status.Error(codes.Internal, "broken"), names{})
 	for reason, named := range sentinelOf {
 		if errors.Is(made, named) {
 			t.Errorf("it is %s", reason)
@@ -67,7 +67,7 @@ func TestErrorsWithoutAReasonAreNoneOfTheNamed(t *testing.T) {
 func TestADaemonsRefusalSaysWhichFieldIsAtFault(t *testing.T) {
 	ctx, connection := startDaemon(t)
 	_, err := stmv1.NewRefServiceClient(connection).GetRefs(ctx, &stmv1.GetRefsRequest{Names: []string{"no slash"}})
-	made := errorFromStatus(err)
+	made := errorFromStatus(err, names{})
 	var whole *Error
 	if !errors.Is(made, ErrBadValue) || !errors.As(made, &whole) || whole.Name == "" || whole.Retryable {
 		t.Errorf("%+v", made)

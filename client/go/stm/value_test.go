@@ -23,6 +23,9 @@ type keeping struct {
 	Name string
 	UnknownFields
 }
+
+var plain codec
+
 type money struct{ cents int64 }
 
 func init() {
@@ -92,7 +95,7 @@ func randomValue(random *rand.Rand, depth int) any {
 
 func mustEncode(t *testing.T, value any) *stmv1.Value {
 	t.Helper()
-	wire, err := encode(value)
+	wire, err := plain.encode(value)
 	if err != nil {
 		t.Fatalf("encode %v: %v", value, err)
 	}
@@ -122,7 +125,7 @@ func TestEveryValueComesBackTheSameThroughADaemon(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, entry := range answer.GetEntries() {
-		back, err := decodeAs[any](entry.GetName(), entry.GetValue())
+		back, _, err := decodeAs[any](plain, entry.GetName(), entry.GetValue())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -136,7 +139,7 @@ func TestEveryValueComesBackTheSameThroughADaemon(t *testing.T) {
 }
 
 func TestNaNComesBackAsNaN(t *testing.T) {
-	back, err := decodeAs[float64]("/n", mustEncode(t, math.NaN()))
+	back, _, err := decodeAs[float64](plain, "/n", mustEncode(t, math.NaN()))
 	if err != nil || !math.IsNaN(back) {
 		t.Errorf("%v %v", back, err)
 	}
@@ -144,7 +147,7 @@ func TestNaNComesBackAsNaN(t *testing.T) {
 
 func decodes[T any](t *testing.T, value any, want T) {
 	t.Helper()
-	back, err := decodeAs[T]("/e", mustEncode(t, value))
+	back, _, err := decodeAs[T](plain, "/e", mustEncode(t, value))
 	if err != nil || !reflect.DeepEqual(back, want) {
 		t.Errorf("%#v as %T: %#v, %v", value, want, back, err)
 	}
@@ -152,7 +155,7 @@ func decodes[T any](t *testing.T, value any, want T) {
 
 func refuses[T any](t *testing.T, value any) {
 	t.Helper()
-	back, err := decodeAs[T]("/e", mustEncode(t, value))
+	back, _, err := decodeAs[T](plain, "/e", mustEncode(t, value))
 	var wrong *Error
 	if !errors.Is(err, ErrBadValue) || !errors.As(err, &wrong) || wrong.Name != "/e" || !strings.Contains(err.Error(), "/e") {
 		t.Errorf("%#v as %T: %#v, %v", value, back, back, err)
@@ -212,14 +215,14 @@ func TestWhatIsNoValueIsBadValue(t *testing.T) {
 	}
 	for _, value := range []any{Absent, []any{Absent}, uint64(math.MaxUint64), "\xff", make(chan int), float32(1), deep, new(*int), Char(0xD800),
 		time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC), struct{ hidden int }{1}} {
-		if wire, err := encode(value); !errors.Is(err, ErrBadValue) {
+		if wire, err := plain.encode(value); !errors.Is(err, ErrBadValue) {
 			t.Errorf("%T: %v %v", value, wire, err)
 		}
 	}
 }
 
 func TestAnAbsentEntryIsNotNil(t *testing.T) {
-	if _, err := decodeAs[any]("/none", nil); !errors.Is(err, ErrAbsent) || !strings.Contains(err.Error(), "/none") {
+	if _, _, err := decodeAs[any](plain, "/none", nil); !errors.Is(err, ErrAbsent) || !strings.Contains(err.Error(), "/none") {
 		t.Error(err)
 	}
 }
@@ -266,14 +269,14 @@ func FuzzTextComesBackOrIsRefused(f *testing.F) {
 	f.Add("a")
 	f.Add("\xff")
 	f.Fuzz(func(t *testing.T, text string) {
-		wire, err := encode(text)
+		wire, err := plain.encode(text)
 		if err != nil {
 			if !errors.Is(err, ErrBadValue) {
 				t.Fatal(err)
 			}
 			return
 		}
-		if back, err := decodeAs[string]("/t", wire); err != nil || back != text {
+		if back, _, err := decodeAs[string](plain, "/t", wire); err != nil || back != text {
 			t.Fatalf("%q: %q %v", text, back, err)
 		}
 	})
