@@ -63,13 +63,3 @@ func TestErrorsWithoutAReasonAreNoneOfTheNamed(t *testing.T) {
 		}
 	}
 }
-
-func TestADaemonsRefusalSaysWhichFieldIsAtFault(t *testing.T) {
-	ctx, connection := startDaemon(t)
-	_, err := stmv1.NewRefServiceClient(connection).GetRefs(ctx, &stmv1.GetRefsRequest{Names: []string{"no slash"}})
-	made := errorFromStatus(err, names{})
-	var whole *Error
-	if !errors.Is(made, ErrBadValue) || !errors.As(made, &whole) || whole.Name == "" || whole.Retryable {
-		t.Errorf("%+v", made)
-	}
-}
