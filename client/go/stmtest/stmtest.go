@@ -165,6 +165,9 @@ func (d *Daemon) launch() error {
 			ended <- fmt.Errorf("%w: set STMD to a built stmd, or put one on PATH", err)
 			return
 		}
+		if durable {
+			found <- listen // who connects waits until it is ready
+		}
 		for lines := bufio.NewScanner(output); lines.Scan(); {
 			if address := addressInEDN.FindStringSubmatch(lines.Text()); address != nil && len(found) == 0 {
 				found <- address[1]
@@ -172,9 +175,6 @@ func (d *Daemon) launch() error {
 		}
 		ended <- process.Wait()
 	}()
-	if durable {
-		found <- listen // who connects waits until it is ready
-	}
 	select {
 	case d.address = <-found:
 		d.process, d.input, d.ended = process, input, ended
