@@ -113,3 +113,22 @@ def test_a_record_keeps_and_writes_back_fields_it_does_not_know(client: stm.Clie
 def test_two_fields_of_one_keyword_are_refused_at_registration() -> None:
     with pytest.raises(stm.BadValue, match="same keyword"):
         stm.record("test.Twice")(NamedTuple("Twice", [("a_b", int), ("a_b_", int)]))
+
+
+def test_what_nests_too_deep_or_in_itself_is_a_bad_value_that_names_the_entry(client: stm.Client) -> None:
+    deep: Any = [1]
+    for _ in range(200):
+        deep = [deep]
+    own: list[Any] = []
+    own.append(own)
+    for value in (deep, own, {"a": {"b": own}}):
+        with pytest.raises(stm.BadValue, match=r"^/deep: nests too many levels"):
+            client.transact(lambda tx, value=value: tx.set(client.ref("/deep"), value))  # type: ignore[misc]
+
+
+def test_a_set_of_what_python_cannot_tell_apart_is_kept(client: stm.Client) -> None:
+    ref = client.ref("/s")
+    made = stm.Set([1, 1.0, True, stm.Vector([1]), stm.Vector([1.0])])
+    client.transact(lambda tx: tx.set(ref, made))
+    assert ref.get() == made and len(ref.get()) == 5 and 1.0 in ref.get() and 2 not in ref.get()
+    assert copy.deepcopy(made) == made and hash(made) == hash(stm.Set(reversed(list(made))))

@@ -8,14 +8,14 @@ from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from . import records
 from ._proto import value_pb2 as v1
 from .errors import BadValue
 from .values import ABSENT, BigInt, Character, Instant, Keyword, List, Map, Set, Symbol, Tagged, Vector
 
 INT_MIN, INT_MAX = -(2**63), 2**63 - 1
+# Messages inside each other: protobuf parses 100. What is within this bound the daemon judges, by its own.
+NESTING_MAX = 94
 
 
 class Codec:
@@ -29,74 +29,91 @@ class Codec:
     def encode(self, value: Any, name: str, known_only: bool = False) -> v1.Value:
         """`name` is the entry's, for the BadValue that a value without an EDN form raises. `known_only`: without the
         fields of records that this program does not know."""
+        message = v1.Value()
+        self._fill(message, value, name, known_only, 1)
+        return message
+
+    def _fill(self, message: v1.Value, value: Any, name: str, known_only: bool, nesting: int) -> None:
+        """In place: protobuf copies what is put into another message."""
         simple = _SIMPLE.get(type(value))
         if simple is not None:
-            return simple(value, name)
-        return self._encode(value, name, known_only)
-
-    def _encode(self, value: Any, name: str, known_only: bool) -> v1.Value:
+            simple(message, value, name)
+            return
+        if nesting > NESTING_MAX:
+            raise BadValue(
+                f"{name}: nests too many levels for clients to parse (value_wire_nesting_max, where a map's level "
+                "counts 3 and another's 2): make it flatter",
+                name=name,
+            )
         registered = records.of_type(type(value))
         if registered is not None:
             encoded = registered.encode_known(value) if known_only else registered.encode(value)
-            inside = (
-                self._map(encoded, name, known_only, keyword_keys=False)
-                if registered.is_record
-                else self.encode(encoded, name, known_only)
-            )
-            return v1.Value(tagged=v1.Tagged(tag=registered.tag, value=inside))
+            message.tagged.tag = registered.tag
+            inside = message.tagged.value
+            if registered.is_record:
+                self._fill_map(inside.map, encoded, name, known_only, nesting + 2, keyword_keys=False)
+            else:
+                self._fill(inside, encoded, name, known_only, nesting + 2)
+            return
         match value:
-            case Vector():
-                return v1.Value(vector=self._items(value, name, known_only))
             case List():
-                return v1.Value(list=self._items(value, name, known_only))
-            case list():
-                return v1.Value(vector=self._items(value, name, known_only))
+                self._fill_items(message.list, value, name, known_only, nesting)
+            case Vector() | list():
+                self._fill_items(message.vector, value, name, known_only, nesting)
             case tuple() if type(value) is tuple:
-                return v1.Value(vector=self._items(value, name, known_only))
+                self._fill_items(message.vector, value, name, known_only, nesting)
             case Mapping():
-                return self._map(value, name, known_only, self.keyword_keys)
+                self._fill_map(message.map, value, name, known_only, nesting, self.keyword_keys)
             case set() | frozenset() | Set():
-                return v1.Value(set=self._items(value, name, known_only))
+                self._fill_items(message.set, value, name, known_only, nesting)
             case Tagged():
-                inside = self.encode(value.value, name, known_only)
-                return v1.Value(tagged=v1.Tagged(tag=value.tag, value=inside))
+                message.tagged.tag = value.tag
+                self._fill(message.tagged.value, value.value, name, known_only, nesting + 2)
             case Decimal():
-                return _decimal(value, name)
+                _decimal(message, value, name)
             case datetime():
-                return _instant(value, name)
+                _instant(message, value, name)
             case uuid.UUID():
-                return v1.Value(uuid=str(value))
-        if value is ABSENT:
-            raise BadValue(f"{name}: stm.ABSENT is no value: delete the entry", name=name)
-        raise BadValue(
-            f"{name}: {type(value).__module__}.{type(value).__qualname__} has no EDN form: "
-            "register its type by @stm.record or stm.register, or write plain values",
-            name=name,
-        )
+                message.uuid = str(value)
+            case _ if value is ABSENT:
+                raise BadValue(f"{name}: stm.ABSENT is no value: delete the entry", name=name)
+            case _:
+                raise BadValue(
+                    f"{name}: {type(value).__module__}.{type(value).__qualname__} has no EDN form: "
+                    "register its type by @stm.record or stm.register, or write plain values",
+                    name=name,
+                )
 
-    def _items(self, items: Iterable[Any], name: str, known_only: bool) -> v1.Items:
-        encode = self.encode
-        return v1.Items(items=[encode(item, name, known_only) for item in items])
+    def _fill_items(self, message: v1.Items, items: Iterable[Any], name: str, known_only: bool, nesting: int) -> None:
+        message.SetInParent()
+        fill, add = self._fill, message.items.add
+        for item in items:
+            fill(add(), item, name, known_only, nesting + 2)
 
-    def _map(self, value: Mapping[Any, Any], name: str, known_only: bool, keyword_keys: bool) -> v1.Value:
-        encode = self.encode
-        if not keyword_keys:
-            pairs = [
-                v1.MapEntry(key=encode(k, name, known_only), value=encode(item, name, known_only))
-                for k, item in value.items()
-            ]
-            return v1.Value(map=v1.Map(entries=pairs))
-        pairs = []
+    def _fill_map(
+        self,
+        message: v1.Map,
+        value: Mapping[Any, Any],
+        name: str,
+        known_only: bool,
+        nesting: int,
+        keyword_keys: bool,
+    ) -> None:
+        message.SetInParent()
+        fill, add = self._fill, message.entries.add
         for key, item in value.items():
-            if type(key) is Keyword and key.text in value:
+            entry = add()
+            if keyword_keys and type(key) is str:
+                entry.key.keyword = key
+            else:
+                fill(entry.key, key, name, known_only, nesting + 3)
+            fill(entry.value, item, name, known_only, nesting + 3)
+            if keyword_keys and type(key) is Keyword and key.text in value:
                 raise BadValue(
                     f'{name}: a map with the keys "{key.text}" and {key}, which are one with keys="keyword": '
                     "give it one of them",
                     name=name,
                 )
-            wire = v1.Value(keyword=key) if type(key) is str else encode(key, name, known_only)
-            pairs.append(v1.MapEntry(key=wire, value=encode(item, name, known_only)))
-        return v1.Value(map=v1.Map(entries=pairs))
 
     # ---- From the wire
 
@@ -178,51 +195,56 @@ class Codec:
             return Tagged(message.tag, inside)
 
 
-def _integer(value: int, name: str) -> v1.Value:
+def _integer(message: v1.Value, value: int, name: str) -> None:
     if not INT_MIN <= value <= INT_MAX:
         raise BadValue(f"{name}: {value} is past 64 bits: write stm.BigInt({value})", name=name)
-    return v1.Value(integer=value)
+    message.integer = value
 
 
-def _text(value: str, name: str) -> v1.Value:
+def _text(message: v1.Value, value: str, name: str) -> None:
     try:
-        return v1.Value(text=value)
+        message.text = value
     except (UnicodeEncodeError, ValueError) as error:
         raise BadValue(f"{name}: a str that has no UTF-8: keep it as bytes", name=name) from error
 
 
-def _decimal(value: Decimal, name: str) -> v1.Value:
+def _decimal(message: v1.Value, value: Decimal, name: str) -> None:
     if not value.is_finite():
         raise BadValue(f"{name}: {value!r} is no number that EDN has: use a float", name=name)
-    return v1.Value(decimal=str(value))
+    message.decimal = str(value)
 
 
-def _instant(value: datetime, name: str) -> v1.Value:
+def _instant(message: v1.Value, value: datetime, name: str) -> None:
     try:
         at = Instant.of(value)
     except ValueError as error:
         raise BadValue(f"{name}: {error}", name=name) from error
-    return v1.Value(instant=Timestamp(seconds=at.epoch_second, nanos=at.nanosecond))
+    message.instant.seconds, message.instant.nanos = at.epoch_second, at.nanosecond
+    message.instant.SetInParent()
+
+
+def _set(field: str, of: Callable[[Any], Any]) -> Callable[[v1.Value, Any, str], None]:
+    return lambda message, value, name: setattr(message, field, of(value))
 
 
 _PLAIN = frozenset({"boolean", "integer", "float64", "text", "blob"})
 
 # Of values without others in them, by their very type: a subclass of one may be somebody's record.
-_SIMPLE: dict[type, Callable[[Any, str], v1.Value]] = {
-    type(None): lambda value, name: v1.Value(nil=True),
-    bool: lambda value, name: v1.Value(boolean=value),
+_SIMPLE: dict[type, Callable[[v1.Value, Any, str], None]] = {
+    type(None): _set("nil", lambda value: True),
+    bool: _set("boolean", bool),
     int: _integer,
-    float: lambda value, name: v1.Value(float64=value),
+    float: _set("float64", float),
     str: _text,
-    bytes: lambda value, name: v1.Value(blob=value),
-    BigInt: lambda value, name: v1.Value(bigint=str(int(value))),
+    bytes: _set("blob", bytes),
+    BigInt: _set("bigint", lambda value: str(int(value))),
     Decimal: _decimal,
-    Keyword: lambda value, name: v1.Value(keyword=value.text),
-    Symbol: lambda value, name: v1.Value(symbol=value.text),
-    Character: lambda value, name: v1.Value(character=ord(value.text)),
+    Keyword: _set("keyword", lambda value: value.text),
+    Symbol: _set("symbol", lambda value: value.text),
+    Character: _set("character", lambda value: ord(value.text)),
     Instant: _instant,
     datetime: _instant,
-    uuid.UUID: lambda value, name: v1.Value(uuid=str(value)),
+    uuid.UUID: _set("uuid", str),
 }
 
 _plain = Codec()
