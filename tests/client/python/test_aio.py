@@ -13,6 +13,7 @@ from proxy import Proxy
 
 import stm
 import stm.aio
+from stm.aio import recipes
 
 Test = Callable[..., Coroutine[Any, Any, None]]
 
@@ -260,5 +261,36 @@ def test_a_container_of_this_process_keeps_values_by_coroutines(address: str) ->
                 await client.transact(lambda tx: tx.set(ref, {"a": 1}))
                 assert list(kept.values.values()) == [{"a": 1}] and await ref.get() == {"a": 1}
             assert not offer.standing
+
+    run(main())
+
+
+def test_the_recipes_do_what_those_of_threads_do(address: str) -> None:
+    async def main() -> None:
+        async with await stm.aio.connect(address) as client, await stm.aio.connect(address) as other:
+            queue: recipes.Queue[str] = recipes.Queue(client, "/queue")
+            assert await queue.try_take() is stm.ABSENT
+            taker = asyncio.ensure_future(queue.take(timeout=60))
+            await queue.put("a")
+            assert await taker == "a"
+            barrier = recipes.Barrier(client, "/barrier", 3)
+            await asyncio.gather(*(barrier.wait(60) for _ in range(3)))
+            election = recipes.Election(client, "/leader")
+            held = await election.campaign("one")
+            second = asyncio.ensure_future(recipes.Election(other, "/leader").campaign("two"))
+            async for leader in election.observe():
+                if leader == "one":
+                    await election.resign(held)
+                if leader == "two":
+                    break
+            await (await second).release()
+            once = recipes.Once(client, "orders")
+            ref = client.ref("/n", 0)
+            assert [await once("1", lambda tx: tx.alter(ref, lambda n: n + 1)) for _ in range(2)] == [1, 1]
+            fold = recipes.Fold(client, 0, lambda total, record: total + record.value, "test.Add")
+            for n in (1, 2):
+                await client.transact(lambda tx, n=n: tx.record(stm.Tagged("test.Add", n)))  # type: ignore[misc]
+                await fold.update()
+            assert await fold.update() == 3
 
     run(main())

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Background, until
 
 import stm
+import stm.testing
 from stm import op
 
 
@@ -224,3 +226,10 @@ def test_an_atom_is_read_in_transactions_and_changes_alone(client: stm.Client) -
         with pytest.raises(stm.WrongKind, match="changes alone"):
             client.transact(change)  # type: ignore[arg-type]
     assert atom.get() == 5
+
+
+def test_a_daemon_on_a_unix_socket_is_reached_by_its_path(tmp_path: Path) -> None:
+    address = f"unix:{tmp_path}/stmd"
+    with stm.testing.daemon(flags=["--listen", address]), stm.connect(address) as client:
+        client.transact(lambda tx: tx.set(client.ref("/x"), 1))
+        assert client.ref("/x").get() == 1 and client.address == address

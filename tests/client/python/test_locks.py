@@ -130,7 +130,7 @@ def test_a_queue_gives_in_order_and_sleeps_when_it_is_empty(client: stm.Client) 
     assert queue.try_take() is stm.ABSENT
     taker = Background(lambda: [queue.take(timeout=60), queue.take(timeout=60)])
     queue.put("a")
-    client.transact(lambda tx: queue.put("b", tx))
+    client.transact(lambda tx: queue.put_in(tx, "b"))
     assert taker.result() == ["a", "b"]
     with pytest.raises(TimeoutError):
         queue.take(timeout=0.05)

@@ -110,7 +110,11 @@ class TaskStream:
         self._link = link
         self._cancelled = False
         path, write, read = wire.method_of(method)
-        make = link.channel.unary_stream(path, request_serializer=write, response_deserializer=read)
+        make = link.unary.get(method)
+        if make is None:
+            make = link.unary[method] = link.channel.unary_stream(
+                path, request_serializer=write, response_deserializer=read
+            )
         self._call: Any = make(request, timeout=bounds.deadline.left())
 
     async def take(self, silence: float | None) -> Any:

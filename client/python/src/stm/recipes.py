@@ -22,17 +22,15 @@ class Queue(Generic[T]):
         self._client = client
         self._ref: Ref[Any] = client.ref(name, [])
 
-    def put(self, item: T, tx: Tx | None = None) -> None:
-        """Never conflicts with others that put. By itself, or in the transaction of `tx`."""
-        if tx is None:
-            self._client.transact(lambda tx: self.put(item, tx))
-        else:
-            tx.commute(self._ref, op.conj(item))
+    def put_in(self, tx: Tx, item: T) -> None:
+        """In the transaction of `tx`. Never conflicts with others that put."""
+        tx.commute(self._ref, op.conj(item))
 
-    def take(self, tx: Tx | None = None, *, timeout: float | None = None) -> T:
-        """Sleeps until there is one; TimeoutError after `timeout` seconds."""
-        if tx is None:
-            return self._client.transact(self.take, timeout=timeout)
+    def put(self, item: T) -> None:
+        self._client.transact(lambda tx: self.put_in(tx, item))
+
+    def take_in(self, tx: Tx) -> T:
+        """In the transaction of `tx`, which sleeps until there is one."""
         items = tx.get(self._ref)
         if not items:
             tx.retry()
@@ -40,9 +38,13 @@ class Queue(Generic[T]):
         first: T = items[0]
         return first
 
+    def take(self, *, timeout: float | None = None) -> T:
+        """Sleeps until there is one; TimeoutError after `timeout` seconds."""
+        return self._client.transact(self.take_in, timeout=timeout)
+
     def try_take(self) -> T | Any:
         """ABSENT: it is empty."""
-        return self._client.transact(lambda tx: tx.or_else(lambda: self.take(tx), lambda: ABSENT))
+        return self._client.transact(lambda tx: tx.or_else(lambda: self.take_in(tx), lambda: ABSENT))
 
 
 class Barrier:

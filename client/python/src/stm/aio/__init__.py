@@ -12,19 +12,19 @@ import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Concatenate, Generic, Literal, NoReturn, ParamSpec, TypeVar, cast, overload
 
-from . import _locks as locks
-from . import _streams as streams
-from . import _transact as transactions
-from ._base import Bounds, Deadline
-from ._core import ConnectOptions, Core
-from ._locks import LockOptions
-from ._offer import Offering, StateContainer, VersionedStateContainer, offer
-from ._session import Grant, Lease
-from ._session import Session as CoreSession
-from ._tasks import LostEvent, TaskIo, run
-from ._transact import ONCE_TTL, Isolation, TransactOptions
-from ._tx import CommuteResult, Handle, TxCore
-from .commits import (
+from .. import _locks as locks
+from .. import _streams as streams
+from .. import _transact as transactions
+from .._base import Bounds, Deadline
+from .._core import ConnectOptions, Core
+from .._locks import LockOptions
+from .._offer import Offering, StateContainer, VersionedStateContainer, offer
+from .._session import Grant, Lease
+from .._session import Session as CoreSession
+from .._tasks import LostEvent, TaskIo, run
+from .._transact import ONCE_TTL, Isolation, TransactOptions
+from .._tx import CommuteResult, Handle, TxCore
+from ..commits import (
     CallInfo,
     Commit,
     Committed,
@@ -34,9 +34,9 @@ from .commits import (
     Rerun,
     SessionInfo,
 )
-from .errors import StmError
-from .op import Op
-from .values import ABSENT, Instant
+from ..errors import StmError
+from ..op import Op
+from ..values import ABSENT, Instant
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -523,9 +523,10 @@ class Client:
     ) -> Atom[Any]:
         return Atom(self._core, name, init, definition, type)
 
+    @overload
     async def transact(
         self,
-        body: Callable[[Tx], Awaitable[R]] | Callable[[Tx], R],
+        body: Callable[[Tx], Awaitable[R]],
         *,
         timeout: float | None = None,
         runs_max: int = 0,
@@ -538,7 +539,40 @@ class Client:
         rerun_check: bool = False,
         on_rerun: Callable[[Rerun], object] | None = None,
         on_committed: Callable[[Committed], object] | None = None,
-    ) -> R:
+    ) -> R: ...
+    @overload
+    async def transact(
+        self,
+        body: Callable[[Tx], R],
+        *,
+        timeout: float | None = None,
+        runs_max: int = 0,
+        label: str = "",
+        traceparent: str = "",
+        isolation: Isolation = "serializable",
+        once: str = "",
+        once_ttl: float = ONCE_TTL,
+        stale_ok: bool = False,
+        rerun_check: bool = False,
+        on_rerun: Callable[[Rerun], object] | None = None,
+        on_committed: Callable[[Committed], object] | None = None,
+    ) -> R: ...
+    async def transact(
+        self,
+        body: Callable[[Tx], Any],
+        *,
+        timeout: float | None = None,
+        runs_max: int = 0,
+        label: str = "",
+        traceparent: str = "",
+        isolation: Isolation = "serializable",
+        once: str = "",
+        once_ttl: float = ONCE_TTL,
+        stale_ok: bool = False,
+        rerun_check: bool = False,
+        on_rerun: Callable[[Rerun], object] | None = None,
+        on_committed: Callable[[Committed], object] | None = None,
+    ) -> Any:
         """As stm.Client.transact; `body` is a coroutine function, or a plain one that only writes. It runs in this
         task, which alone may use its tx."""
         options = TransactOptions(
@@ -554,7 +588,7 @@ class Client:
             on_rerun=on_rerun,
             on_committed=on_committed,
         )
-        return cast(R, await run(transactions.transact(self._core, lambda tx: body(Tx(tx)), options)))
+        return await run(transactions.transact(self._core, lambda tx: body(Tx(tx)), options))
 
     async def list(self, prefix: str) -> dict[str, Any]:
         """Entries under a prefix, by name in order, all of one snapshot, without the system's ("/.once/...")."""
