@@ -1,10 +1,13 @@
-"""A child after fork() has a connection and a session of its own; what the parent holds, it does not."""
+"""Of programs: a child after fork() has a connection and a session of its own; what the parent holds, it does not. A
+program that ends gives up what it holds."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+
+import stm
 
 PROGRAM = """
 import os, sys, stm
@@ -58,3 +61,26 @@ def test_a_child_opens_its_own_and_does_not_hold_what_its_parent_holds(address: 
         timeout=60,
     )
     assert ran.returncode == 0 and ran.stdout.endswith("well\n"), ran.stdout
+
+
+ENDS = """
+import stm
+
+client = stm.connect(session_ttl=600)
+held = client.lock("/l").acquire()
+client.transact(lambda tx: tx.set(client.ref("/e", definition=stm.Definition(ephemeral=True)), 1))
+"""
+
+
+def test_a_program_that_ends_without_closing_its_client_gives_its_locks_up(address: str, client: stm.Client) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", ENDS],
+        env={**os.environ, "STM_ADDRESS": address},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+    )
+    assert (ran.returncode, ran.stdout) == (0, "")
+    client.lock("/l").acquire(timeout=60).release()
+    assert client.ref("/e").find() is stm.ABSENT

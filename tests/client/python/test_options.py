@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
+import subprocess
+import sys
 import threading
 from typing import Any, NamedTuple
 
@@ -273,3 +276,33 @@ def test_many_threads_share_one_client(client: stm.Client) -> None:
     for thread in threads:
         thread.join(60)
     assert ref.get() == 320
+
+
+def test_an_interrupt_leaves_a_sleep_at_once_and_the_client_goes_on(address: str) -> None:
+    program = """
+import os, signal, stm, threading
+client = stm.connect()
+ref = client.ref("/q", [])
+def interrupt():
+    while not (client._core._link and client._core._link.waits):
+        pass
+    os.kill(os.getpid(), signal.SIGINT)
+def body(tx):
+    if not tx.get(ref):
+        threading.Thread(target=interrupt, daemon=True).start()
+        tx.retry()
+try:
+    client.transact(body)
+except KeyboardInterrupt:
+    client.transact(lambda tx: tx.set(ref, [1]))
+    print(ref.get())
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "STM_ADDRESS": address},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+    )
+    assert (ran.returncode, ran.stdout) == (0, "stm.Vector([1])\n")

@@ -320,6 +320,10 @@ class ThreadIo:
             if canceller is not None and canceller.cancelled:
                 raise _cancelled() from None
             raise _lost(error) from None
+        except BaseException:
+            # A Ctrl-C leaves a call that nobody waits for, and that cannot be cancelled: it ends with its connection.
+            link.close()
+            raise
         finally:
             del waits[key]
 

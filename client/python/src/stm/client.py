@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import functools
 import logging
 import os
@@ -759,6 +761,14 @@ def _after_fork() -> None:
     for client in list(_clients):
         client._io.after_fork()
         client._core.forget()
+
+
+@atexit.register
+def _at_exit() -> None:
+    """A program that ends gives up its locks at once, also where it does not close its clients."""
+    for client in list(_clients):
+        with contextlib.suppress(Exception):
+            client.close()
 
 
 if hasattr(os, "register_at_fork"):
