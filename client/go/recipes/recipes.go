@@ -1,5 +1,5 @@
-// Package recipes is what programs build from refs again and again, on the public API alone. What is made here is a handle, for any
-// goroutine, but Fold. (Once is a transaction's option: stm.Once, stm.OnceResult.)
+// Package recipes is what programs build from refs again and again, on the public API alone. What is made here is a
+// handle, for any goroutine, but Fold. (Once is a transaction's option: stm.Once, stm.OnceResult.)
 package recipes
 
 import (
@@ -9,8 +9,8 @@ import (
 	"stmd.dev/client/go/stm"
 )
 
-// Queue is one ref that holds a vector: first in, first out, whole within a transaction with whatever else it changes. A value is
-// bounded (value_bytes_max), and so is the queue: it is for work to be done, not for storage.
+// Queue is one ref that holds a vector: first in, first out, whole within a transaction with whatever else it changes.
+// A value is bounded (value_bytes_max), and so is the queue: it is for work to be done, not for storage.
 type Queue[T any] struct {
 	client *stm.Client
 	ref    *stm.Ref[[]T]
@@ -72,7 +72,8 @@ func NewBarrier(client *stm.Client, name string, parties int64) *Barrier {
 	return &Barrier{client, parties, stm.NewRef(client, name, []int64{0, 0})}
 }
 
-// Await returns when all have come. A caller whose time is up has come all the same: it is counted once, and does not come again.
+// Await returns when all have come. A caller whose time is up has come all the same: it is counted once, and does not
+// come again.
 func (b *Barrier) Await(ctx context.Context) error {
 	var mine int64
 	err := b.client.Transact(ctx, func(_ context.Context, tx *stm.Tx) error {
@@ -96,8 +97,8 @@ func (b *Barrier) Await(ctx context.Context) error {
 	})
 }
 
-// Election has one leader at a time: who holds the lock name, and says so in the ref name, written under its fence and bound to its
-// session, so that it goes with it. What a leader does for others it fences by its Held.
+// Election has one leader at a time: who holds the lock name, and says so in the ref name, written under its fence and
+// bound to its session, so that it goes with it. What a leader does for others it fences by its Held.
 type Election struct {
 	client *stm.Client
 	leader *stm.Ref[string]
@@ -108,7 +109,8 @@ func NewElection(client *stm.Client, name string) *Election {
 	return &Election{client, stm.NewRef[string](client, name)}
 }
 
-// Campaign waits its turn and proclaims id, as which the lock is held, too. It leads until it resigns or the Held is lost.
+// Campaign waits its turn and proclaims id, as which the lock is held, too. It leads until it resigns or the Held is
+// lost.
 func (e *Election) Campaign(ctx context.Context, id string, options ...stm.LockOption) (*stm.Held, error) {
 	held, err := e.client.Lock(ctx, e.leader.Name(), append(options, stm.Owner(id))...)
 	if err != nil {
@@ -144,8 +146,8 @@ func (e *Election) Resign(ctx context.Context, held *stm.Held) error {
 	return held.Release()
 }
 
-// Observe gives who leads now, or that nobody does, then each change. Whose lock an operator broke is seen until the next leads, or
-// its session ends.
+// Observe gives who leads now, or that nobody does, then each change. Whose lock an operator broke is seen until the
+// next leads, or its session ends.
 func (e *Election) Observe(ctx context.Context) iter.Seq2[stm.Maybe[string], error] {
 	return e.leader.Follow(ctx)
 }
@@ -159,7 +161,8 @@ type Fold[S any] struct {
 	version int64
 }
 
-// NewFold begins at state. step makes the next state and leaves the one before as it is; of is as that of Client.Records.
+// NewFold begins at state. step makes the next state and leaves the one before as it is; of is as that of
+// Client.Records.
 func NewFold[S any](client *stm.Client, state S, step func(S, stm.Record) S, of ...any) *Fold[S] {
 	return &Fold[S]{client: client, state: state, step: step, of: of}
 }

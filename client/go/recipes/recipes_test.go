@@ -106,7 +106,12 @@ func TestAFoldTakesInEachRecordOnce(t *testing.T) {
 	type added struct{ N int }
 	stm.Register[added]("fold.Added")
 	ctx, _, client := start(t)
-	fold := recipes.NewFold(client, 0, func(sum int, record stm.Record) int { return sum + record.Value.(added).N }, added{})
+	fold := recipes.NewFold(
+		client,
+		0,
+		func(sum int, record stm.Record) int { return sum + record.Value.(added).N },
+		added{},
+	)
 	for n := 1; n <= 3; n++ {
 		must(t, client.Transact(ctx, func(_ context.Context, tx *stm.Tx) error {
 			tx.Record(added{n})

@@ -200,9 +200,14 @@ type sent struct {
 	resends       int    // counted up, whatever came of it
 }
 
-// commit sends what fill makes, all but the id and the same content each time, exactly once: under one id until there is a
-// verdict. store: whose snapshot it names; 0: none. The answer is committed, conflict, rejected or fence_lost.
-func (c *Client) commit(ctx context.Context, fill func() *stmv1.CommitRequest, store uint64, told *sent) (*stmv1.CommitResponse, error) {
+// commit sends what fill makes, all but the id and the same content each time, exactly once: under one id until there
+// is a verdict. store: whose snapshot it names; 0: none. The answer is committed, conflict, rejected or fence_lost.
+func (c *Client) commit(
+	ctx context.Context,
+	fill func() *stmv1.CommitRequest,
+	store uint64,
+	told *sent,
+) (*stmv1.CommitResponse, error) {
 	out := outage{limit: c.options.unavailableTimeout}
 	var id *stmv1.CommitId
 	wasSent := false // this id may have reached a daemon
@@ -254,8 +259,8 @@ func (c *Client) commit(ctx context.Context, fill func() *stmv1.CommitRequest, s
 			if result.answer.GetCode() != 0 {
 				failed = c.failureOf(result.answer)
 				code := codes.Code(result.answer.GetCode())
-				// A failure is a verdict on what was sent just now: nothing was changed. On what was sent before only if the daemon
-				// got as far as looking the id up, or would have refused it then, too.
+				// A failure is a verdict on what was sent just now: nothing was changed. On what was sent before only
+				// if the daemon got as far as looking the id up, or would have refused it then, too.
 				certain := !id.GetResend() || code == codes.ResourceExhausted || code == codes.InvalidArgument
 				if reasonOf(failed) == ReasonStoreChanged {
 					if id.GetResend() {
@@ -351,7 +356,12 @@ type unaryEnd[R any] struct {
 }
 
 // sendOn makes one call on a link. over: what the call is for is over when it is done; or nil.
-func sendOn[R any](ctx context.Context, l *link, over context.Context, call func(context.Context, *grpc.ClientConn) (R, error)) unaryEnd[R] {
+func sendOn[R any](
+	ctx context.Context,
+	l *link,
+	over context.Context,
+	call func(context.Context, *grpc.ClientConn) (R, error),
+) unaryEnd[R] {
 	calling, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(l.ctx, cancel)()
@@ -370,7 +380,10 @@ func sendOn[R any](ctx context.Context, l *link, over context.Context, call func
 	case over != nil && over.Err() != nil:
 		return unaryEnd[R]{end: endBroken, err: unavailable("its session is over")}
 	case !l.alive():
-		return unaryEnd[R]{end: endBroken, err: unavailable(fmt.Sprintf("the connection to %s is lost: %s", l.address, messageOf(l.cause())))}
+		return unaryEnd[R]{
+			end: endBroken,
+			err: unavailable(fmt.Sprintf("the connection to %s is lost: %s", l.address, messageOf(l.cause()))),
+		}
 	}
 	return unaryEnd[R]{end: endAnswered, err: err}
 }
@@ -419,9 +432,9 @@ type callID struct {
 
 type withHeader interface{ GetHeader() *stmv1.Header }
 
-// sendOnce makes a call that changes something, until there is a verdict. id goes on where an earlier sendOnce left it. What is
-// UNAVAILABLE, or the context's, leaves id.sent as it is: the same call may be made again. outageMax below 0: no bound.
-// over: what the call is for is over when it is done; or nil.
+// sendOnce makes a call that changes something, until there is a verdict. id goes on where an earlier sendOnce left it.
+// What is UNAVAILABLE, or the context's, leaves id.sent as it is: the same call may be made again. outageMax below 0:
+// no bound. over: what the call is for is over when it is done; or nil.
 func sendOnce[R withHeader](ctx context.Context, c *Client, outageMax time.Duration, over context.Context, id *callID,
 	call func(context.Context, *grpc.ClientConn, *stmv1.CommitId) (R, error)) (R, error) {
 	var none R
@@ -445,7 +458,12 @@ func sendOnce[R withHeader](ctx context.Context, c *Client, outageMax time.Durat
 		id.sent = true
 		out.begin()
 		this := proto.Clone(id.id).(*stmv1.CommitId)
-		made := sendOn(ctx, l, over, func(ctx context.Context, conn *grpc.ClientConn) (R, error) { return call(ctx, conn, this) })
+		made := sendOn(
+			ctx,
+			l,
+			over,
+			func(ctx context.Context, conn *grpc.ClientConn) (R, error) { return call(ctx, conn, this) },
+		)
 		failed := made.err
 		switch made.end {
 		case endAnswered:

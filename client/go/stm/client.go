@@ -19,8 +19,8 @@ const (
 	unavailableTimeoutDefault = 10 * time.Second
 )
 
-// Client is a connection to stmd: one stream that carries every read and commit, pinned to one daemon, mended unseen when it breaks.
-// For any goroutine.
+// Client is a connection to stmd: one stream that carries every read and commit, pinned to one daemon, mended unseen
+// when it breaks. For any goroutine.
 type Client struct {
 	options   connectConfig
 	names     names
@@ -30,7 +30,7 @@ type Client struct {
 	session   *sessions
 	ctx       context.Context // done: it is closed
 	cancel    context.CancelCauseFunc
-	running   sync.WaitGroup // what goes on behind its calls
+	running   goroutines // what goes on behind its calls
 	closing   sync.Once
 }
 
@@ -68,16 +68,30 @@ func Connect(ctx context.Context, options ...ConnectOption) (*Client, error) {
 			continue
 		}
 		if !strings.HasPrefix(address, "unix:") && !strings.Contains(address, ":") {
-			return nil, badAddress(`address "` + address + `" has no port: write host:port, as ` + addressDefault + ", or unix:/path")
+			return nil, badAddress(
+				`address "` + address + `" has no port: write host:port, as ` + addressDefault + ", or unix:/path",
+			)
 		}
 		addresses = append(addresses, address)
 	}
 	if len(addresses) == 0 {
 		return nil, badAddress("no address: write host:port, or several by comma")
 	}
-	c := &Client{options: config, names: names{config.prefix}, codec: codec{keywordKeys: config.keywordKeys}, position: &position{}}
+	c := &Client{
+		options:  config,
+		names:    names{config.prefix},
+		codec:    codec{keywordKeys: config.keywordKeys},
+		position: &position{},
+	}
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
-	c.transport = &transport{addresses: addresses, position: c.position, names: c.names, dial: config.dial, ctx: c.ctx}
+	c.transport = &transport{
+		addresses: addresses,
+		position:  c.position,
+		names:     c.names,
+		dial:      config.dial,
+		ctx:       c.ctx,
+		running:   &c.running,
+	}
 	c.session = newSessions(c)
 	if _, err := c.link(ctx, time.Now().Add(config.unavailableTimeout), nil); err != nil {
 		_ = c.Close()
@@ -86,31 +100,53 @@ func Connect(ctx context.Context, options ...ConnectOption) (*Client, error) {
 	return c, nil
 }
 
+// goroutines are those that outlive the call that began them, until Close waits for them.
+type goroutines struct {
+	mu    sync.Mutex
+	ended bool
+	all   sync.WaitGroup
+}
+
+// begin starts all or, once they are to end, none.
+func (g *goroutines) begin(all ...func()) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.ended {
+		return false
+	}
+	g.all.Add(len(all))
+	for _, one := range all {
+		go func() {
+			defer g.all.Done()
+			one()
+		}()
+	}
+	return true
+}
+
+// end waits for all, which are to end by themselves, and lets no other begin.
+func (g *goroutines) end() {
+	g.mu.Lock()
+	g.ended = true
+	g.mu.Unlock()
+	g.all.Wait()
+}
+
 func badAddress(message string) error {
 	wrong := badValue(message).(*Error)
 	wrong.Name = "address"
 	return wrong
 }
 
-// Close gives up the session, with its locks and ephemeral entries, and ends what waits: with ErrClosed. It returns when nothing
-// is left running, at most about 1 s later, and always nil.
+// Close gives up the session, with its locks and ephemeral entries, and ends what waits: with ErrClosed. It returns
+// when nothing is left running, at most about 1 s later, and always nil.
 func (c *Client) Close() error {
 	c.closing.Do(func() {
 		c.session.close()
 		c.cancel(ErrClosed)
-		c.transport.running.Wait()
-		c.running.Wait()
+		c.running.end()
 	})
 	return nil
-}
-
-// background runs what nobody waits for but Close.
-func (c *Client) background(work func()) {
-	c.running.Add(1)
-	go func() {
-		defer c.running.Done()
-		work()
-	}()
 }
 
 // SeenVersion is the newest version that this client knows.
@@ -119,8 +155,8 @@ func (c *Client) SeenVersion() int64 { return c.position.get().seen }
 // DaemonAddress is of the daemon that it is pinned to.
 func (c *Client) DaemonAddress() string { return c.transport.address() }
 
-// Outcome tells what became of a commit whose outcome was unknown, by the OutcomeWord of its error: committed, as which version; or
-// that it never was and never will be. ErrCommitUnknown: too long ago to tell.
+// Outcome tells what became of a commit whose outcome was unknown, by the OutcomeWord of its error: committed, as which
+// version; or that it never was and never will be. ErrCommitUnknown: too long ago to tell.
 func (c *Client) Outcome(ctx context.Context, word string) (version int64, committed bool, err error) {
 	if err := checkOutside(ctx, "Client.Outcome"); err != nil {
 		return 0, false, err
@@ -154,8 +190,10 @@ func (c *Client) List(ctx context.Context, prefix string) ([]Entry, error) {
 	for {
 		entries, err := pagesOf(func(token string) (*stmv1.ListRefsResponse, error) {
 			answer, err := c.ask(ctx, func(call *stmv1.PipelineCall) {
-				call.Request = &stmv1.PipelineCall_List{List: &stmv1.ListRefsRequest{Prefix: c.names.full(prefix), PageToken: token,
-					At: &stmv1.ReadPoint{Seen: c.position.seen()}}}
+				call.Request = &stmv1.PipelineCall_List{
+					List: &stmv1.ListRefsRequest{Prefix: c.names.full(prefix), PageToken: token,
+						At: &stmv1.ReadPoint{Seen: c.position.seen()}},
+				}
 			})
 			return answer.GetList(), err
 		})
@@ -213,7 +251,11 @@ func (v *View) Version() int64 {
 }
 
 // ask makes a request by fill, which says when to read.
-func (v *View) ask(ctx context.Context, fill func(*stmv1.PipelineCall, *stmv1.ReadPoint), snapshot func(*stmv1.PipelineAnswer) int64) (*stmv1.PipelineAnswer, error) {
+func (v *View) ask(
+	ctx context.Context,
+	fill func(*stmv1.PipelineCall, *stmv1.ReadPoint),
+	snapshot func(*stmv1.PipelineAnswer) int64,
+) (*stmv1.PipelineAnswer, error) {
 	if err := checkOutside(ctx, "reading a View"); err != nil {
 		return nil, err
 	}
@@ -254,7 +296,9 @@ func (v *View) read(ctx context.Context, h *handle) (*stmv1.Value, error) {
 		return nil, err
 	}
 	answer, err := v.ask(ctx, func(call *stmv1.PipelineCall, at *stmv1.ReadPoint) {
-		call.Request = &stmv1.PipelineCall_Get{Get: &stmv1.GetRefsRequest{Names: []string{v.client.names.full(h.name)}, At: at}}
+		call.Request = &stmv1.PipelineCall_Get{
+			Get: &stmv1.GetRefsRequest{Names: []string{v.client.names.full(h.name)}, At: at},
+		}
 	}, func(answer *stmv1.PipelineAnswer) int64 { return answer.GetGet().GetSnapshot() })
 	if err != nil {
 		return nil, err
@@ -294,8 +338,10 @@ func (v *View) pages(ctx context.Context, prefix string, namesOnly bool) ([]*stm
 	}
 	return pagesOf(func(token string) (*stmv1.ListRefsResponse, error) {
 		answer, err := v.ask(ctx, func(call *stmv1.PipelineCall, at *stmv1.ReadPoint) {
-			call.Request = &stmv1.PipelineCall_List{List: &stmv1.ListRefsRequest{Prefix: v.client.names.full(prefix), PageToken: token,
-				NamesOnly: namesOnly, At: at}}
+			call.Request = &stmv1.PipelineCall_List{
+				List: &stmv1.ListRefsRequest{Prefix: v.client.names.full(prefix), PageToken: token,
+					NamesOnly: namesOnly, At: at},
+			}
 		}, func(answer *stmv1.PipelineAnswer) int64 { return answer.GetList().GetSnapshot() })
 		return answer.GetList(), err
 	})

@@ -221,7 +221,8 @@ func TestASecondTransactionOfAOnceKeyHasTheFirstOnesResult(t *testing.T) {
 	}
 	first, committed := place(client, 5)
 	again, repeated := place(daemon.Client(), 7)
-	if first != (order{1, 5}) || again != first || !repeated.Repeated || repeated.Version != committed.Version || committed.Repeated {
+	if first != (order{1, 5}) || again != first || !repeated.Repeated || repeated.Version != committed.Version ||
+		committed.Repeated {
 		t.Error(first, again, committed, repeated)
 	}
 }
@@ -263,36 +264,6 @@ func TestACancelsCauseIsTold(t *testing.T) {
 	_, err := stm.NewRef(client, "/a", 0).Load(ended)
 	wants(t, err, context.Canceled)
 	wants(t, err, mine)
-}
-
-func TestAtTheTenthRunThereIsOneWarning(t *testing.T) {
-	var mu sync.Mutex
-	var warnings []string
-	ctx, daemon, client := start(t, stm.OnWarning(func(text string) {
-		mu.Lock()
-		defer mu.Unlock()
-		warnings = append(warnings, text)
-	}))
-	other := daemon.Client()
-	ref, reruns := stm.NewRef(client, "/hot", 0), 0
-	must(t, client.Transact(ctx, func(_ context.Context, tx *stm.Tx) error {
-		n := ref.Get(tx)
-		if tx.Run() <= 11 {
-			stop, cancel := context.WithTimeout(ctx, time.Second) // a reservation may keep it out
-			defer cancel()
-			_ = other.Transact(stop, func(_ context.Context, tx *stm.Tx) error {
-				stm.NewRef[int](other, "/hot").Commute(tx, stm.Add(1))
-				return nil
-			})
-		}
-		ref.Set(tx, n)
-		return nil
-	}, stm.OnRerun(func(rerun stm.Rerun) { reruns = rerun.Run })))
-	mu.Lock()
-	defer mu.Unlock()
-	if reruns >= 10 && (len(warnings) != 1 || !strings.Contains(warnings[0], "/hot")) || reruns < 10 && len(warnings) != 0 {
-		t.Error(reruns, warnings)
-	}
 }
 
 func TestAfterCloseEveryCallSaysSoAndWhatWaitsIsWoken(t *testing.T) {
@@ -454,8 +425,9 @@ func TestAValidatorIsEDNOrValuesAndARejectionShowsIt(t *testing.T) {
 			t.Errorf("%+v", whole)
 		}
 		definition, there, err := atom.Definition(ctx)
-		if err != nil || !there || definition.TTL != time.Hour || definition.Ephemeral || !reflect.DeepEqual(definition.Validator,
-			[]any{stm.Keyword("and"), stm.Keyword("int"), []any{stm.Keyword("min"), int64(0)}}) {
+		if err != nil || !there || definition.TTL != time.Hour || definition.Ephemeral ||
+			!reflect.DeepEqual(definition.Validator,
+				[]any{stm.Keyword("and"), stm.Keyword("int"), []any{stm.Keyword("min"), int64(0)}}) {
 			t.Errorf("%+v %v %v", definition, there, err)
 		}
 		must(t, atom.Define(ctx, stm.Definition{}))
@@ -533,7 +505,8 @@ func TestARangeThatIsLeftEndsItsWatch(t *testing.T) {
 	set(ctx, t, client, ref, 1)
 	for commit, err := range client.Watch(ctx, "/a", stm.Initial(), stm.Also("/b/")) {
 		must(t, err)
-		if !commit.Initial || len(commit.Changes) != 1 || commit.Changes[0].After != int64(1) || commit.Changes[0].Before != stm.Absent {
+		if !commit.Initial || len(commit.Changes) != 1 || commit.Changes[0].After != int64(1) ||
+			commit.Changes[0].Before != stm.Absent {
 			t.Errorf("%+v", commit)
 		}
 		break
@@ -639,7 +612,8 @@ func TestOperatorsSeeLocksAndSessionsAndTakeThem(t *testing.T) {
 		t.Error(locks, err)
 	}
 	sessions, err := operator.Sessions(ctx)
-	if err != nil || len(sessions) != 1 || sessions[0].SessionID != session.ID() || !reflect.DeepEqual(sessions[0].Locks, []string{"/ops/l"}) {
+	if err != nil || len(sessions) != 1 || sessions[0].SessionID != session.ID() ||
+		!reflect.DeepEqual(sessions[0].Locks, []string{"/ops/l"}) {
 		t.Errorf("%+v %v", sessions, err)
 	}
 	broken, err := operator.BreakLock(ctx, "/ops/l", "an operator's test")

@@ -17,8 +17,9 @@ type decoder struct {
 	lossy bool // a registered type had no place for a field
 }
 
-// decodeAs reads the value of the entry called name as a T. What does not fit T exactly is BadValue, naming the entry and the
-// place in it. An absent value is ErrAbsent. lossy: a registered type has no place for a field that the value has.
+// decodeAs reads the value of the entry called name as a T. What does not fit T exactly is BadValue, naming the entry
+// and the place in it. An absent value is ErrAbsent. lossy: a registered type has no place for a field that the value
+// has.
 func decodeAs[T any](c codec, name string, value *stmv1.Value) (made T, lossy bool, err error) {
 	if value.GetKind() == nil {
 		return made, false, absentError(name)
@@ -54,7 +55,12 @@ func within(err error, step string) error {
 
 func mismatch(expected fmt.Stringer, found any) error {
 	return &Error{Reason: ReasonBadValue, Expected: expected.String(), Found: fmt.Sprintf("%T", found),
-		Message: fmt.Sprintf("expected a Go %v, found %T %.40v: read it as the type it has, or as any", expected, found, found)}
+		Message: fmt.Sprintf(
+			"expected a Go %v, found %T %.40v: read it as the type it has, or as any",
+			expected,
+			found,
+			found,
+		)}
 }
 
 // decodeInto is strict: no type becomes another.
@@ -266,7 +272,13 @@ func (d *decoder) decodeStruct(value *stmv1.Map, to reflect.Value, tolerant bool
 			continue
 		}
 		if known.unknown < 0 {
-			return badValue(fmt.Sprintf("%v has no place for the field %.40v: give it a field of type stm.UnknownFields, which keeps it", to.Type(), key))
+			return badValue(
+				fmt.Sprintf(
+					"%v has no place for the field %.40v: give it a field of type stm.UnknownFields, which keeps it",
+					to.Type(),
+					key,
+				),
+			)
 		}
 		kept, err := d.decodeAny(entry.GetValue())
 		if err != nil {
@@ -277,7 +289,13 @@ func (d *decoder) decodeStruct(value *stmv1.Map, to reflect.Value, tolerant bool
 	}
 	for keyword, i := range index {
 		if to.Field(i).Kind() != reflect.Pointer {
-			return badValue(fmt.Sprintf("%v needs a field :%s, which the value lacks: make it a pointer if older values lack it", to.Type(), keyword))
+			return badValue(
+				fmt.Sprintf(
+					"%v needs a field :%s, which the value lacks: make it a pointer if older values lack it",
+					to.Type(),
+					keyword,
+				),
+			)
 		}
 	}
 	return nil

@@ -26,7 +26,9 @@ type codec struct {
 
 func (c codec) encodeAt(value reflect.Value, level int) (*stmv1.Value, error) {
 	if level > valueDepthMax {
-		return nil, badValue(fmt.Sprintf("values nest %d deep at most: keep the parts in entries of their own", valueDepthMax))
+		return nil, badValue(
+			fmt.Sprintf("values nest %d deep at most: keep the parts in entries of their own", valueDepthMax),
+		)
 	}
 	if !value.IsValid() {
 		return wireNil(), nil
@@ -50,7 +52,10 @@ func (c codec) encodeAt(value reflect.Value, level int) (*stmv1.Value, error) {
 	case reflect.Float64:
 		return &stmv1.Value{Kind: &stmv1.Value_Float64{Float64: value.Float()}}, nil
 	case reflect.String:
-		return encodeText(value.String(), func(text string) *stmv1.Value { return &stmv1.Value{Kind: &stmv1.Value_Text{Text: text}} })
+		return encodeText(
+			value.String(),
+			func(text string) *stmv1.Value { return &stmv1.Value{Kind: &stmv1.Value_Text{Text: text}} },
+		)
 	case reflect.Pointer, reflect.Interface:
 		if value.Kind() == reflect.Pointer && value.Type().Elem().Kind() == reflect.Pointer {
 			return nil, badValue(fmt.Sprintf("nil would mean two things in a Go %v: use one pointer", value.Type()))
@@ -70,7 +75,12 @@ func (c codec) encodeAt(value reflect.Value, level int) (*stmv1.Value, error) {
 	case reflect.Struct:
 		return c.encodeStruct(value, level)
 	}
-	return nil, badValue(fmt.Sprintf("no EDN value is the same as a Go %v: write one of the types in README.md, or stm.RegisterAs", value.Type()))
+	return nil, badValue(
+		fmt.Sprintf(
+			"no EDN value is the same as a Go %v: write one of the types in README.md, or stm.RegisterAs",
+			value.Type(),
+		),
+	)
 }
 
 func wireNil() *stmv1.Value { return &stmv1.Value{Kind: &stmv1.Value_Nil{Nil: true}} }
@@ -88,11 +98,17 @@ func (c codec) encodeKnown(value any, level int) (*stmv1.Value, error) {
 	case absent:
 		return nil, badValue("stm.Absent is no value: delete the entry, or write nil")
 	case Keyword:
-		return encodeText(string(v), func(text string) *stmv1.Value { return &stmv1.Value{Kind: &stmv1.Value_Keyword{Keyword: text}} })
+		return encodeText(string(v), func(text string) *stmv1.Value {
+			return &stmv1.Value{Kind: &stmv1.Value_Keyword{Keyword: text}}
+		})
 	case Symbol:
-		return encodeText(string(v), func(text string) *stmv1.Value { return &stmv1.Value{Kind: &stmv1.Value_Symbol{Symbol: text}} })
+		return encodeText(string(v), func(text string) *stmv1.Value {
+			return &stmv1.Value{Kind: &stmv1.Value_Symbol{Symbol: text}}
+		})
 	case Decimal:
-		return encodeText(string(v), func(text string) *stmv1.Value { return &stmv1.Value{Kind: &stmv1.Value_Decimal{Decimal: text}} })
+		return encodeText(string(v), func(text string) *stmv1.Value {
+			return &stmv1.Value{Kind: &stmv1.Value_Decimal{Decimal: text}}
+		})
 	case Char:
 		if !utf8.ValidRune(rune(v)) {
 			return nil, badValue(fmt.Sprintf("the character %#x is no Unicode scalar value", int32(v)))

@@ -71,7 +71,13 @@ var (
 // ErrClosed is what calls on a closed client end with.
 var ErrClosed = errors.New("stm: the client is closed: connect again")
 
-func sentinel(reason Reason) error { return &Error{Reason: reason, Message: string(reason)} }
+var sentinelOf = map[Reason]*Error{}
+
+func sentinel(reason Reason) error {
+	made := &Error{Reason: reason, Message: string(reason)}
+	sentinelOf[reason] = made
+	return made
+}
 
 // Meta says who changed something and why; it is kept with the commit.
 type Meta struct {
@@ -119,17 +125,6 @@ func (e *Error) Is(target error) bool {
 	var other *Error
 	return errors.As(target, &other) && e.Reason != "" && other == sentinelOf[e.Reason]
 }
-
-var sentinelOf = func() map[Reason]*Error {
-	all := map[Reason]*Error{}
-	for _, err := range []error{ErrConflict, ErrRejected, ErrLockLost, ErrSessionExpired, ErrCommitUnknown, ErrSnapshotTooOld,
-		ErrLimit, ErrUnavailable, ErrStoreChanged, ErrNoSpace, ErrUnsupported, ErrValueLost, ErrAbsent, ErrWrongKind,
-		ErrBadValue, ErrDenied, ErrTransactionClosed, ErrInTransaction, ErrRerunDiffers, ErrLockBusy, ErrUpgradeRefused, ErrDeadlock} {
-		one := err.(*Error)
-		all[one.Reason] = one
-	}
-	return all
-}()
 
 func badValue(message string) error {
 	return &Error{Reason: ReasonBadValue, Message: message, code: codes.InvalidArgument}
@@ -190,7 +185,13 @@ func internalError(message string) error { return &Error{Message: message, code:
 func ofEntry(name string, err error) error {
 	var wrong *Error
 	if !errors.As(err, &wrong) {
-		return &Error{Reason: ReasonBadValue, Name: name, Message: name + ": " + err.Error(), code: codes.InvalidArgument, ends: err}
+		return &Error{
+			Reason:  ReasonBadValue,
+			Name:    name,
+			Message: name + ": " + err.Error(),
+			code:    codes.InvalidArgument,
+			ends:    err,
+		}
 	}
 	named := *wrong
 	named.Name, named.Message = name, name+": "+wrong.Message
@@ -260,7 +261,8 @@ func failure(code codes.Code, message string, detail *stmv1.ErrorDetail, names n
 	made := &Error{Reason: reasonOfCode[code], Message: message, code: code}
 	if detail == nil {
 		if code == codes.Unimplemented {
-			made.Message = "the daemon is older than this client and lacks the call (" + made.Message + "): run a newer stmd"
+			made.Message = fmt.Sprintf("the daemon is older than this client and lacks the call (%s): run a newer stmd",
+				made.Message)
 		}
 		made.Retryable = made.Reason == ReasonUnavailable
 		return made

@@ -22,10 +22,12 @@ func TestAnErrorIsMadeOfItsDetailAndNotOfItsTextOrCode(t *testing.T) {
 	}
 	made := fmt.Errorf("wrapped: %w", errorFromStatus(answer.Err(), names{}))
 	var whole *Error
-	if !errors.As(made, &whole) || !errors.Is(made, ErrNoSpace) || errors.Is(made, ErrLimit) || errors.Is(made, ErrConflict) {
+	if !errors.As(made, &whole) || !errors.Is(made, ErrNoSpace) || errors.Is(made, ErrLimit) ||
+		errors.Is(made, ErrConflict) {
 		t.Fatal(made)
 	}
-	if whole.Name != "/a" || whole.Limit != "disk" || whole.LimitValue != 7 || whole.RetryAfter != time.Second || !whole.Retryable {
+	if whole.Name != "/a" || whole.Limit != "disk" || whole.LimitValue != 7 || whole.RetryAfter != time.Second ||
+		!whole.Retryable {
 		t.Errorf("%+v", whole)
 	}
 }
@@ -35,7 +37,9 @@ func TestEveryDetailOfTheWireHasAReasonOrLeavesItToTheCode(t *testing.T) {
 		reason := stmv1.ErrorReason(number)
 		_, known := reasonOfDetail[reason]
 		switch reason {
-		case stmv1.ErrorReason_ERROR_REASON_UNSPECIFIED, stmv1.ErrorReason_ERROR_REASON_NOT_COMMITTED, stmv1.ErrorReason_ERROR_REASON_ID_TOO_OLD:
+		case stmv1.ErrorReason_ERROR_REASON_UNSPECIFIED,
+			stmv1.ErrorReason_ERROR_REASON_NOT_COMMITTED,
+			stmv1.ErrorReason_ERROR_REASON_ID_TOO_OLD:
 			if known {
 				t.Errorf("%v has a reason", reason)
 			}
@@ -49,8 +53,15 @@ func TestEveryDetailOfTheWireHasAReasonOrLeavesItToTheCode(t *testing.T) {
 
 func TestADeadlineAndACancelStayTheContextsOwn(t *testing.T) {
 	var whole *Error
-	late, stopped := errorFromStatus(status.Error(codes.DeadlineExceeded, "late"), names{}), errorFromStatus(status.Error(codes.Canceled, "stopped"), names{})
-	if !errors.Is(late, context.DeadlineExceeded) || !errors.Is(stopped, context.Canceled) || errors.As(late, &whole) || errors.As(stopped, &whole) {
+	late, stopped := errorFromStatus(
+		status.Error(codes.DeadlineExceeded, "late"),
+		names{},
+	), errorFromStatus(
+		status.Error(codes.Canceled, "stopped"),
+		names{},
+	)
+	if !errors.Is(late, context.DeadlineExceeded) || !errors.Is(stopped, context.Canceled) || errors.As(late, &whole) ||
+		errors.As(stopped, &whole) {
 		t.Error(late, stopped)
 	}
 }

@@ -30,8 +30,8 @@ type lockConfig struct {
 // LockOption changes how a lock is acquired.
 type LockOption func(*lockConfig)
 
-// Shared holds it with others who read; else alone. Whoever holds it alone may have it shared too, and then release the first
-// (downgrade); the other way round it is ErrUpgradeRefused while others read.
+// Shared holds it with others who read; else alone. Whoever holds it alone may have it shared too, and then release the
+// first (downgrade); the other way round it is ErrUpgradeRefused while others read.
 func Shared() LockOption { return func(c *lockConfig) { c.shared = true } }
 
 // Permits makes it a semaphore of so many in all, the same for all who use it, of which n are taken.
@@ -39,27 +39,27 @@ func Permits(n, inAll int) LockOption {
 	return func(c *lockConfig) { c.permits, c.permitsMax = n, inAll }
 }
 
-// Wait is how long it waits its turn: then ErrLockBusy, which says who holds it. 0: at once, past those who wait. Without it: until
-// it is granted, or ctx is done.
+// Wait is how long it waits its turn: then ErrLockBusy, which says who holds it. 0: at once, past those who wait.
+// Without it: until it is granted, or ctx is done.
 func Wait(limit time.Duration) LockOption { return func(c *lockConfig) { c.wait = max(limit, 0) } }
 
-// Owner makes it reentrant for the same owner of this client: each Lock is a hold, each Held releases one. Without it: the
-// client itself, so goroutines that are to exclude one another name themselves. At most 256 bytes.
+// Owner makes it reentrant for the same owner of this client: each Lock is a hold, each Held releases one. Without it:
+// the client itself, so goroutines that are to exclude one another name themselves. At most 256 bytes.
 func Owner(owner string) LockOption { return func(c *lockConfig) { c.owner = owner } }
 
 // Because says why; it is kept with the commit.
 func Because(label string) LockOption { return func(c *lockConfig) { c.label = label } }
 
-// Held is one hold of a lock. It is this client's belief: what a commit may do under the lock is decided by Tx.Fence alone. For any
-// goroutine.
+// Held is one hold of a lock. It is this client's belief: what a commit may do under the lock is decided by Tx.Fence
+// alone. For any goroutine.
 type Held struct {
 	client *Client
 	grant  *grant
 }
 
-// Lock waits its turn for a lock, first come, first served, and holds it until Release. The client's session is opened by the
-// first. A ctx that is done gives the place in the queue up. ErrLockBusy, ErrUpgradeRefused, ErrDeadlock; ErrLockLost: its
-// place was taken from it.
+// Lock waits its turn for a lock, first come, first served, and holds it until Release. The client's session is opened
+// by the first. A ctx that is done gives the place in the queue up. ErrLockBusy, ErrUpgradeRefused, ErrDeadlock;
+// ErrLockLost: its place was taken from it.
 func (c *Client) Lock(ctx context.Context, name string, options ...LockOption) (*Held, error) {
 	config := lockConfig{wait: -1}
 	for _, option := range options {
@@ -115,7 +115,12 @@ func (c *Client) Lock(ctx context.Context, name string, options ...LockOption) (
 	}
 }
 
-func (c *Client) acquired(ctx context.Context, of *lease, name, owner string, answer *stmv1.AcquireLockResponse) (*Held, error) {
+func (c *Client) acquired(
+	ctx context.Context,
+	of *lease,
+	name, owner string,
+	answer *stmv1.AcquireLockResponse,
+) (*Held, error) {
 	holders := holdersOf(answer.GetInTheWay())
 	refused := func(reason Reason, code codes.Code, found, message string) (*Held, error) {
 		return nil, &Error{Reason: reason, Name: name, Found: found, Message: message, code: code}
@@ -130,22 +135,39 @@ func (c *Client) acquired(ctx context.Context, of *lease, name, owner string, an
 		return refused(ReasonLockBusy, codes.Aborted, holders,
 			fmt.Sprintf("%s is held by %s: wait longer, or try again later", name, holders))
 	case stmv1.LockOutcome_LOCK_OUTCOME_UPGRADE_REFUSED:
-		return refused(ReasonUpgradeRefused, codes.FailedPrecondition, holders, fmt.Sprintf("%s is held shared by this owner and not "+
-			"alone (%s), and cannot become exclusive: release the shared hold first", name, holders))
+		return refused(
+			ReasonUpgradeRefused,
+			codes.FailedPrecondition,
+			holders,
+			fmt.Sprintf("%s is held shared by this owner and not "+
+				"alone (%s), and cannot become exclusive: release the shared hold first", name, holders),
+		)
 	case stmv1.LockOutcome_LOCK_OUTCOME_DEADLOCK:
 		cycle := ""
 		for _, step := range answer.GetInTheWay() {
 			if cycle != "" {
 				cycle += ", "
 			}
-			cycle += fmt.Sprintf("%s holds %s and waits for %s", who(step), c.names.short(step.GetLock()), c.names.short(step.GetWaitsFor()))
+			cycle += fmt.Sprintf(
+				"%s holds %s and waits for %s",
+				who(step),
+				c.names.short(step.GetLock()),
+				c.names.short(step.GetWaitsFor()),
+			)
 		}
-		return refused(ReasonDeadlock, codes.FailedPrecondition, cycle, fmt.Sprintf("waiting for %s would be a deadlock: %s: release "+
-			"what you hold, and acquire locks in one order everywhere", name, cycle))
+		return refused(
+			ReasonDeadlock,
+			codes.FailedPrecondition,
+			cycle,
+			fmt.Sprintf("waiting for %s would be a deadlock: %s: release "+
+				"what you hold, and acquire locks in one order everywhere", name, cycle),
+		)
 	case stmv1.LockOutcome_LOCK_OUTCOME_LEFT:
 		return nil, lockLostError(name, "came and was taken, or its place in the queue was given up by another")
 	}
-	return nil, internalError(name + ": the daemon answered with no outcome that is known here: use a client as new as the daemon")
+	return nil, internalError(
+		name + ": the daemon answered with no outcome that is known here: use a client as new as the daemon",
+	)
 }
 
 func who(hold *stmv1.LockHold) string {
@@ -169,11 +191,24 @@ func (c *Client) meta(label string) *stmv1.Meta {
 	return &stmv1.Meta{Label: label, Client: c.options.clientName}
 }
 
-func (c *Client) sendAcquire(ctx context.Context, of *lease, name string, config lockConfig, until time.Time, id *callID) (*stmv1.AcquireLockResponse, error) {
+func (c *Client) sendAcquire(
+	ctx context.Context,
+	of *lease,
+	name string,
+	config lockConfig,
+	until time.Time,
+	id *callID,
+) (*stmv1.AcquireLockResponse, error) {
 	return sendOnce(ctx, c, c.options.unavailableTimeout, of.ctx, id,
 		func(ctx context.Context, conn *grpc.ClientConn, commit *stmv1.CommitId) (*stmv1.AcquireLockResponse, error) {
-			request := &stmv1.AcquireLockRequest{Id: commit, Name: c.names.full(name), SessionId: of.id, Owner: config.owner,
-				Mode: stmv1.LockMode_LOCK_MODE_EXCLUSIVE, Meta: c.meta(config.label)}
+			request := &stmv1.AcquireLockRequest{
+				Id:        commit,
+				Name:      c.names.full(name),
+				SessionId: of.id,
+				Owner:     config.owner,
+				Mode:      stmv1.LockMode_LOCK_MODE_EXCLUSIVE,
+				Meta:      c.meta(config.label),
+			}
 			switch {
 			case config.permitsMax > 0:
 				request.Mode = stmv1.LockMode_LOCK_MODE_PERMITS
@@ -188,22 +223,35 @@ func (c *Client) sendAcquire(ctx context.Context, of *lease, name string, config
 		})
 }
 
-func (c *Client) sendRelease(ctx context.Context, outageMax time.Duration, of *lease, id *callID, request *stmv1.ReleaseLockRequest) (*stmv1.ReleaseLockResponse, error) {
+func (c *Client) sendRelease(
+	ctx context.Context,
+	outageMax time.Duration,
+	of *lease,
+	id *callID,
+	request *stmv1.ReleaseLockRequest,
+) (*stmv1.ReleaseLockResponse, error) {
 	return sendOnce(ctx, c, outageMax, of.ctx, id,
 		func(ctx context.Context, conn *grpc.ClientConn, commit *stmv1.CommitId) (*stmv1.ReleaseLockResponse, error) {
-			return stmv1.NewLockServiceClient(conn).ReleaseLock(ctx, &stmv1.ReleaseLockRequest{Id: commit, Name: request.GetName(),
-				SessionId: of.id, Owner: request.GetOwner(), Token: request.GetToken(), AcquireId: request.GetAcquireId(), Meta: c.meta("")})
+			return stmv1.NewLockServiceClient(conn).
+				ReleaseLock(ctx, &stmv1.ReleaseLockRequest{Id: commit, Name: request.GetName(),
+					SessionId: of.id, Owner: request.GetOwner(), Token: request.GetToken(), AcquireId: request.GetAcquireId(), Meta: c.meta("")})
 		})
 }
 
 // giveUpAcquire is of an acquire that nobody waits for any more: it is to leave no place behind, and no hold.
 func (c *Client) giveUpAcquire(of *lease, name, owner string, acquire *stmv1.CommitId) {
 	acquire.Resend = true
-	c.background(func() {
+	_ = c.running.begin(func() { // after Close the session is over
 		ctx, cancel := context.WithTimeout(c.session.ctx, giveUpMax)
 		defer cancel()
 		// What comes of it nobody asks: the session's end gives it up too.
-		_, _ = c.sendRelease(ctx, -1, of, &callID{}, &stmv1.ReleaseLockRequest{Name: c.names.full(name), Owner: owner, AcquireId: acquire})
+		_, _ = c.sendRelease(
+			ctx,
+			-1,
+			of,
+			&callID{},
+			&stmv1.ReleaseLockRequest{Name: c.names.full(name), Owner: owner, AcquireId: acquire},
+		)
 	})
 }
 
@@ -213,14 +261,15 @@ func (h *Held) Token() int64 { return h.grant.tokenNow() }
 // Name is the lock's.
 func (h *Held) Name() string { return h.grant.name }
 
-// Context is done when the grant is gone: by the daemon's word, by this client's own clock, or by Release. It has the values of the
-// ctx that Lock was given, and not its end; context.Cause tells why: ErrLockLost, but for a Release.
+// Context is done when the grant is gone: by the daemon's word, by this client's own clock, or by Release. It has the
+// values of the ctx that Lock was given, and not its end; context.Cause tells why: ErrLockLost, but for a Release.
 func (h *Held) Context() context.Context { return h.grant.ctx }
 
 // Lost says whether the grant is gone, or was released.
 func (h *Held) Lost() bool { return h.grant.over() }
 
-// Release ends the hold. ErrLockLost: it was lost before. ErrUnavailable: no daemon answered, and it may be called again.
+// Release ends the hold. ErrLockLost: it was lost before. ErrUnavailable: no daemon answered, and it may be called
+// again.
 func (h *Held) Release() error {
 	g, c := h.grant, h.client
 	g.releasing.Lock()
@@ -250,9 +299,10 @@ func (h *Held) Release() error {
 	return nil
 }
 
-// Await is of an exclusive hold. It gives the lock up with all its holds, awaits a signal, and has the lock again, however long
-// that takes: for as long as its session lives, since whoever gave up would leave a place that nobody takes the lock from. False:
-// wait, if it is above 0, was over before a signal came. ErrLockLost: it is not held any more.
+// Await is of an exclusive hold. It gives the lock up with all its holds, awaits a signal, and has the lock again,
+// however long that takes: for as long as its session lives, since whoever gave up would leave a place that nobody
+// takes the lock from. False: wait, if it is above 0, was over before a signal came. ErrLockLost: it is not held any
+// more.
 func (h *Held) Await(ctx context.Context, condition string, wait time.Duration) (signalled bool, err error) {
 	g, c := h.grant, h.client
 	if err := checkOutside(ctx, "Await of "+g.name); err != nil {
@@ -265,15 +315,27 @@ func (h *Held) Await(ctx context.Context, condition string, wait time.Duration) 
 	if wait > 0 {
 		until = time.Now().Add(wait)
 	}
-	answer, err := sendOnce(context.WithoutCancel(ctx), c, -1, g.lease.ctx, &callID{},
+	answer, err := sendOnce(
+		context.WithoutCancel(ctx),
+		c,
+		-1,
+		g.lease.ctx,
+		&callID{},
 		func(ctx context.Context, conn *grpc.ClientConn, commit *stmv1.CommitId) (*stmv1.AwaitConditionResponse, error) {
-			request := &stmv1.AwaitConditionRequest{Id: commit, Lock: &stmv1.Fence{Lock: g.lock, Token: g.tokenNow()}, Condition: condition,
-				SessionId: g.lease.id, Owner: g.owner, Meta: c.meta("")}
+			request := &stmv1.AwaitConditionRequest{
+				Id:        commit,
+				Lock:      &stmv1.Fence{Lock: g.lock, Token: g.tokenNow()},
+				Condition: condition,
+				SessionId: g.lease.id,
+				Owner:     g.owner,
+				Meta:      c.meta(""),
+			}
 			if !until.IsZero() {
 				request.Wait = durationpb.New(max(time.Until(until), 0))
 			}
 			return stmv1.NewLockServiceClient(conn).AwaitCondition(ctx, request)
-		})
+		},
+	)
 	if err != nil {
 		if !g.lease.over() && reasonOf(err) != ReasonSessionExpired {
 			return false, err
@@ -306,11 +368,20 @@ func (h *Held) wake(ctx context.Context, condition string, all bool) (int, error
 	if g.over() {
 		return 0, lockLostError(g.name, "is gone")
 	}
-	answer, err := sendOnce(ctx, c, c.options.unavailableTimeout, g.lease.ctx, &callID{},
+	answer, err := sendOnce(
+		ctx,
+		c,
+		c.options.unavailableTimeout,
+		g.lease.ctx,
+		&callID{},
 		func(ctx context.Context, conn *grpc.ClientConn, commit *stmv1.CommitId) (*stmv1.SignalConditionResponse, error) {
 			return stmv1.NewLockServiceClient(conn).SignalCondition(ctx, &stmv1.SignalConditionRequest{Id: commit,
-				Lock: &stmv1.Fence{Lock: g.lock, Token: g.tokenNow()}, Condition: condition, All: all, Meta: c.meta("")})
-		})
+				Lock: &stmv1.Fence{
+					Lock:  g.lock,
+					Token: g.tokenNow(),
+				}, Condition: condition, All: all, Meta: c.meta("")})
+		},
+	)
 	if err != nil {
 		return 0, err
 	}
@@ -365,8 +436,15 @@ type SessionInfo struct {
 }
 
 func holdOf(hold *stmv1.LockHold) LockHold {
-	made := LockHold{SessionID: hold.GetSessionId(), Owner: hold.GetOwner(), Mode: ModeExclusive, Token: hold.GetToken(),
-		Holds: int(hold.GetHolds()), Permits: int(hold.GetPermits()), Since: hold.GetSince().AsTime()}
+	made := LockHold{
+		SessionID: hold.GetSessionId(),
+		Owner:     hold.GetOwner(),
+		Mode:      ModeExclusive,
+		Token:     hold.GetToken(),
+		Holds:     int(hold.GetHolds()),
+		Permits:   int(hold.GetPermits()),
+		Since:     hold.GetSince().AsTime(),
+	}
 	switch hold.GetMode() {
 	case stmv1.LockMode_LOCK_MODE_SHARED:
 		made.Mode = ModeShared
@@ -377,7 +455,11 @@ func holdOf(hold *stmv1.LockHold) LockHold {
 }
 
 func (c *Client) lockOf(lock *stmv1.Lock) LockInfo {
-	made := LockInfo{Name: c.names.short(lock.GetName()), PermitsMax: int(lock.GetPermitsMax()), LastToken: lock.GetLastToken()}
+	made := LockInfo{
+		Name:       c.names.short(lock.GetName()),
+		PermitsMax: int(lock.GetPermitsMax()),
+		LastToken:  lock.GetLastToken(),
+	}
 	for _, hold := range lock.GetHolders() {
 		made.Holders = append(made.Holders, holdOf(hold))
 	}
@@ -396,7 +478,8 @@ func (c *Client) LockInfo(ctx context.Context, name string) (LockInfo, error) {
 		return LockInfo{}, err
 	}
 	answer, err := unary(ctx, c, func(ctx context.Context, conn *grpc.ClientConn) (*stmv1.GetLockResponse, error) {
-		return stmv1.NewLockServiceClient(conn).GetLock(ctx, &stmv1.GetLockRequest{Name: c.names.full(name), Seen: c.position.seen()})
+		return stmv1.NewLockServiceClient(conn).
+			GetLock(ctx, &stmv1.GetLockRequest{Name: c.names.full(name), Seen: c.position.seen()})
 	})
 	if err != nil {
 		return LockInfo{}, err
@@ -415,10 +498,15 @@ func (c *Client) Locks(ctx context.Context, prefix string) ([]LockInfo, error) {
 	}
 	var locks []LockInfo
 	for page := ""; ; {
-		answer, err := unary(ctx, c, func(ctx context.Context, conn *grpc.ClientConn) (*stmv1.ListLocksResponse, error) {
-			return stmv1.NewLockServiceClient(conn).ListLocks(ctx, &stmv1.ListLocksRequest{Prefix: c.names.full(prefix), PageSize: pageMax,
-				PageToken: page, Seen: c.position.seen()})
-		})
+		answer, err := unary(
+			ctx,
+			c,
+			func(ctx context.Context, conn *grpc.ClientConn) (*stmv1.ListLocksResponse, error) {
+				return stmv1.NewLockServiceClient(conn).
+					ListLocks(ctx, &stmv1.ListLocksRequest{Prefix: c.names.full(prefix), PageSize: pageMax,
+						PageToken: page, Seen: c.position.seen()})
+			},
+		)
 		if err != nil {
 			return nil, err
 		}
@@ -442,7 +530,8 @@ func (c *Client) BreakLock(ctx context.Context, name, label string) (bool, error
 	}
 	answer, err := sendOnce(ctx, c, c.options.unavailableTimeout, nil, &callID{},
 		func(ctx context.Context, conn *grpc.ClientConn, commit *stmv1.CommitId) (*stmv1.BreakLockResponse, error) {
-			return stmv1.NewLockServiceClient(conn).BreakLock(ctx, &stmv1.BreakLockRequest{Id: commit, Name: c.names.full(name), Meta: c.meta(label)})
+			return stmv1.NewLockServiceClient(conn).
+				BreakLock(ctx, &stmv1.BreakLockRequest{Id: commit, Name: c.names.full(name), Meta: c.meta(label)})
 		})
 	return answer.GetOutcome() == stmv1.LockOutcome_LOCK_OUTCOME_RELEASED, err
 }
@@ -454,17 +543,28 @@ func (c *Client) Sessions(ctx context.Context) ([]SessionInfo, error) {
 	}
 	var sessions []SessionInfo
 	for page := ""; ; {
-		answer, err := unary(ctx, c, func(ctx context.Context, conn *grpc.ClientConn) (*stmv1.ListSessionsResponse, error) {
-			return stmv1.NewSessionServiceClient(conn).ListSessions(ctx, &stmv1.ListSessionsRequest{PageSize: pageMax, PageToken: page,
-				Seen: c.position.seen()})
-		})
+		answer, err := unary(
+			ctx,
+			c,
+			func(ctx context.Context, conn *grpc.ClientConn) (*stmv1.ListSessionsResponse, error) {
+				return stmv1.NewSessionServiceClient(conn).
+					ListSessions(ctx, &stmv1.ListSessionsRequest{PageSize: pageMax, PageToken: page,
+						Seen: c.position.seen()})
+			},
+		)
 		if err != nil {
 			return nil, err
 		}
 		c.position.observe(answer.GetHeader())
 		for _, one := range answer.GetSessions() {
-			made := SessionInfo{SessionID: one.GetSessionId(), Client: one.GetClient(), TTL: one.GetTtl().AsDuration(), Left: -1,
-				Daemon: one.GetDaemon(), Since: one.GetSince().AsTime()}
+			made := SessionInfo{
+				SessionID: one.GetSessionId(),
+				Client:    one.GetClient(),
+				TTL:       one.GetTtl().AsDuration(),
+				Left:      -1,
+				Daemon:    one.GetDaemon(),
+				Since:     one.GetSince().AsTime(),
+			}
 			if one.GetLeft() != nil {
 				made.Left = one.GetLeft().AsDuration()
 			}
@@ -489,8 +589,9 @@ func (c *Client) ExpireSession(ctx context.Context, sessionID, label string) err
 	}
 	_, err := sendOnce(ctx, c, c.options.unavailableTimeout, nil, &callID{},
 		func(ctx context.Context, conn *grpc.ClientConn, commit *stmv1.CommitId) (*stmv1.ExpireSessionResponse, error) {
-			return stmv1.NewSessionServiceClient(conn).ExpireSession(ctx, &stmv1.ExpireSessionRequest{Id: commit, SessionId: sessionID,
-				Meta: c.meta(label)})
+			return stmv1.NewSessionServiceClient(conn).
+				ExpireSession(ctx, &stmv1.ExpireSessionRequest{Id: commit, SessionId: sessionID,
+					Meta: c.meta(label)})
 		})
 	return err
 }

@@ -13,8 +13,8 @@ const (
 	nameShownMax    = 64 // bytes of a wrong one in a message
 )
 
-// names puts a client's prefix before each name that goes out, and takes it from each that comes back. A system name has it
-// after its first segment: /.once/key of /team-a is /.once/team-a/key.
+// names puts a client's prefix before each name that goes out, and takes it from each that comes back. A system name
+// has it after its first segment: /.once/key of /team-a is /.once/team-a/key.
 type names struct{ prefix string }
 
 func isSystem(name string) bool { return strings.HasPrefix(name, "/.") }
@@ -82,7 +82,11 @@ func checkPath(path, whole, what string) error {
 		return wrongName(what, whole, `must begin with "/"`)
 	}
 	if len(path) > nameBytesMax {
-		return wrongName(what, whole, fmt.Sprintf("%d bytes, at most %d (name_bytes_max): shorten it", len(path), nameBytesMax))
+		return wrongName(
+			what,
+			whole,
+			fmt.Sprintf("%d bytes, at most %d (name_bytes_max): shorten it", len(path), nameBytesMax),
+		)
 	}
 	at := 1
 	segments := strings.Split(path[1:], "/")
@@ -106,7 +110,11 @@ func checkPath(path, whole, what string) error {
 		at += len(segment) + 1
 	}
 	if len(segments) > nameSegmentsMax {
-		return wrongName(what, whole, fmt.Sprintf("%d segments, at most %d (name_segments_max)", len(segments), nameSegmentsMax))
+		return wrongName(
+			what,
+			whole,
+			fmt.Sprintf("%d segments, at most %d (name_segments_max)", len(segments), nameSegmentsMax),
+		)
 	}
 	return nil
 }

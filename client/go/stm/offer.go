@@ -19,11 +19,12 @@ const (
 	offerTimeoutDefault  = 10 * time.Second
 )
 
-// VersionedStateContainer keeps values of refs, each under a stamp that is used once. Methods are called by several goroutines at
-// once, and may be called again with the same arguments, also late. The daemon gives a call up after its container-timeout
-// (10 s), which ends ctx no earlier than the offer ends. Names are the daemon's: with the client's prefix. Errors reach the caller of
-// the transaction: a gRPC status error (status.Error) as its code: Unavailable: ask again; PermissionDenied; ResourceExhausted: it
-// is full; DataLoss: what is kept can't be read. Any other error is Internal.
+// VersionedStateContainer keeps values of refs, each under a stamp that is used once. Methods are called by several
+// goroutines at once, and may be called again with the same arguments, also late. The daemon gives a call up after its
+// container-timeout (10 s), which ends ctx no earlier than the offer ends. Names are the daemon's: with the client's
+// prefix. Errors reach the caller of the transaction: a gRPC status error (status.Error) as its code: Unavailable: ask
+// again; PermissionDenied; ResourceExhausted: it is full; DataLoss: what is kept can't be read. Any other error is
+// Internal.
 type VersionedStateContainer interface {
 	// Init: a ref of this name is about to be kept here. May come again for one that is.
 	Init(ctx context.Context, name string) error
@@ -31,13 +32,15 @@ type VersionedStateContainer interface {
 	Destroy(ctx context.Context, name string) error
 	// GetStateAt is false if there is no such stamp.
 	GetStateAt(ctx context.Context, name, stamp string) (value any, present bool, err error)
-	// SetStateAt: as durable as its owner wants committed values to be, once it is nil. The same stamp comes with the same value.
+	// SetStateAt: as durable as its owner wants committed values to be, once it is nil. The same stamp comes with the
+	// same value.
 	SetStateAt(ctx context.Context, name, stamp string, value any) error
 	// DeleteStateAt is nil also when there is no such stamp.
 	DeleteStateAt(ctx context.Context, name, stamp string) error
 }
 
-// StateContainer keeps copies of atoms: the commits have the values themselves. Errors and calls are as VersionedStateContainer's.
+// StateContainer keeps copies of atoms: the commits have the values themselves. Errors and calls are as
+// VersionedStateContainer's.
 type StateContainer interface {
 	Init(ctx context.Context, name string) error
 	// Destroy: the atom was deleted by the commit version: a state of an older version goes, a newer one stays.
@@ -76,10 +79,10 @@ func OfferTimeout(limit time.Duration) OfferOption {
 	return func(c *offerConfig) { c.timeout = max(limit, 0) }
 }
 
-// Offer is a container in this process: values of refs and atoms whose Definition has its Container are kept here, while it stands.
-// A lost connection or a restarted daemon only interrupts it; meanwhile those entries alone are ErrUnavailable. It is to the
-// client's daemon: another daemon of the same store asks its own clients, so what is kept should be a store that all of them
-// share. For any goroutine but those of the container's methods.
+// Offer is a container in this process: values of refs and atoms whose Definition has its Container are kept here,
+// while it stands. A lost connection or a restarted daemon only interrupts it; meanwhile those entries alone are
+// ErrUnavailable. It is to the client's daemon: another daemon of the same store asks its own clients, so what is kept
+// should be a store that all of them share. For any goroutine but those of the container's methods.
 type Offer struct {
 	client *Client
 	name   string
@@ -95,8 +98,8 @@ type Offer struct {
 	failed   error
 }
 
-// Offer keeps values in this process, under the container "offered:NAME". It returns when it stands. Another offers that name to
-// this daemon: an *Error without a reason, which says so.
+// Offer keeps values in this process, under the container "offered:NAME". It returns when it stands. Another offers
+// that name to this daemon: an *Error without a reason, which says so.
 func (c *Client) Offer(ctx context.Context, name string, options ...OfferOption) (*Offer, error) {
 	config := offerConfig{callsMax: offerCallsMaxDefault, timeout: offerTimeoutDefault}
 	for _, option := range options {
@@ -110,13 +113,19 @@ func (c *Client) Offer(ctx context.Context, name string, options ...OfferOption)
 		wrong.Name = name
 		return nil, wrong
 	}
-	if c.ctx.Err() != nil {
+	o := &Offer{
+		client:  c,
+		name:    name,
+		config:  config,
+		slots:   make(chan struct{}, config.callsMax),
+		done:    make(chan struct{}),
+		changed: make(chan struct{}),
+	}
+	o.ctx, o.cancel = context.WithCancel(c.ctx)
+	if !c.running.begin(o.keep) {
+		o.cancel()
 		return nil, ErrClosed
 	}
-	o := &Offer{client: c, name: name, config: config, slots: make(chan struct{}, config.callsMax), done: make(chan struct{}),
-		changed: make(chan struct{})}
-	o.ctx, o.cancel = context.WithCancel(c.ctx)
-	c.background(o.keep)
 	if err := o.awaitFirst(ctx); err != nil {
 		o.Close()
 		return nil, err
@@ -266,7 +275,10 @@ func (o *Offer) serveOn(l *link) error {
 	}
 }
 
-func (o *Offer) answer(ctx context.Context, question *stmv1.OfferContainerResponse) (answer *stmv1.OfferContainerRequest) {
+func (o *Offer) answer(
+	ctx context.Context,
+	question *stmv1.OfferContainerResponse,
+) (answer *stmv1.OfferContainerRequest) {
 	failed := func(err error) *stmv1.OfferContainerRequest {
 		told := status.Convert(err)
 		code := told.Code()
@@ -289,7 +301,11 @@ func (o *Offer) answer(ctx context.Context, question *stmv1.OfferContainerRespon
 }
 
 // ask sets the answer, also if it has nothing to say.
-func (o *Offer) ask(ctx context.Context, question *stmv1.OfferContainerResponse, answer *stmv1.OfferContainerRequest) error {
+func (o *Offer) ask(
+	ctx context.Context,
+	question *stmv1.OfferContainerResponse,
+	answer *stmv1.OfferContainerRequest,
+) error {
 	refs, atoms := o.config.refs, o.config.atoms
 	wire := func(value any, present bool, err error) (*stmv1.Value, error) {
 		if err != nil || !present {
@@ -348,5 +364,8 @@ func (o *Offer) ask(ctx context.Context, question *stmv1.OfferContainerResponse,
 		answer.Answer = &stmv1.OfferContainerRequest_SetState{SetState: &stmv1.SetStateResponse{}}
 		return atoms.SetState(ctx, ask.SetState.GetName(), value, ask.SetState.GetVersion())
 	}
-	return status.Error(codes.Unimplemented, "the daemon asks what this client does not know: use a client as new as the daemon")
+	return status.Error(
+		codes.Unimplemented,
+		"the daemon asks what this client does not know: use a client as new as the daemon",
+	)
 }

@@ -8,8 +8,8 @@ import (
 )
 
 // Op is a change that the daemon applies at the commit point, so that it never conflicts: r.Commute(tx, stm.Add(1)),
-// atom.Apply(ctx, stm.Conj("x")). At a path into the value: stm.Add(1).At("visits", 0). What an operation does, and on which
-// types, is the daemon's to say: see Operation in proto/stm/v1/common.proto.
+// atom.Apply(ctx, stm.Conj("x")). At a path into the value: stm.Add(1).At("visits", 0). What an operation does, and on
+// which types, is the daemon's to say: see Operation in proto/stm/v1/common.proto.
 type Op struct {
 	path  []any
 	build func(codec) (*stmv1.Operation, error)
@@ -91,7 +91,10 @@ func Max(value any) Op {
 
 // Append puts all items, characters or bytes of more at the end.
 func Append(more any) Op {
-	return opOfValue(more, func(o *stmv1.Operation, v *stmv1.Value) { o.Operation = &stmv1.Operation_Append{Append: v} })
+	return opOfValue(
+		more,
+		func(o *stmv1.Operation, v *stmv1.Value) { o.Operation = &stmv1.Operation_Append{Append: v} },
+	)
 }
 
 // Conj adds to a vector at the end, to a list at the front, to a set; to a map, each item a slice of a key and a value.
@@ -172,8 +175,8 @@ func count(n int, put func(*stmv1.Operation, uint32)) Op {
 	}}
 }
 
-// Pop takes n items from the end of a vector or the front of a list. Its result is what was removed: the item if n is 1, else
-// a vector.
+// Pop takes n items from the end of a vector or the front of a list. Its result is what was removed: the item if n is
+// 1, else a vector.
 func Pop(n int) Op {
 	return count(n, func(o *stmv1.Operation, n uint32) { o.Operation = &stmv1.Operation_Pop{Pop: n} })
 }
@@ -183,8 +186,8 @@ func Shift(n int) Op {
 	return count(n, func(o *stmv1.Operation, n uint32) { o.Operation = &stmv1.Operation_Shift{Shift: n} })
 }
 
-// CompareAndSet rejects the whole transaction, Cause "compare", when the present value is not expected. expected is Absent:
-// only if there is none.
+// CompareAndSet rejects the whole transaction, Cause "compare", when the present value is not expected. expected is
+// Absent: only if there is none.
 func CompareAndSet(expected, value any) Op {
 	return Op{build: func(c codec) (*stmv1.Operation, error) {
 		wire := &stmv1.CompareAndSet{}

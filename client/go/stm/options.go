@@ -22,8 +22,8 @@ type Entry struct {
 // EDN is a validator's rule as text: stm.EDN("[:and :int [:min 0]]").
 type EDN string
 
-// Definition is what an entry has beside its value. It is fixed at creation, by the first to create it; a Define changes all but
-// the container.
+// Definition is what an entry has beside its value. It is fixed at creation, by the first to create it; a Define
+// changes all but the container.
 type Definition struct {
 	Validator any           // the rule that each value must satisfy, as EDN or as values; nil: none
 	TTL       time.Duration // at least 1 ms; each write starts it again. 0: for ever
@@ -71,8 +71,8 @@ type connectConfig struct {
 // ConnectOption changes what Connect does.
 type ConnectOption func(*connectConfig)
 
-// Address is where daemons are: host:port or unix:/path, several by comma. The first that answers is kept until it fails. Without
-// it: STM_ADDRESS, else 127.0.0.1:7440.
+// Address is where daemons are: host:port or unix:/path, several by comma. The first that answers is kept until it
+// fails. Without it: STM_ADDRESS, else 127.0.0.1:7440.
 func Address(address string) ConnectOption { return func(c *connectConfig) { c.address = address } }
 
 // Prefix puts every name below it, as "/team-a"; the client sees names without it.
@@ -86,21 +86,21 @@ func UnavailableTimeout(limit time.Duration) ConnectOption {
 	return func(c *connectConfig) { c.unavailableTimeout = max(limit, 0) }
 }
 
-// SessionTTL is how long the locks and ephemeral entries of this client outlive what the daemon heard of it last: 2 s to 10 min. 0,
-// or without it: the daemon's default.
+// SessionTTL is how long the locks and ephemeral entries of this client outlive what the daemon heard of it last: 2 s
+// to 10 min. 0, or without it: the daemon's default.
 func SessionTTL(ttl time.Duration) ConnectOption {
 	return func(c *connectConfig) { c.sessionTTL = ttl }
 }
 
-// KeywordKeys makes keys of maps that are strings to Go keywords on the wire, and back: for teams with Clojure. A map that has a
-// string for a key can't be read then: ErrBadValue, naming the entry.
+// KeywordKeys makes keys of maps that are strings to Go keywords on the wire, and back: for teams with Clojure. A map
+// that has a string for a key can't be read then: ErrBadValue, naming the entry.
 func KeywordKeys() ConnectOption { return func(c *connectConfig) { c.keywordKeys = true } }
 
 // OnWarning takes the client's own warnings (a transaction at its 10th run). Without it: slog.Warn.
 func OnWarning(warn func(text string)) ConnectOption { return func(c *connectConfig) { c.warn = warn } }
 
-// Traceparent asks for the W3C trace context of each transaction, as OpenTelemetry's propagation.TraceContext puts it into a
-// carrier; "": none.
+// Traceparent asks for the W3C trace context of each transaction, as OpenTelemetry's propagation.TraceContext puts it
+// into a carrier; "": none.
 func Traceparent(of func(context.Context) string) ConnectOption {
 	return func(c *connectConfig) { c.traceparent = of }
 }
@@ -148,8 +148,8 @@ func SnapshotIsolation() TransactOption {
 	return func(c *transactConfig) { c.snapshotIsolation = true }
 }
 
-// Once is a key, as "order-123": a second transaction of that key, from any process, within OnceTTL, runs nothing. It is kept as
-// the entry /.once/KEY, in the same commit.
+// Once is a key, as "order-123": a second transaction of that key, from any process, within OnceTTL, runs nothing. It
+// is kept as the entry /.once/KEY, in the same commit.
 func Once(key string) TransactOption { return func(c *transactConfig) { c.once = key } }
 
 // OnceResult is Once, and keeps *result as it is when the body has returned. The second transaction's is set to it.
@@ -173,12 +173,12 @@ func OnceTTL(ttl time.Duration) TransactOption { return func(c *transactConfig) 
 // RunsMax ends conflicts after so many runs: ErrConflict. 0, or without it: no limit.
 func RunsMax(runs int) TransactOption { return func(c *transactConfig) { c.runsMax = runs } }
 
-// StaleOK lets the first read be of what the daemon has in memory; then even a transaction that only reads is committed, to check
-// that.
+// StaleOK lets the first read be of what the daemon has in memory; then even a transaction that only reads is
+// committed, to check that.
 func StaleOK() TransactOption { return func(c *transactConfig) { c.staleOK = true } }
 
-// RerunCheck is for tests: each body runs twice on one snapshot and must read and write the same, else ErrRerunDiffers shows where
-// it differed.
+// RerunCheck is for tests: each body runs twice on one snapshot and must read and write the same, else ErrRerunDiffers
+// shows where it differed.
 func RerunCheck() TransactOption { return func(c *transactConfig) { c.rerunCheck = true } }
 
 // OnRerun hears of each rerun before it begins.
@@ -197,13 +197,15 @@ func transactConfigOf(options []TransactOption) *transactConfig {
 	return made
 }
 
-// same says whether an inner transaction's options are the outer one's. Functions are compared by whether they are there.
+// same says whether an inner transaction's options are the outer one's. Functions are compared by whether they are
+// there.
 func (c *transactConfig) same(other *transactConfig) bool {
 	plain := func(of *transactConfig) transactConfig {
 		bare := *of
 		bare.onceResult, bare.onceAdopt, bare.onRerun = nil, nil, nil
 		return bare
 	}
-	return reflect.DeepEqual(plain(c), plain(other)) && c.report == other.report && (c.onRerun == nil) == (other.onRerun == nil) &&
+	return reflect.DeepEqual(plain(c), plain(other)) && c.report == other.report &&
+		(c.onRerun == nil) == (other.onRerun == nil) &&
 		(c.onceResult == nil) == (other.onceResult == nil)
 }

@@ -40,7 +40,8 @@ func parseOutcomeWord(word string) (*stmv1.CommitId, error) {
 		return wrong("its check (the last part) does not fit the rest")
 	}
 	var transaction UUID
-	if n, err := hex.Decode(transaction[:], []byte(fmt.Sprintf("%.32s", parts[0]))); err != nil || n != 16 || len(parts[0]) != 32 {
+	if n, err := hex.Decode(transaction[:], []byte(fmt.Sprintf("%.32s", parts[0]))); err != nil || n != 16 ||
+		len(parts[0]) != 32 {
 		return wrong("expected 32 digits of a transaction id")
 	}
 	writer, err := strconv.ParseUint(parts[1], 16, 64)
@@ -55,6 +56,10 @@ func parseOutcomeWord(word string) (*stmv1.CommitId, error) {
 	if err != nil {
 		return wrong("expected a store in hexadecimal digits")
 	}
-	return &stmv1.CommitId{TransactionId: transaction.String(), Writer: writer, Seen: &stmv1.Seen{Version: seen, Store: store},
-		Resend: true}, nil
+	return &stmv1.CommitId{
+		TransactionId: transaction.String(),
+		Writer:        writer,
+		Seen:          &stmv1.Seen{Version: seen, Store: store},
+		Resend:        true,
+	}, nil
 }

@@ -11,8 +11,8 @@ type known struct {
 	seen          int64
 }
 
-// position is what a client knows of the daemon's time: the store, the writer that new ids name, and the newest version in
-// any answer. It only grows within one store; another is only taken by adopt.
+// position is what a client knows of the daemon's time: the store, the writer that new ids name, and the newest version
+// in any answer. It only grows within one store; another is only taken by adopt.
 type position struct {
 	mu    sync.Mutex
 	known known
@@ -46,8 +46,8 @@ func (p *position) observeVersion(store uint64, version int64) {
 	}
 }
 
-// adopt takes the header of a new connection, or of an answer that says that the store was changed: versions of another store
-// mean nothing any more.
+// adopt takes the header of a new connection, or of an answer that says that the store was changed: versions of another
+// store mean nothing any more.
 func (p *position) adopt(header *stmv1.Header) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

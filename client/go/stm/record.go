@@ -22,9 +22,9 @@ var registry = struct {
 	byType map[reflect.Type]*registration
 }{byTag: map[string]*registration{}, byType: map[reflect.Type]*registration{}}
 
-// Register makes the struct T the tagged value #tag{:field value ...}, in the whole process. Fields are keywords in kebab case:
-// StartDate is :start-date. Call it from init; it panics, as gob.Register does, if T or the tag is registered otherwise, if T
-// is no struct, or if two fields spell the same keyword.
+// Register makes the struct T the tagged value #tag{:field value ...}, in the whole process. Fields are keywords in
+// kebab case: StartDate is :start-date. Call it from init; it panics, as gob.Register does, if T or the tag is
+// registered otherwise, if T is no struct, or if two fields spell the same keyword.
 func Register[T any](tag string) {
 	goType := reflect.TypeFor[T]()
 	if goType.Kind() != reflect.Struct {
@@ -36,8 +36,8 @@ func Register[T any](tag string) {
 	add(&registration{tag: tag, goType: goType})
 }
 
-// RegisterAs makes T the tagged value #tag of what encode returns, which may be any EDN value; decode is its inverse. It
-// panics if T or the tag is registered already.
+// RegisterAs makes T the tagged value #tag of what encode returns, which may be any EDN value; decode is its inverse.
+// It panics if T or the tag is registered already.
 func RegisterAs[T any](tag string, encode func(T) (any, error), decode func(any) (T, error)) {
 	add(&registration{tag: tag, goType: reflect.TypeFor[T](),
 		encode: func(v any) (any, error) { return encode(v.(T)) },
@@ -51,7 +51,9 @@ func add(one *registration) {
 		if other.goType == one.goType && other.encode == nil && one.encode == nil {
 			return
 		}
-		panic(fmt.Sprintf("stm.Register: #%s is %v already: give %v a tag of its own", one.tag, other.goType, one.goType))
+		panic(
+			fmt.Sprintf("stm.Register: #%s is %v already: give %v a tag of its own", one.tag, other.goType, one.goType),
+		)
 	}
 	if other := registry.byType[one.goType]; other != nil {
 		panic(fmt.Sprintf("stm.Register: %v is #%s already: a type has one tag", one.goType, other.tag))
@@ -85,7 +87,9 @@ func fieldsOf(goType reflect.Type) (*fields, error) {
 	for i := range goType.NumField() {
 		field := goType.Field(i)
 		if !field.IsExported() {
-			return nil, badValue(fmt.Sprintf("%v has the unexported field %s, which would be lost: export it", goType, field.Name))
+			return nil, badValue(
+				fmt.Sprintf("%v has the unexported field %s, which would be lost: export it", goType, field.Name),
+			)
 		}
 		if field.Type == unknownFieldsType {
 			found.unknown = i
@@ -93,7 +97,9 @@ func fieldsOf(goType reflect.Type) (*fields, error) {
 		}
 		keyword := Keyword(kebabCase(field.Name))
 		if other, taken := names[keyword]; taken {
-			return nil, badValue(fmt.Sprintf("%v: %s and %s are both :%s: rename one", goType, other, field.Name, keyword))
+			return nil, badValue(
+				fmt.Sprintf("%v: %s and %s are both :%s: rename one", goType, other, field.Name, keyword),
+			)
 		}
 		names[keyword] = field.Name
 		found.keywords[i] = keyword

@@ -66,8 +66,10 @@ func (h *handle) load(ctx context.Context) (*stmv1.Value, error) {
 	}
 	for {
 		answer, err := h.client.ask(ctx, func(call *stmv1.PipelineCall) {
-			call.Request = &stmv1.PipelineCall_Get{Get: &stmv1.GetRefsRequest{Names: []string{h.client.names.full(h.name)},
-				At: &stmv1.ReadPoint{Seen: h.client.position.seen()}}}
+			call.Request = &stmv1.PipelineCall_Get{
+				Get: &stmv1.GetRefsRequest{Names: []string{h.client.names.full(h.name)},
+					At: &stmv1.ReadPoint{Seen: h.client.position.seen()}},
+			}
 		})
 		if reasonOf(err) == ReasonStoreChanged {
 			continue // the new store is taken; nothing hangs on the old
@@ -144,7 +146,11 @@ func (h *handle) definitionOf(ctx context.Context) (Definition, bool, error) {
 		return Definition{}, false, nil
 	}
 	wire := entries[0].GetDefinition()
-	made := Definition{TTL: wire.GetTtl().AsDuration(), Ephemeral: wire.GetSessionId() != "", Container: wire.GetContainer()}
+	made := Definition{
+		TTL:       wire.GetTtl().AsDuration(),
+		Ephemeral: wire.GetSessionId() != "",
+		Container: wire.GetContainer(),
+	}
 	if wire.GetValidator() != nil {
 		if made.Validator, err = h.client.codec.decodeUntyped(h.name, wire.GetValidator()); err != nil {
 			return Definition{}, false, err
@@ -235,12 +241,13 @@ func follow[T any](ctx context.Context, h *handle, options []WatchOption) iter.S
 	}
 }
 
-// Ref is a typed name of an entry that changes inside transactions only: a handle that does no I/O when made, for any goroutine.
-// Methods that take a Tx are for its body; those that take a ctx are I/O, and ErrInTransaction inside a body.
+// Ref is a typed name of an entry that changes inside transactions only: a handle that does no I/O when made, for any
+// goroutine. Methods that take a Tx are for its body; those that take a ctx are I/O, and ErrInTransaction inside a
+// body.
 type Ref[T any] struct{ h *handle }
 
-// NewRef makes a handle. init, one or none: the entry is made with it if it is absent, by the first transaction that touches it, and
-// never reset. Without it: stm.NewRef[int](client, "/r0").
+// NewRef makes a handle. init, one or none: the entry is made with it if it is absent, by the first transaction that
+// touches it, and never reset. Without it: stm.NewRef[int](client, "/r0").
 func NewRef[T any](client *Client, name string, init ...T) *Ref[T] {
 	return &Ref[T]{newHandle(client, name, false, init)}
 }
@@ -251,8 +258,8 @@ func (r *Ref[T]) With(definition Definition) *Ref[T] { return &Ref[T]{r.h.with(d
 // Name is the entry's, without the client's prefix.
 func (r *Ref[T]) Name() string { return r.h.name }
 
-// Get is the value at the transaction's snapshot, or as the body wrote it. Absent: the ref's init, which is created by this commit,
-// else the transaction ends with ErrAbsent.
+// Get is the value at the transaction's snapshot, or as the body wrote it. Absent: the ref's init, which is created by
+// this commit, else the transaction ends with ErrAbsent.
 func (r *Ref[T]) Get(tx *Tx) T { return take[T](tx, r.h, tx.readOrInit(r.h)) }
 
 // Find is Get, and false for an absent entry.
@@ -279,8 +286,8 @@ func (r *Ref[T]) Alter(tx *Tx, f func(T) T) T {
 	return after
 }
 
-// Commute has the daemon apply op to the value of the commit: never a conflict. Set or Alter of the same ref after it is an error;
-// Get asks the daemon, and counts as a read.
+// Commute has the daemon apply op to the value of the commit: never a conflict. Set or Alter of the same ref after it
+// is an error; Get asks the daemon, and counts as a read.
 func (r *Ref[T]) Commute(tx *Tx, op Op) *CommuteResult { return tx.apply(r.h, op) }
 
 // Ensure fails the commit, also under SnapshotIsolation, if the ref has changed since.
@@ -289,8 +296,8 @@ func (r *Ref[T]) Ensure(tx *Tx) { tx.ensure(r.h) }
 // Delete makes the entry absent.
 func (r *Ref[T]) Delete(tx *Tx) { tx.erase(r.h) }
 
-// Define replaces validator, TTL and binding of an entry that is there by then, whole. Who sets a ref and defines it as ephemeral
-// has bound it to this client's session, whoever made it.
+// Define replaces validator, TTL and binding of an entry that is there by then, whole. Who sets a ref and defines it as
+// ephemeral has bound it to this client's session, whoever made it.
 func (r *Ref[T]) Define(tx *Tx, definition Definition) { tx.define(r.h, definition) }
 
 // Load is the newest value, linearizable. Absent: the ref's init, else ErrAbsent.
@@ -317,13 +324,14 @@ func (r *Ref[T]) History(ctx context.Context, options ...HistoryOption) ([]Commi
 	return r.h.history(ctx, options)
 }
 
-// Follow gives the present value, then the newest after each change, until ctx is done, whose error is the last. Values that
-// come faster than they are taken are left out.
+// Follow gives the present value, then the newest after each change, until ctx is done, whose error is the last. Values
+// that come faster than they are taken are left out.
 func (r *Ref[T]) Follow(ctx context.Context, options ...WatchOption) iter.Seq2[Maybe[T], error] {
 	return follow[T](ctx, r.h, options)
 }
 
-// Atom is a typed name of an entry that changes alone, by its own methods: a handle that does no I/O when made, for any goroutine.
+// Atom is a typed name of an entry that changes alone, by its own methods: a handle that does no I/O when made, for any
+// goroutine.
 type Atom[T any] struct{ h *handle }
 
 // NewAtom makes a handle. init, one or none: as NewRef's.
@@ -400,7 +408,8 @@ func (a *Atom[T]) Reset(ctx context.Context, value T, options ...TransactOption)
 	return a.alone(ctx, "Reset", options, func(tx *Tx) { tx.write(a.h, tx.encode(a.h, value)) })
 }
 
-// Swap writes what f makes of the value, and returns it. f may run several times. Absent: f gets the init, else ErrAbsent.
+// Swap writes what f makes of the value, and returns it. f may run several times. Absent: f gets the init, else
+// ErrAbsent.
 func (a *Atom[T]) Swap(ctx context.Context, f func(T) T, options ...TransactOption) (T, error) {
 	var after T
 	err := a.alone(ctx, "Swap", options, func(tx *Tx) {

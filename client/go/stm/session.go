@@ -35,8 +35,8 @@ const (
 	clientMax    = 256 // bytes of what people are shown: the daemon's bound
 )
 
-// lease is one session of the daemon's, as this client believes in it: until the sending of the newest answered beat, and the TTL
-// less a margin. Then it is over for good.
+// lease is one session of the daemon's, as this client believes in it: until the sending of the newest answered beat,
+// and the TTL less a margin. Then it is over for good.
 type lease struct {
 	id     string
 	ttl    time.Duration
@@ -143,9 +143,9 @@ type token struct {
 	token int64
 }
 
-// sessions is what a client holds locks and ephemeral entries by: one lease at a time, opened when it is first needed and kept
-// by beats on a stream of its own. When one is over, every grant of it is, and the next need opens another. What a commit may
-// do is decided by fences, whatever is believed here.
+// sessions is what a client holds locks and ephemeral entries by: one lease at a time, opened when it is first needed
+// and kept by beats on a stream of its own. When one is over, every grant of it is, and the next need opens another.
+// What a commit may do is decided by fences, whatever is believed here.
 type sessions struct {
 	client *Client
 	ctx    context.Context // done: the client is closing
@@ -163,7 +163,12 @@ type sessions struct {
 }
 
 func newSessions(c *Client) *sessions {
-	made := &sessions{client: c, changed: make(chan struct{}), grants: map[token][]*grant{}, lostEarly: map[token]bool{}}
+	made := &sessions{
+		client:    c,
+		changed:   make(chan struct{}),
+		grants:    map[token][]*grant{},
+		lostEarly: map[token]bool{},
+	}
 	made.ctx, made.cancel = context.WithCancel(c.ctx)
 	return made
 }
@@ -271,7 +276,7 @@ func (s *sessions) drop(of *lease, known bool) {
 	if known {
 		return
 	}
-	s.client.background(func() {
+	_ = s.client.running.begin(func() { // after Close the session is over
 		ctx, cancel := context.WithTimeout(s.ctx, closeDroppedMax)
 		defer cancel()
 		s.closeAtDaemon(ctx, of.id)
@@ -345,7 +350,8 @@ func (s *sessions) closeAtDaemon(ctx context.Context, id string) {
 	call := callID{}
 	_, _ = sendOnce(ctx, s.client, -1, nil, &call,
 		func(ctx context.Context, conn *grpc.ClientConn, commit *stmv1.CommitId) (*stmv1.CloseSessionResponse, error) {
-			return stmv1.NewSessionServiceClient(conn).CloseSession(ctx, &stmv1.CloseSessionRequest{Id: commit, SessionId: id})
+			return stmv1.NewSessionServiceClient(conn).
+				CloseSession(ctx, &stmv1.CloseSessionRequest{Id: commit, SessionId: id})
 		})
 }
 
@@ -425,7 +431,11 @@ func (s *sessions) keepLease(of *lease) {
 }
 
 func overAtDaemon() error {
-	return &Error{Reason: ReasonSessionExpired, Message: "the daemon says that the session is over", code: codes.NotFound}
+	return &Error{
+		Reason:  ReasonSessionExpired,
+		Message: "the daemon says that the session is over",
+		code:    codes.NotFound,
+	}
 }
 
 // beatOn keeps the lease on one stream until that ends. answered: a beat was.
@@ -555,8 +565,8 @@ func (s *sessions) streamEnd(l *link, err error) error {
 	return failed
 }
 
-// Session is what a client holds locks and ephemeral entries by, as far as it believes in it. It is of one session: the next need of
-// one after its end opens another.
+// Session is what a client holds locks and ephemeral entries by, as far as it believes in it. It is of one session: the
+// next need of one after its end opens another.
 type Session struct{ lease *lease }
 
 // Session is the client's, opened if there is none.
@@ -574,5 +584,6 @@ func (c *Client) Session(ctx context.Context) (*Session, error) {
 // ID is as operators see it.
 func (s *Session) ID() string { return s.lease.id }
 
-// Context is done when the session is over: by the daemon's word, or not heard of for its TTL by this client's own clock.
+// Context is done when the session is over: by the daemon's word, or not heard of for its TTL by this client's own
+// clock.
 func (s *Session) Context() context.Context { return s.lease.ctx }

@@ -2,6 +2,7 @@ package stm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -19,11 +20,16 @@ const (
 	warnAtRun  = 10
 )
 
-// Transact runs body as a transaction, again and again until it commits on a snapshot that still stands. A body that returns
-// an error, or panics, changes nothing, and the error or panic comes out unchanged. Inside a body, whose ctx it is given, it
-// joins that transaction. ctx bounds it: its own error says that nothing was changed, ErrConflict that conflicts took all the
-// time, ErrCommitUnknown that a commit was sent and its outcome could not be found out within 1 s more.
-func (c *Client) Transact(ctx context.Context, body func(ctx context.Context, tx *Tx) error, options ...TransactOption) error {
+// Transact runs body as a transaction, again and again until it commits on a snapshot that still stands. A body that
+// returns an error, or panics, changes nothing, and the error or panic comes out unchanged. Inside a body, whose ctx it
+// is given, it joins that transaction. ctx bounds it: its own error says that nothing was changed, ErrConflict that
+// conflicts took all the time, ErrCommitUnknown that a commit was sent and its outcome could not be found out within 1
+// s more.
+func (c *Client) Transact(
+	ctx context.Context,
+	body func(ctx context.Context, tx *Tx) error,
+	options ...TransactOption,
+) error {
 	config := transactConfigOf(options)
 	if body == nil {
 		return errNoTx
@@ -45,9 +51,17 @@ func (c *Client) Transact(ctx context.Context, body func(ctx context.Context, tx
 }
 
 // join is of a transaction inside a body. An inner body that fails leaves nothing of what it wrote.
-func (tx *Tx) join(ctx context.Context, client *Client, config *transactConfig, body func(context.Context, *Tx) error) (err error) {
+func (tx *Tx) join(
+	ctx context.Context,
+	client *Client,
+	config *transactConfig,
+	body func(context.Context, *Tx) error,
+) (err error) {
 	if tx.client != client {
-		return inTransaction("a transaction of another client", "one transaction is of one daemon: use the outer one's client")
+		return inTransaction(
+			"a transaction of another client",
+			"one transaction is of one daemon: use the outer one's client",
+		)
 	}
 	if !config.same(transactConfigOf(nil)) && !config.same(tx.config) {
 		wrong := badValue("a transaction inside a transaction joins it, and its options differ from the outer one's: give them to the " +
@@ -183,8 +197,12 @@ func (t *transaction) runTwice() (err, differs error) {
 		return "nothing more"
 	}
 	return nil, &Error{Reason: ReasonRerunDiffers, Expected: line(a), Found: line(b), code: codes.FailedPrecondition,
-		Message: fmt.Sprintf("RerunCheck: on one snapshot the first run did %q and the second %q: a body must depend on nothing but what "+
-			"it reads; take time, chance and input before the transaction", line(a), line(b))}
+		Message: fmt.Sprintf(
+			"RerunCheck: on one snapshot the first run did %q and the second %q: a body must depend on nothing but what "+
+				"it reads; take time, chance and input before the transaction",
+			line(a),
+			line(b),
+		)}
 }
 
 func (t *transaction) takeSpent(entry *stmv1.Entry) error {
@@ -260,10 +278,17 @@ func (t *transaction) commit() (again bool, err error) {
 		}
 		response, err := t.client.commit(t.ctx, func() *stmv1.CommitRequest {
 			request := t.tx.commitRequest(session)
-			request.Meta = &stmv1.Meta{Label: t.config.label, Client: t.client.options.clientName, Traceparent: traceparent}
+			request.Meta = &stmv1.Meta{
+				Label:       t.config.label,
+				Client:      t.client.options.clientName,
+				Traceparent: traceparent,
+			}
 			if t.runsSinceSleep > 1 {
-				request.Age = &stmv1.Age{SinceFirstRun: durationpb.New(time.Since(t.firstRun)), Runs: uint32(t.runsSinceSleep),
-					Reservation: t.reservation}
+				request.Age = &stmv1.Age{
+					SinceFirstRun: durationpb.New(time.Since(t.firstRun)),
+					Runs:          uint32(t.runsSinceSleep),
+					Reservation:   t.reservation,
+				}
 			}
 			return request
 		}, t.tx.store, &t.sent)
@@ -321,7 +346,7 @@ func (t *transaction) again(causes []ConflictCause, why string, atOnce bool) (bo
 	if t.config.runsMax > 0 && t.run >= t.config.runsMax {
 		return false, t.conflictError(fmt.Sprintf("%d runs are spent", t.run), nil)
 	}
-	if t.ctx.Err() != nil {
+	if errors.Is(t.ctx.Err(), context.DeadlineExceeded) {
 		return false, t.conflictError("the time is up", t.ctx.Err())
 	}
 	if t.config.onRerun != nil {
@@ -333,8 +358,10 @@ func (t *transaction) again(causes []ConflictCause, why string, atOnce bool) (bo
 		if t.config.label != "" {
 			label = fmt.Sprintf("%q ", t.config.label)
 		}
-		t.client.options.warn(fmt.Sprintf("transaction %sis at its %dth run: %s: make its body shorter, or commute what it only adds to",
-			label, warnAtRun, t.blame()))
+		t.client.options.warn(
+			fmt.Sprintf("transaction %sis at its %dth run: %s: make its body shorter, or commute what it only adds to",
+				label, warnAtRun, t.blame()),
+		)
 	}
 	if atOnce || t.runsSinceSleep+1 <= runsAtOnce {
 		return true, nil
@@ -380,26 +407,41 @@ func (t *transaction) conflictError(spent string, ends error) error {
 	if len(t.causes) > 0 {
 		name = t.causes[0].Name
 	}
-	return &Error{Reason: ReasonConflict, Name: name, Causes: t.causes, code: codes.Aborted, ends: ends, Message: fmt.Sprintf(
-		"conflict: %s, and %s; nothing was changed: allow more, or make the body shorter", t.blame(), spent)}
+	return &Error{
+		Reason: ReasonConflict,
+		Name:   name,
+		Causes: t.causes,
+		code:   codes.Aborted,
+		ends:   ends,
+		Message: fmt.Sprintf(
+			"conflict: %s, and %s; nothing was changed: allow more, or make the body shorter", t.blame(), spent),
+	}
 }
 
 // timeIsUp is of the caller's deadline: after conflicts, they are the reason.
 func (t *transaction) timeIsUp(err error) error {
-	if t.runsSinceSleep > 1 && isContextError(err) && t.ctx.Err() == context.DeadlineExceeded {
+	if t.runsSinceSleep > 1 && isContextError(err) && errors.Is(t.ctx.Err(), context.DeadlineExceeded) {
 		return t.conflictError("the time is up", t.ctx.Err())
 	}
 	return err
 }
 
 func metaOf(meta *stmv1.Meta) Meta {
-	return Meta{Label: meta.GetLabel(), Client: meta.GetClient(), Traceparent: meta.GetTraceparent(), Principal: meta.GetPrincipal()}
+	return Meta{
+		Label:       meta.GetLabel(),
+		Client:      meta.GetClient(),
+		Traceparent: meta.GetTraceparent(),
+		Principal:   meta.GetPrincipal(),
+	}
 }
 
 func (c *Client) causesOf(conflict *stmv1.Conflict) []ConflictCause {
 	var causes []ConflictCause
 	for _, cause := range conflict.GetCauses() {
-		causes = append(causes, ConflictCause{Name: c.names.short(cause.GetName()), Version: cause.GetVersion(), By: metaOf(cause.GetBy())})
+		causes = append(
+			causes,
+			ConflictCause{Name: c.names.short(cause.GetName()), Version: cause.GetVersion(), By: metaOf(cause.GetBy())},
+		)
 	}
 	return causes
 }
@@ -425,7 +467,10 @@ func (c *Client) rejectedError(rejected *stmv1.Rejected) error {
 		remedy = "use stm.NewRef for a ref and stm.NewAtom for an atom"
 	}
 	if rejected.GetRule() != nil {
-		made.Rule, _ = c.codec.decodeUntyped(made.Name, rejected.GetRule()) // one that can't be read is left out: the message has it
+		made.Rule, _ = c.codec.decodeUntyped(
+			made.Name,
+			rejected.GetRule(),
+		) // one that can't be read is left out: the message has it
 	}
 	what := rejected.GetMessage()
 	if what == "" {

@@ -66,8 +66,8 @@ func (p *pending) end(result callResult) {
 	close(p.done)
 }
 
-// link is one connection, from its making to its break: a channel, and on it the stream that carries gets, lists, commits and
-// awaits. Everything that is ready goes into the next message. One that broke never works again.
+// link is one connection, from its making to its break: a channel, and on it the stream that carries gets, lists,
+// commits and awaits. Everything that is ready goes into the next message. One that broke never works again.
 type link struct {
 	address  string
 	conn     *grpc.ClientConn
@@ -303,7 +303,7 @@ type transport struct {
 	names     names
 	dial      []grpc.DialOption
 	ctx       context.Context // of the client
-	running   sync.WaitGroup  // of links' goroutines
+	running   *goroutines     // of the client
 	current   atomic.Pointer[link]
 
 	mu         sync.Mutex
@@ -332,8 +332,8 @@ func (t *transport) leave(l *link, cause error) {
 	l.fail(cause)
 }
 
-// get gives a link that works, connecting if need be; it waits for a daemon that is ready, until then (zero: for ever). A failure
-// names the addresses and the last cause, or is ctx's own, or ErrClosed.
+// get gives a link that works, connecting if need be; it waits for a daemon that is ready, until then (zero: for ever).
+// A failure names the addresses and the last cause, or is ctx's own, or ErrClosed.
 func (t *transport) get(ctx context.Context, until time.Time) (*link, error) {
 	for {
 		if l := t.current.Load(); l != nil && l.alive() {
@@ -432,9 +432,19 @@ func (t *transport) connect(ctx context.Context, until time.Time) (*link, error)
 		pause := between(backoff/2, backoff)
 		if !until.IsZero() && pause >= time.Until(until) {
 			all := strings.Join(t.addresses, ",")
-			return nil, &Error{Reason: ReasonUnavailable, Name: all, Found: last.Error(), Retryable: true, code: codes.Unavailable,
-				Message: fmt.Sprintf("no stmd at %s for %v: %v: start stmd there, or set STM_ADDRESS to where it runs", all,
-					time.Since(began).Truncate(time.Millisecond), last)}
+			return nil, &Error{
+				Reason:    ReasonUnavailable,
+				Name:      all,
+				Found:     last.Error(),
+				Retryable: true,
+				code:      codes.Unavailable,
+				Message: fmt.Sprintf(
+					"no stmd at %s for %v: %v: start stmd there, or set STM_ADDRESS to where it runs",
+					all,
+					time.Since(began).Truncate(time.Millisecond),
+					last,
+				),
+			}
 		}
 		if !t.sleep(ctx, pause) {
 			continue
@@ -499,7 +509,13 @@ func (t *transport) try(ctx context.Context, address string, until time.Time) (*
 		_ = conn.Close()
 		return nil, fmt.Errorf("%s is not ready: %s", address, answer.GetNotReadyBecause())
 	}
-	made := &link{address: address, conn: conn, position: t.position, wake: make(chan struct{}, 1), sent: map[uint64]*pending{}}
+	made := &link{
+		address:  address,
+		conn:     conn,
+		position: t.position,
+		wake:     make(chan struct{}, 1),
+		sent:     map[uint64]*pending{},
+	}
 	made.ctx, made.cancel = context.WithCancelCause(t.ctx)
 	made.stream, err = stmv1.NewTransactionServiceClient(conn).Pipeline(made.ctx)
 	if err != nil {
@@ -509,9 +525,10 @@ func (t *transport) try(ctx context.Context, address string, until time.Time) (*
 	}
 	t.position.adopt(answer.GetHeader())
 	made.hear()
-	t.running.Add(3)
-	go func() { defer t.running.Done(); made.send() }()
-	go func() { defer t.running.Done(); made.receive(t.names) }()
-	go func() { defer t.running.Done(); made.watchSilence() }()
+	if !t.running.begin(made.send, func() { made.receive(t.names) }, made.watchSilence) {
+		made.cancel(ErrClosed)
+		_ = conn.Close()
+		return nil, ErrClosed
+	}
 	return made, nil
 }

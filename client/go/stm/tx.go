@@ -16,10 +16,10 @@ import (
 	"stmd.dev/client/go/internal/stmv1"
 )
 
-// Tx is a running transaction, as its body sees it: all reads are of one snapshot, writes are seen by later reads of the same
-// body, and nothing is visible to others until the commit. The body may run several times: it is a function of what it
-// reads. What leaves a body early (a read that failed, a conflict, Retry) is a panic that Transact recovers; a body that
-// recovers it itself is abandoned all the same. A Tx belongs to its body's goroutine, and panics with an
+// Tx is a running transaction, as its body sees it: all reads are of one snapshot, writes are seen by later reads of
+// the same body, and nothing is visible to others until the commit. The body may run several times: it is a function of
+// what it reads. What leaves a body early (a read that failed, a conflict, Retry) is a panic that Transact recovers; a
+// body that recovers it itself is abandoned all the same. A Tx belongs to its body's goroutine, and panics with an
 // *Error, ErrTransactionClosed, once the body has returned.
 type Tx struct {
 	client *Client
@@ -147,8 +147,8 @@ func inTransaction(what, remedy string) error {
 		Message: what + " inside a transaction's body, which may run several times: " + remedy}
 }
 
-// IO marks code that must not run in a transaction, because a rerun would repeat it: inside a body, which ctx is of, it ends the
-// transaction with ErrInTransaction.
+// IO marks code that must not run in a transaction, because a rerun would repeat it: inside a body, which ctx is of, it
+// ends the transaction with ErrInTransaction.
 func IO(ctx context.Context) {
 	if tx := bodyOf(ctx); tx != nil {
 		tx.enter()
@@ -167,8 +167,8 @@ func newTx(ctx context.Context, client *Client, config *transactConfig, run int,
 	return tx
 }
 
-// runBody calls body with this run, then closes it. A body's own panic goes on, unless a signal was raised: what the body made
-// of an abandoned run counts for nothing.
+// runBody calls body with this run, then closes it. A body's own panic goes on, unless a signal was raised: what the
+// body made of an abandoned run counts for nothing.
 func (tx *Tx) runBody(body func(context.Context, *Tx) error) (err error) {
 	tx.open.Store(true)
 	defer func() {
@@ -332,7 +332,12 @@ func present(value *stmv1.Value) *stmv1.Value {
 func (tx *Tx) enterHandle(h *handle) {
 	tx.enter()
 	if h.client != tx.client {
-		tx.fail(inTransaction("a handle of another client ("+h.name+")", "one transaction is of one daemon: use handles of its client"))
+		tx.fail(
+			inTransaction(
+				"a handle of another client ("+h.name+")",
+				"one transaction is of one daemon: use handles of its client",
+			),
+		)
 	}
 	if h.wrong != nil {
 		tx.fail(h.wrong)
@@ -403,8 +408,13 @@ func (tx *Tx) writeTo(h *handle) *written {
 func (tx *Tx) checkAlter(h *handle) {
 	tx.enterHandle(h)
 	if w := tx.writes[h.name]; w != nil && len(w.ops) > 0 {
-		tx.fail(ofEntry(h.name, badValue("set or alter after commute in one transaction: the commute would be lost or pinned; "+
-			"alter it alone, or commute it alone")))
+		tx.fail(
+			ofEntry(
+				h.name,
+				badValue("set or alter after commute in one transaction: the commute would be lost or pinned; "+
+					"alter it alone, or commute it alone"),
+			),
+		)
 	}
 }
 
@@ -518,8 +528,8 @@ func (tx *Tx) addList(prefix string) {
 	}
 }
 
-// List is what is there under a prefix ("/jobs/"), by name, with what the body wrote. What comes or goes there before the commit is
-// a conflict.
+// List is what is there under a prefix ("/jobs/"), by name, with what the body wrote. What comes or goes there before
+// the commit is a conflict.
 func (tx *Tx) List(prefix string) []Entry {
 	tx.enter()
 	if err := checkPrefix(prefix); err != nil {
@@ -604,8 +614,8 @@ func (tx *Tx) Names(prefix string) []string {
 	return slices.Sorted(maps.Keys(all))
 }
 
-// Record attaches a value of a registered type, or a Tagged, that says what this transaction is about; it is kept in the log with
-// the commit.
+// Record attaches a value of a registered type, or a Tagged, that says what this transaction is about; it is kept in
+// the log with the commit.
 func (tx *Tx) Record(record any) {
 	tx.enter()
 	wire, err := tx.client.codec.encode(record)
@@ -613,13 +623,20 @@ func (tx *Tx) Record(record any) {
 		tx.fail(err)
 	}
 	if wire.GetTagged() == nil {
-		tx.fail(badValue(fmt.Sprintf("a record is a tagged value, not a %T: give its type a tag by stm.Register, or record a stm.Tagged", record)))
+		tx.fail(
+			badValue(
+				fmt.Sprintf(
+					"a record is a tagged value, not a %T: give its type a tag by stm.Register, or record a stm.Tagged",
+					record,
+				),
+			),
+		)
 	}
 	tx.records = append(tx.records, wire)
 }
 
-// Fence lets this transaction commit only while the grant stands, else it is ErrLockLost: also one that only reads. A grant
-// that is lost already ends the body at once.
+// Fence lets this transaction commit only while the grant stands, else it is ErrLockLost: also one that only reads. A
+// grant that is lost already ends the body at once.
 func (tx *Tx) Fence(held *Held) {
 	tx.enter()
 	if held.grant.over() {
@@ -628,20 +645,28 @@ func (tx *Tx) Fence(held *Held) {
 	tx.fences = append(tx.fences, held.grant)
 }
 
-// FenceToken fences by a grant that another client holds and handed on, as `stmctl lock` does by STM_LOCK and STM_LOCK_TOKEN: the
-// daemon alone knows whether it stands.
+// FenceToken fences by a grant that another client holds and handed on, as `stmctl lock` does by STM_LOCK and
+// STM_LOCK_TOKEN: the daemon alone knows whether it stands.
 func (tx *Tx) FenceToken(lock string, token int64) {
 	tx.enter()
 	if err := checkName(lock); err != nil {
 		tx.fail(err)
 	}
 	if token <= 0 {
-		tx.fail(ofEntry(lock, badValue(fmt.Sprintf("%d is no token of a lock, which are above 0: give the one that its holder has", token))))
+		tx.fail(
+			ofEntry(
+				lock,
+				badValue(
+					fmt.Sprintf("%d is no token of a lock, which are above 0: give the one that its holder has", token),
+				),
+			),
+		)
 	}
 	tx.handedOn = append(tx.handedOn, &stmv1.Fence{Lock: tx.client.names.full(lock), Token: token})
 }
 
-// Retry abandons this run, sleeps until something that was read has changed, and runs the body again. It does not return.
+// Retry abandons this run, sleeps until something that was read has changed, and runs the body again. It does not
+// return.
 func (tx *Tx) Retry() {
 	tx.enter()
 	if !tx.hasReads() {
@@ -694,7 +719,10 @@ func (tx *Tx) setMark() int {
 	for name, w := range tx.writes {
 		writes[name] = *w
 	}
-	tx.marks = append(tx.marks, mark{writes: writes, order: slices.Clone(tx.order), records: len(tx.records), onCommit: len(tx.onCommit)})
+	tx.marks = append(
+		tx.marks,
+		mark{writes: writes, order: slices.Clone(tx.order), records: len(tx.records), onCommit: len(tx.onCommit)},
+	)
 	return len(tx.marks) - 1
 }
 
@@ -737,7 +765,8 @@ func (tx *Tx) writeOnce(name string, result *stmv1.Value, ttl time.Duration) {
 func (tx *Tx) hasReads() bool { return len(tx.reads) > 0 || len(tx.lists) > 0 }
 
 func (tx *Tx) needsCommit() bool {
-	return len(tx.writes) > 0 || len(tx.records) > 0 || len(tx.fences) > 0 || len(tx.handedOn) > 0 || tx.config.staleOK && tx.hasReads()
+	return len(tx.writes) > 0 || len(tx.records) > 0 || len(tx.fences) > 0 || len(tx.handedOn) > 0 ||
+		tx.config.staleOK && tx.hasReads()
 }
 
 // needsSession says whether it makes an entry that is bound to the client's session.
@@ -833,8 +862,13 @@ func (tx *Tx) commitRequest(session string) *stmv1.CommitRequest {
 func (tx *Tx) awaitRequest(reservation uint64) *stmv1.AwaitChangeRequest {
 	seen := tx.client.position.seen()
 	seen.Store = tx.store
-	return &stmv1.AwaitChangeRequest{Seen: seen, Snapshot: tx.snapshot, Reads: tx.fullNames(tx.reads), Lists: tx.fullNames(tx.lists),
-		Reservation: reservation}
+	return &stmv1.AwaitChangeRequest{
+		Seen:        seen,
+		Snapshot:    tx.snapshot,
+		Reads:       tx.fullNames(tx.reads),
+		Lists:       tx.fullNames(tx.lists),
+		Reservation: reservation,
+	}
 }
 
 func (tx *Tx) carry() carried { return carried{wanted: tx.reads} }
@@ -891,7 +925,8 @@ func callAll(all []func(Committed), committed Committed) {
 	}
 }
 
-// forgetExistence is of an operation that met an absent entry which was thought to exist: true if a rerun that creates it may help.
+// forgetExistence is of an operation that met an absent entry which was thought to exist: true if a rerun that creates
+// it may help.
 func (tx *Tx) forgetExistence(name string) bool {
 	w := tx.writes[name]
 	if w == nil || w.handle == nil || w.create != nil {

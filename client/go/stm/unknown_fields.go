@@ -2,9 +2,9 @@ package stm
 
 import "stmd.dev/client/go/internal/stmv1"
 
-// keptFields are the fields that a transaction read and its types have no place for. What is written by the same transaction has
-// them again: a record that is written as it was read is whole, wherever it is written; one that was changed has them where
-// it stands in the place it was read from.
+// keptFields are the fields that a transaction read and its types have no place for. What is written by the same
+// transaction has them again: a record that is written as it was read is whole, wherever it is written; one that was
+// changed has them where it stands in the place it was read from.
 type keptFields struct {
 	entries map[string][2]*stmv1.Value // by name: as it is there, and as the types have it
 	records map[string]*stmv1.Value    // by edn as the types have it: as it is there

@@ -28,8 +28,8 @@ type Set []any
 // MapEntry is one key of a Map with its value.
 type MapEntry struct{ Key, Value any }
 
-// Map is an EDN map with keys of any type, in an order that means nothing. A map is read as a Map unless a Go map or a struct
-// is asked for.
+// Map is an EDN map with keys of any type, in an order that means nothing. A map is read as a Map unless a Go map or a
+// struct is asked for.
 type Map []MapEntry
 
 // Get returns the value under key, and whether there is one.
@@ -48,8 +48,8 @@ type Tagged struct {
 	Value any
 }
 
-// UnknownFields, as a field of a struct, keeps the fields that the struct has no place for, and writes them back. A struct
-// without one refuses a value that has such fields: BadValue.
+// UnknownFields, as a field of a struct, keeps the fields that the struct has no place for, and writes them back. A
+// struct without one refuses a value that has such fields: BadValue.
 type UnknownFields struct{ Fields Map }
 
 type absent struct{}
@@ -78,5 +78,7 @@ func ParseUUID(text string) (UUID, error) {
 			return u, nil
 		}
 	}
-	return UUID{}, badValue(fmt.Sprintf("%q is no uuid: write 36 characters, as in f81d4fae-7dec-11d0-a765-00a0c91e6bf6", text))
+	return UUID{}, badValue(
+		fmt.Sprintf("%q is no uuid: write 36 characters, as in f81d4fae-7dec-11d0-a765-00a0c91e6bf6", text),
+	)
 }

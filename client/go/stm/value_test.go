@@ -135,7 +135,8 @@ func refuses[T any](t *testing.T, value any) {
 	t.Helper()
 	back, _, err := decodeAs[T](plain, "/e", mustEncode(t, value))
 	var wrong *Error
-	if !errors.Is(err, ErrBadValue) || !errors.As(err, &wrong) || wrong.Name != "/e" || !strings.Contains(err.Error(), "/e") {
+	if !errors.Is(err, ErrBadValue) || !errors.As(err, &wrong) || wrong.Name != "/e" ||
+		!strings.Contains(err.Error(), "/e") {
 		t.Errorf("%#v as %T: %#v, %v", value, back, back, err)
 	}
 }
@@ -201,7 +202,8 @@ func TestWhatIsNoValueIsBadValue(t *testing.T) {
 }
 
 func TestAnAbsentEntryIsNotNil(t *testing.T) {
-	if _, _, err := decodeAs[any](plain, "/none", nil); !errors.Is(err, ErrAbsent) || !strings.Contains(err.Error(), "/none") {
+	if _, _, err := decodeAs[any](plain, "/none", nil); !errors.Is(err, ErrAbsent) ||
+		!strings.Contains(err.Error(), "/none") {
 		t.Error(err)
 	}
 }
@@ -234,7 +236,8 @@ func TestRegistrationRefusesWhatIsAmbiguous(t *testing.T) {
 }
 
 func TestAUUIDIsReadInEitherCaseAndNothingElseIs(t *testing.T) {
-	if u, err := ParseUUID("F81D4FAE-7DEC-11D0-A765-00A0C91E6BF6"); err != nil || u.String() != "f81d4fae-7dec-11d0-a765-00a0c91e6bf6" {
+	if u, err := ParseUUID("F81D4FAE-7DEC-11D0-A765-00A0C91E6BF6"); err != nil ||
+		u.String() != "f81d4fae-7dec-11d0-a765-00a0c91e6bf6" {
 		t.Error(u, err)
 	}
 	for _, text := range []string{"", "f81d4fae7dec11d0a76500a0c91e6bf6", "g81d4fae-7dec-11d0-a765-00a0c91e6bf6"} {

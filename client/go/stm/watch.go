@@ -119,7 +119,11 @@ func (w *watched) add(event *stmv1.CommitEvent) {
 func (c *Client) commitOf(w *watched) (Commit, error) {
 	made := Commit{Version: w.version, Initial: w.initial}
 	if w.commit != nil {
-		made.At, made.TransactionID, made.Meta = w.commit.GetAt().AsTime(), w.commit.GetTransactionId(), metaOf(w.commit.GetMeta())
+		made.At, made.TransactionID, made.Meta = w.commit.GetAt().
+			AsTime(),
+			w.commit.GetTransactionId(), metaOf(
+				w.commit.GetMeta(),
+			)
 	}
 	for _, one := range w.changes {
 		change := Change{Name: c.names.short(one.GetName()), Kind: ChangeSet, BeforeUnknown: one.GetBeforeUnknown(),
@@ -159,9 +163,9 @@ func (c *Client) addToCommit(event *stmv1.CommitEvent, to *Commit) error {
 	return err
 }
 
-// Watch tells each commit that changes what is selected, in order, each once, until ctx is done, whose error is the last. name is
-// an entry's, or a prefix that ends in "/". Lost connections are mended unseen; what was lost for good is mended by a Commit
-// marked Initial.
+// Watch tells each commit that changes what is selected, in order, each once, until ctx is done, whose error is the
+// last. name is an entry's, or a prefix that ends in "/". Lost connections are mended unseen; what was lost for good is
+// mended by a Commit marked Initial.
 func (c *Client) Watch(ctx context.Context, name string, options ...WatchOption) iter.Seq2[Commit, error] {
 	return func(yield func(Commit, error) bool) {
 		config := watchConfigOf(options)
@@ -179,7 +183,12 @@ func (c *Client) Watch(ctx context.Context, name string, options ...WatchOption)
 }
 
 // watch is nil once told returns false; told's error is its own.
-func (c *Client) watch(ctx context.Context, selectors []string, config watchConfig, told func(*watched) (bool, error)) error {
+func (c *Client) watch(
+	ctx context.Context,
+	selectors []string,
+	config watchConfig,
+	told func(*watched) (bool, error),
+) error {
 	if err := checkOutside(ctx, "a watch"); err != nil {
 		return err
 	}
@@ -203,8 +212,17 @@ func (c *Client) watch(ctx context.Context, selectors []string, config watchConf
 		}
 		selector.Names = append(selector.Names, c.names.full(one))
 	}
-	w := &watcher{client: c, ctx: ctx, selector: selector, config: config, told: told, out: outage{limit: c.options.unavailableTimeout},
-		after: config.after, initial: config.initial, store: c.position.get().store}
+	w := &watcher{
+		client:   c,
+		ctx:      ctx,
+		selector: selector,
+		config:   config,
+		told:     told,
+		out:      outage{limit: c.options.unavailableTimeout},
+		after:    config.after,
+		initial:  config.initial,
+		store:    c.position.get().store,
+	}
 	for {
 		l, err := c.transport.get(ctx, w.out.giveUpAt())
 		if err != nil {
@@ -397,7 +415,8 @@ type recordConfig struct {
 // RecordOption changes which records are read. It is given among the types.
 type RecordOption func(*recordConfig)
 
-// From begins at a version, not after it; asked for less than is kept: ErrSnapshotTooOld. Without it, or at 0: the oldest kept.
+// From begins at a version, not after it; asked for less than is kept: ErrSnapshotTooOld. Without it, or at 0: the
+// oldest kept.
 func From(version int64) RecordOption { return func(c *recordConfig) { c.from = version } }
 
 // To ends at a version. Without it, or at 0: the newest.
@@ -411,9 +430,9 @@ func Tags(tags ...string) RecordOption {
 	return func(c *recordConfig) { c.tags = append(c.tags, tags...) }
 }
 
-// Records reads what transactions attached, from the oldest kept, in order, each once; a lost connection is mended unseen, and a
-// range that ends without an error is whole. of: values of the registered types that are wanted (CreateUser{}), and
-// RecordOptions; no type and no Tags: all.
+// Records reads what transactions attached, from the oldest kept, in order, each once; a lost connection is mended
+// unseen, and a range that ends without an error is whole. of: values of the registered types that are wanted
+// (CreateUser{}), and RecordOptions; no type and no Tags: all.
 func (c *Client) Records(ctx context.Context, of ...any) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
 		if err := c.records(ctx, of, yield); err != nil {
@@ -482,8 +501,9 @@ func (r *recordReader) runOn(l *link) (over bool, _ error) {
 	if r.store != 0 {
 		seen.Store = r.store
 	}
-	stream, err := stmv1.NewLogServiceClient(l.conn).ReadLog(ctx, &stmv1.ReadLogRequest{FromVersion: r.from, ToVersion: r.config.to,
-		Tags: r.config.tags, Follow: r.config.follow, RecordsOnly: true, Seen: seen})
+	stream, err := stmv1.NewLogServiceClient(l.conn).
+		ReadLog(ctx, &stmv1.ReadLogRequest{FromVersion: r.from, ToVersion: r.config.to,
+			Tags: r.config.tags, Follow: r.config.follow, RecordsOnly: true, Seen: seen})
 	if err != nil {
 		return r.afterEnd(l, err)
 	}
@@ -561,7 +581,8 @@ func (r *recordReader) selected(record *stmv1.Value) bool {
 	}
 	tag := record.GetTagged().GetTag()
 	for _, wanted := range r.config.tags {
-		if begin, all := strings.CutSuffix(wanted, "*"); wanted == tag || all && strings.HasSuffix(begin, ".") && strings.HasPrefix(tag, begin) {
+		if begin, all := strings.CutSuffix(wanted, "*"); wanted == tag ||
+			all && strings.HasSuffix(begin, ".") && strings.HasPrefix(tag, begin) {
 			return true
 		}
 	}

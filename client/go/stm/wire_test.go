@@ -1,6 +1,7 @@
 package stm
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -11,14 +12,19 @@ import (
 
 func TestAnOutcomeWordIsTheSameInAllLanguages(t *testing.T) {
 	// As client/cpp/stm/outcome_word.cc prints it.
-	id := &stmv1.CommitId{TransactionId: "01234567-89ab-cdef-0123-456789abcdef", Writer: 0xfeed, Seen: &stmv1.Seen{Version: 42, Store: 0xbeef}}
+	id := &stmv1.CommitId{
+		TransactionId: "01234567-89ab-cdef-0123-456789abcdef",
+		Writer:        0xfeed,
+		Seen:          &stmv1.Seen{Version: 42, Store: 0xbeef},
+	}
 	word := printOutcomeWord(id)
 	if !strings.HasPrefix(word, "0123456789abcdef0123456789abcdef.000000000000feed.42.000000000000beef.") {
 		t.Fatal(word)
 	}
 	back, err := parseOutcomeWord(" " + word + "\n")
 	if err != nil || back.GetTransactionId() != id.GetTransactionId() || back.GetWriter() != 0xfeed || back.GetSeen().GetVersion() != 42 ||
-		back.GetSeen().GetStore() != 0xbeef || !back.GetResend() {
+		back.GetSeen().GetStore() != 0xbeef ||
+		!back.GetResend() {
 		t.Fatal(back, err)
 	}
 	for _, wrong := range []string{"", "a.b.c.d.e", word + "0", "1" + word, strings.Replace(word, ".42.", ".43.", 1)} {
@@ -168,10 +174,26 @@ func TestKeywordKeysAreStringsToGo(t *testing.T) {
 		t.Errorf("%s, %v", edn(again), err)
 	}
 	both := mustEncode(t, Map{{"a", int64(1)}, {Keyword("a"), int64(2)}})
-	if _, err := clojure.decodeUntyped("/m", both); !errors.Is(err, ErrBadValue) || !strings.Contains(err.Error(), "/m") {
+	if _, err := clojure.decodeUntyped("/m", both); !errors.Is(err, ErrBadValue) ||
+		!strings.Contains(err.Error(), "/m") {
 		t.Error(err)
 	}
 	if _, err := clojure.encode(map[string]int{"": 1}); !errors.Is(err, ErrBadValue) {
 		t.Error(err)
+	}
+}
+
+func TestAtTheTenthRunWithoutASleepThereIsOneWarningThatNamesTheEntry(t *testing.T) {
+	var warnings []string
+	client := &Client{options: connectConfig{warn: func(text string) { warnings = append(warnings, text) }}}
+	runs := &transaction{client: client, config: transactConfigOf(nil), ctx: context.Background(), tx: &Tx{}}
+	for run := 1; run <= 30; run++ {
+		runs.run, runs.runsSinceSleep = run, run
+		if again, err := runs.again([]ConflictCause{{Name: "/hot"}}, "", true); !again || err != nil {
+			t.Fatal(again, err)
+		}
+	}
+	if len(warnings) != 1 || !strings.Contains(warnings[0], "10th") || !strings.Contains(warnings[0], "/hot") {
+		t.Error(warnings)
 	}
 }

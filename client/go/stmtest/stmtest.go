@@ -49,7 +49,8 @@ func Flags(flags ...string) Option { return func(c *config) { c.flags = append(c
 // DataDir keeps a durable store there, which a Restart finds again at the same address. Without it: in memory.
 func DataDir(path string) Option { return func(c *config) { c.dataDir = path } }
 
-// Daemon is an stmd for tests. It ends with the test, or with the test's process, whatever becomes of that. For the test's goroutine.
+// Daemon is an stmd for tests. It ends with the test, or with the test's process, whatever becomes of that. For the
+// test's goroutine.
 type Daemon struct {
 	t       testing.TB
 	config  config
@@ -59,8 +60,8 @@ type Daemon struct {
 	ended   chan error
 }
 
-// Start waits until the daemon says where it listens, and fails the test if it does not. It is stopped when the test ends, after
-// clients that Client made.
+// Start waits until the daemon says where it listens, and fails the test if it does not. It is stopped when the test
+// ends, after clients that Client made.
 func Start(t testing.TB, options ...Option) *Daemon {
 	t.Helper()
 	d := &Daemon{t: t}
@@ -95,7 +96,9 @@ func (d *Daemon) Client(options ...stm.ConnectOption) *stm.Client {
 	d.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	client, err := stm.Connect(ctx, append([]stm.ConnectOption{stm.Address(d.address), stm.ClientName(d.t.Name())}, options...)...)
+	client, err := stm.Connect(
+		ctx,
+		append([]stm.ConnectOption{stm.Address(d.address), stm.ClientName(d.t.Name())}, options...)...)
 	if err != nil {
 		d.t.Fatal(err)
 	}
@@ -145,7 +148,9 @@ func (d *Daemon) launch() error {
 			}
 		}
 	}
-	process := exec.Command(d.config.program, append(append(where, "--listen", listen, "--http", "off"), d.config.flags...)...)
+	process := exec.Command(
+		d.config.program,
+		append(append(where, "--listen", listen, "--http", "off"), d.config.flags...)...)
 	dieWithUs(process)
 	said := &lastLines{}
 	process.Stderr = said

@@ -1,5 +1,5 @@
-// The driver plays what tests/conformance/play.py says by the Go client: a command a line on standard input, answers and events a
-// line each on standard output (README.md there has the words). Each command has a goroutine of its own.
+// The driver plays what tests/conformance/play.py says by the Go client: a command a line on standard input, answers
+// and events a line each on standard output (README.md there has the words). Each command has a goroutine of its own.
 package main
 
 import (
@@ -40,7 +40,15 @@ type bodyFailed struct{ text string }
 func (b bodyFailed) Error() string { return b.text }
 
 func errorOf(err error) object {
-	made := object{"reason": "other", "message": err.Error(), "name": "", "limit": "", "word": "", "cause": "", "causes": []any{}}
+	made := object{
+		"reason":  "other",
+		"message": err.Error(),
+		"name":    "",
+		"limit":   "",
+		"word":    "",
+		"cause":   "",
+		"causes":  []any{},
+	}
 	var whole *stm.Error
 	var own bodyFailed
 	switch {
@@ -75,8 +83,14 @@ func commitOf(commit stm.Commit) object {
 	for _, record := range commit.Records {
 		records = append(records, out(record))
 	}
-	return object{"version": wide(commit.Version), "initial": commit.Initial, "label": commit.Meta.Label, "by": commit.Meta.Client,
-		"changes": changes, "records": records}
+	return object{
+		"version": wide(commit.Version),
+		"initial": commit.Initial,
+		"label":   commit.Meta.Label,
+		"by":      commit.Meta.Client,
+		"changes": changes,
+		"records": records,
+	}
 }
 
 func entriesOf(entries []stm.Entry) []any {
@@ -236,10 +250,15 @@ func (p *player) end() {
 }
 
 func (p *player) connect(ctx context.Context, c command) error {
-	options := []stm.ConnectOption{stm.Address(c.text("address")), stm.Prefix(c.text("prefix")), stm.ClientName(c.text("client_name")),
-		stm.SessionTTL(c.millis("session_ttl_ms")), stm.OnWarning(func(text string) {
+	options := []stm.ConnectOption{
+		stm.Address(c.text("address")),
+		stm.Prefix(c.text("prefix")),
+		stm.ClientName(c.text("client_name")),
+		stm.SessionTTL(c.millis("session_ttl_ms")),
+		stm.OnWarning(func(text string) {
 			say(object{"id": c.object["id"], "event": "warning", "text": text})
-		})}
+		}),
+	}
 	if c.has("unavailable_ms") {
 		options = append(options, stm.UnavailableTimeout(c.millis("unavailable_ms")))
 	}
@@ -505,9 +524,13 @@ func (p *player) watch(ctx context.Context, client *stm.Client, c command) error
 	if len(names) == 0 {
 		names = []string{"/"}
 	}
-	options := []stm.WatchOption{stm.Also(names[1:]...), stm.After(c.number("after")), stm.OnSynced(func(version int64) {
-		say(object{"id": c.object["id"], "event": "synced", "version": wide(version)})
-	})}
+	options := []stm.WatchOption{
+		stm.Also(names[1:]...),
+		stm.After(c.number("after")),
+		stm.OnSynced(func(version int64) {
+			say(object{"id": c.object["id"], "event": "synced", "version": wide(version)})
+		}),
+	}
 	if c.flag("initial") {
 		options = append(options, stm.Initial())
 	}
@@ -608,7 +631,10 @@ func (b *body) step(ctx context.Context, tx *stm.Tx, verb string, words []any) e
 		if label, there := words[0].(object)["label"].(string); there {
 			options = append(options, stm.Label(label))
 		}
-		err := b.client.Transact(ctx, func(ctx context.Context, tx *stm.Tx) error { return b.run(ctx, tx, list(words[1])) }, options...)
+		err := b.client.Transact(
+			ctx,
+			func(ctx context.Context, tx *stm.Tx) error { return b.run(ctx, tx, list(words[1])) },
+			options...)
 		var own bodyFailed
 		if errors.As(err, &own) {
 			return err
@@ -617,7 +643,10 @@ func (b *body) step(ctx context.Context, tx *stm.Tx, verb string, words []any) e
 			b.add(reasonOf(err))
 		}
 	case "try-join":
-		err := b.client.Transact(ctx, func(ctx context.Context, tx *stm.Tx) error { return b.run(ctx, tx, list(words[0])) })
+		err := b.client.Transact(
+			ctx,
+			func(ctx context.Context, tx *stm.Tx) error { return b.run(ctx, tx, list(words[0])) },
+		)
 		var own bodyFailed
 		if errors.As(err, &own) {
 			b.add("failed")
@@ -659,12 +688,16 @@ func same(a, b any) bool {
 func (p *player) transact(ctx context.Context, one *running, client *stm.Client, c command) (any, error) {
 	b := &body{player: p, client: client, id: c.object["id"], running: one, results: []any{}}
 	committed, causes, kept := stm.Committed{}, []any{}, int64(0)
-	options := []stm.TransactOption{stm.Label(c.text("label")), stm.RunsMax(int(c.number("runs_max"))), stm.Report(&committed),
+	options := []stm.TransactOption{
+		stm.Label(c.text("label")),
+		stm.RunsMax(int(c.number("runs_max"))),
+		stm.Report(&committed),
 		stm.OnRerun(func(rerun stm.Rerun) {
 			for _, cause := range rerun.Causes {
 				causes = append(causes, cause.Name)
 			}
-		})}
+		}),
+	}
 	if c.has("once") {
 		options = append(options, stm.OnceResult(c.text("once"), &kept))
 	}

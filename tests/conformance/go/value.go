@@ -129,7 +129,10 @@ func native(of any) any {
 		case "map":
 			made := stm.Map{}
 			for _, entry := range list(v.(object)["entries"]) {
-				made = append(made, stm.MapEntry{Key: native(entry.(object)["key"]), Value: native(entry.(object)["value"])})
+				made = append(
+					made,
+					stm.MapEntry{Key: native(entry.(object)["key"]), Value: native(entry.(object)["value"])},
+				)
 			}
 			return made
 		case "tagged":
@@ -201,7 +204,8 @@ func out(value any) any {
 	case stm.Tagged:
 		return object{"tagged": object{"tag": v.Tag, "value": out(v.Value)}}
 	case point:
-		return out(stm.Tagged{Tag: "conf.Point", Value: stm.Map{{Key: stm.Keyword("x"), Value: v.X}, {Key: stm.Keyword("y-axis"), Value: v.YAxis}}})
+		fields := stm.Map{{Key: stm.Keyword("x"), Value: v.X}, {Key: stm.Keyword("y-axis"), Value: v.YAxis}}
+		return out(stm.Tagged{Tag: "conf.Point", Value: fields})
 	}
 	if value == stm.Absent {
 		return object{}

@@ -1,4 +1,5 @@
-// A database of users as tagged records: what happened is in the log, what is there is in a ref, and either makes the other.
+// A database of users as tagged records: what happened is in the log, what is there is in a ref, and either makes the
+// other.
 package main
 
 import (
