@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -821,5 +822,28 @@ func TestCallersAtOnceLoseNothing(t *testing.T) {
 	all.Wait()
 	if value, err := ref.Load(ctx); value != 200 || err != nil {
 		t.Error(value, err)
+	}
+}
+
+func TestCloseLeavesNothingRunning(t *testing.T) {
+	ctx, daemon, _ := start(t)
+	before := runtime.NumGoroutine()
+	client, err := stm.Connect(ctx, stm.Address(daemon.Address()))
+	must(t, err)
+	_, err = client.Lock(ctx, "/l")
+	must(t, err)
+	_, err = client.Offer(ctx, "here", stm.Refs(&shelf{values: map[string]any{}}))
+	must(t, err)
+	for range client.Watch(ctx, "/", stm.Initial()) {
+		break
+	}
+	must(t, client.Close())
+	// gRPC's own end a moment after their connection.
+	for runtime.NumGoroutine() > before {
+		if ctx.Err() != nil {
+			stacks := make([]byte, 1<<20)
+			t.Fatalf("%s", stacks[:runtime.Stack(stacks, true)])
+		}
+		runtime.Gosched()
 	}
 }

@@ -18,7 +18,7 @@ func TestAnOutcomeWordIsTheSameInAllLanguages(t *testing.T) {
 		Seen:          &stmv1.Seen{Version: 42, Store: 0xbeef},
 	}
 	word := printOutcomeWord(id)
-	if !strings.HasPrefix(word, "0123456789abcdef0123456789abcdef.000000000000feed.42.000000000000beef.") {
+	if !strings.HasPrefix(word, "0123456789abcdef0123456789abcdef.000000000000feed.42.000000000000beef.74ae") {
 		t.Fatal(word)
 	}
 	back, err := parseOutcomeWord(" " + word + "\n")
