@@ -847,3 +847,12 @@ func TestCloseLeavesNothingRunning(t *testing.T) {
 		runtime.Gosched()
 	}
 }
+
+func TestARejectionHasTheNameOnceAndWithoutThePrefix(t *testing.T) {
+	ctx, _, client := start(t, stm.Prefix("/team-a"))
+	atom := stm.NewAtom(client, "/count", 0).With(stm.Definition{Validator: stm.EDN("[:min 0]")})
+	whole := wants(t, atom.Reset(ctx, -1), stm.ErrRejected)
+	if strings.Contains(whole.Message, "team-a") || strings.Count(whole.Message, "/count") != 1 {
+		t.Error(whole.Message)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -472,10 +473,14 @@ func (c *Client) rejectedError(rejected *stmv1.Rejected) error {
 			rejected.GetRule(),
 		) // one that can't be read is left out: the message has it
 	}
-	what := rejected.GetMessage()
+	// The daemon's message has the entry's whole name, if any.
+	what := strings.ReplaceAll(rejected.GetMessage(), rejected.GetName(), made.Name)
 	if what == "" {
 		what = "found " + rejected.GetFound()
 	}
-	made.Message = fmt.Sprintf("rejected: %s: %s: %s", made.Name, what, remedy)
+	if !strings.HasPrefix(what, made.Name+":") {
+		what = made.Name + ": " + what
+	}
+	made.Message = fmt.Sprintf("rejected: %s: %s", what, remedy)
 	return made
 }
