@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"reflect"
 	"runtime"
 	"strings"
@@ -854,5 +855,17 @@ func TestARejectionHasTheNameOnceAndWithoutThePrefix(t *testing.T) {
 	whole := wants(t, atom.Reset(ctx, -1), stm.ErrRejected)
 	if strings.Contains(whole.Message, "team-a") || strings.Count(whole.Message, "/count") != 1 {
 		t.Error(whole.Message)
+	}
+}
+
+func TestADaemonOnAUnixSocketIsReachedByItsPath(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	address := "unix:" + filepath.Join(t.TempDir(), "stmd")
+	client := stmtest.Start(t, stmtest.Flags("--listen", address)).Client()
+	ref := stm.NewRef(client, "/a", 0)
+	set(ctx, t, client, ref, 1)
+	if value, err := ref.Load(ctx); value != 1 || err != nil || client.DaemonAddress() != address {
+		t.Error(value, err, client.DaemonAddress())
 	}
 }

@@ -134,23 +134,21 @@ func (d *Daemon) launch() error {
 	if durable {
 		where = []string{"--data-dir", d.config.dataDir}
 	}
-	if listen == "" {
-		listen = "127.0.0.1:0"
-		if durable {
-			// It says nothing on standard output, so the port is chosen here.
-			free, err := net.Listen("tcp", listen)
-			if err != nil {
-				return fmt.Errorf("stmtest: %w", err)
-			}
-			listen = free.Addr().String()
-			if err := free.Close(); err != nil {
-				return fmt.Errorf("stmtest: %w", err)
-			}
+	if listen == "" && durable {
+		// It says nothing on standard output, so the port is chosen here.
+		free, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return fmt.Errorf("stmtest: %w", err)
+		}
+		listen = free.Addr().String()
+		if err := free.Close(); err != nil {
+			return fmt.Errorf("stmtest: %w", err)
 		}
 	}
-	process := exec.Command(
-		d.config.program,
-		append(append(where, "--listen", listen, "--http", "off"), d.config.flags...)...)
+	if listen != "" {
+		where = append(where, "--listen", listen)
+	}
+	process := exec.Command(d.config.program, append(append(where, "--http", "off"), d.config.flags...)...)
 	dieWithUs(process)
 	said := &lastLines{}
 	process.Stderr = said
