@@ -137,6 +137,9 @@ func (c codec) encodeKnown(value any, level int) (*stmv1.Value, error) {
 	case Map:
 		entries := &stmv1.Map{}
 		err := c.appendEntries(entries, v, level)
+		if err == nil {
+			err = c.checkKeys(entries)
+		}
 		return &stmv1.Value{Kind: &stmv1.Value_Map{Map: entries}}, err
 	case Tagged:
 		inside, err := c.encodeAt(reflect.ValueOf(v.Value), level+1)
@@ -173,6 +176,23 @@ func (c codec) appendEntry(to *stmv1.Map, key, value reflect.Value, level int) e
 	return nil
 }
 
+// checkKeys refuses a map in which a string that is written as a keyword meets that keyword.
+func (c codec) checkKeys(entries *stmv1.Map) error {
+	if !c.keywordKeys {
+		return nil
+	}
+	seen := map[string]bool{}
+	for _, entry := range entries.GetEntries() {
+		keyword := entry.GetKey().GetKeyword()
+		if keyword != "" && seen[keyword] {
+			return badValue(fmt.Sprintf("%q is a key both as a string and as a keyword, and this client writes both as :%s: "+
+				"connect without stm.KeywordKeys", keyword, keyword))
+		}
+		seen[keyword] = true
+	}
+	return nil
+}
+
 // keywordKey makes a key that is a text a keyword.
 func keywordKey(key *stmv1.Value) (*stmv1.Value, error) {
 	text, isText := key.GetKind().(*stmv1.Value_Text)
@@ -200,6 +220,9 @@ func (c codec) encodeGoMap(value reflect.Value, level int) (*stmv1.Value, error)
 		if err := c.appendEntry(made, key, value.MapIndex(key), level); err != nil {
 			return nil, err
 		}
+	}
+	if err := c.checkKeys(made); err != nil {
+		return nil, err
 	}
 	return &stmv1.Value{Kind: &stmv1.Value_Map{Map: made}}, nil
 }

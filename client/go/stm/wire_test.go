@@ -178,6 +178,11 @@ func TestKeywordKeysAreStringsToGo(t *testing.T) {
 		!strings.Contains(err.Error(), "/m") {
 		t.Error(err)
 	}
+	for _, value := range []any{Map{{"a", int64(1)}, {Keyword("a"), int64(2)}}, map[any]int{"a": 1, Keyword("a"): 2}} {
+		if _, err := clojure.encode(value); !errors.Is(err, ErrBadValue) {
+			t.Error(value, err)
+		}
+	}
 	if _, err := clojure.encode(map[string]int{"": 1}); !errors.Is(err, ErrBadValue) {
 		t.Error(err)
 	}
