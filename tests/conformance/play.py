@@ -177,7 +177,7 @@ class Play:
     def command(self, step):
         command = {key: value for key, value in step.items()
                    if key not in ("as", "gives", "error", "keep", "runs", "via", "causes", "on_commits", "repeated",
-                                "blames", "says", "cause", "limit")}
+                                "blames", "says", "lacks", "cause", "limit")}
         name = command.get("client", "a")
         if command["do"] == "connect":
             self.clients[name] = f"{self.number}.{name}"
@@ -262,6 +262,8 @@ class Play:
         if step.get("blames", error.get("name", "")) != error.get("name", ""):
             raise Failed(f"the error blames {error.get('name', '')}")
         if step.get("says", "") not in error["message"]:
+            raise Failed(f"the error says {error['message']}")
+        if "lacks" in step and step["lacks"] in error["message"]:
             raise Failed(f"the error says {error['message']}")
         if step.get("limit", error.get("limit", "")) != error.get("limit", ""):
             raise Failed(f"the error names the bound {error.get('limit', '')}")

@@ -3,6 +3,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "absl/strings/strip.h"
 #include "engine/name.h"
 #include "engine/values/absl_view.h"
 #include "engine/values/wire.h"
@@ -15,6 +16,11 @@ namespace {
 size_t FirstSegmentEnd(const std::string& name) { return std::min(name.find('/', 1), name.size()); }
 
 using engine::IsSystem;
+
+// The daemon's words, with the entry's name as the client knows it.
+std::string WithShortName(std::string message, const std::string& full, const std::string& name) {
+  return full == name ? message : absl::StrReplaceAll(message, {{full, name}});
+}
 
 Reason ReasonOfDetail(v1::ErrorReason reason) {
   switch (reason) {
@@ -95,9 +101,7 @@ absl::Status FromWire(int code, std::string message, const v1::ErrorDetail* deta
   if (detail != nullptr) {
     if (Reason reason = ReasonOfDetail(detail->reason()); reason != Reason::kNone) info.reason = reason;
     info.name = names.Short(detail->name());
-    if (info.name != detail->name()) {
-      message = absl::StrReplaceAll(message, {{detail->name(), info.name}});
-    }
+    message = WithShortName(std::move(message), detail->name(), info.name);
     info.found = detail->found();
     info.expected = detail->expected();
     info.limit = detail->limit();
@@ -255,11 +259,11 @@ absl::Status RejectedError(const v1::Rejected& rejected, const Names& names) {
   }
   absl::StatusOr<std::optional<Value>> rule = ValueFromWire(rejected.has_rule(), rejected.rule(), info.name);
   if (rule.ok()) info.rule = *rule;
-  return MakeError(code,
-                   absl::StrCat("rejected: ", info.name, ": ",
-                                rejected.message().empty() ? absl::StrCat("found ", rejected.found()) : rejected.message(),
-                                ": ", remedy),
-                   info);
+  std::string what = WithShortName(rejected.message(), rejected.name(), info.name);
+  if (what.empty()) what = absl::StrCat("found ", rejected.found());
+  // Of some causes the daemon's words begin with the name.
+  const std::string name = absl::StrCat(info.name, ": ");
+  return MakeError(code, absl::StrCat("rejected: ", name, absl::StripPrefix(what, name), ": ", remedy), info);
 }
 
 std::vector<ConflictCause> CausesOf(const v1::Conflict& conflict, const Names& names) {
