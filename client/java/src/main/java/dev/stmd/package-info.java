@@ -1,0 +1,2 @@
+/** The stmd client: see {@link dev.stmd.Stm}. */
+package dev.stmd;
