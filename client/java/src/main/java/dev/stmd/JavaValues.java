@@ -92,10 +92,6 @@ public final class JavaValues implements ValueMapper {
     if (value instanceof Optional<?> optional) return encode(optional.orElse(null));
     if (value == Stm.ABSENT) throw bad("absent is no value: delete the entry");
     Types.Registered registered = Types.ofClass(value.getClass());
-    if (registered == null && value instanceof Record && value.getClass().isAnnotationPresent(Tag.class)) {
-      Types.tagOf(value.getClass());
-      registered = Types.ofClass(value.getClass());
-    }
     if (registered != null) return encodeRegistered(registered, value);
     if (value instanceof Collection<?> collection) return out.setVector(items(collection)).build();
     if (value.getClass().isArray()) return out.setVector(arrayItems(value)).build();
@@ -243,9 +239,8 @@ public final class JavaValues implements ValueMapper {
         if (raw == Date.class) return Date.from(Wire.instant(value.getInstant()));
       }
       case TAGGED -> {
-        if (raw.isRecord() && Types.ofTag(value.getTagged().getTag()) == null && raw.isAnnotationPresent(Tag.class)) {
-          Types.tagOf(raw);
-        }
+        Types.Registered asTyped = Types.ofClass(raw);
+        if (asTyped != null && asTyped.tag().equals(value.getTagged().getTag())) return decodeTagged(value, asTyped);
       }
       default -> {}
     }
@@ -289,7 +284,7 @@ public final class JavaValues implements ValueMapper {
       case VECTOR -> Collections.unmodifiableList(values(value.getVector(), Object.class));
       case MAP -> map(value.getMap(), Object.class, Object.class);
       case SET -> set(value.getSet(), Object.class);
-      case TAGGED -> decodeTagged(value);
+      case TAGGED -> decodeTagged(value, Types.ofTag(value.getTagged().getTag()));
       case BIGINT -> new BigInteger(value.getBigint());
       case DECIMAL -> new BigDecimal(value.getDecimal());
       case EDN, KIND_NOT_SET -> throw bad("the daemon sent a value of a kind that this client does not know: use a client "
@@ -297,10 +292,9 @@ public final class JavaValues implements ValueMapper {
     };
   }
 
-  private Object decodeTagged(Value value) {
+  private Object decodeTagged(Value value, Types.Registered registered) {
     String tag = value.getTagged().getTag();
     Value inside = value.getTagged().getValue();
-    Types.Registered registered = Types.ofTag(tag);
     if (registered == null) return new Tagged(tag, natural(inside));
     if (registered.shape() == null) return registered.decode().apply(natural(inside));
     if (!inside.hasMap()) throw mismatch("#" + tag + " of a map", value);

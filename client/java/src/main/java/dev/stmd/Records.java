@@ -4,6 +4,7 @@ import java.time.Duration;
 import java.util.ArrayDeque;
 import java.util.Iterator;
 import java.util.List;
+import java.util.Map;
 import java.util.NoSuchElementException;
 import stmd.v1.LogServiceGrpc;
 import stmd.v1.ReadLogRequest;
@@ -23,6 +24,7 @@ public final class Records<T> implements Iterable<Recorded<T>>, AutoCloseable {
 
   private final ClientCore core;
   private final List<String> tags;
+  private final Map<String, Class<?>> types; // of those that are read as a class
   private long from;
   private long to;
   private boolean follow;
@@ -42,9 +44,10 @@ public final class Records<T> implements Iterable<Recorded<T>>, AutoCloseable {
   private volatile boolean closed;
   private StreamCall<?, ?> toWake; // guarded by closing
 
-  Records(ClientCore core, List<String> tags) {
+  Records(ClientCore core, List<String> tags, Map<String, Class<?>> types) {
     this.core = core;
     this.tags = tags;
+    this.types = types;
   }
 
   /**
@@ -213,8 +216,9 @@ public final class Records<T> implements Iterable<Recorded<T>>, AutoCloseable {
     Commit commit = partial.commit();
     for (Value record : partial.rawRecords()) {
       if (!selected(record)) continue;
+      Class<?> type = record.hasTagged() ? types.getOrDefault(record.getTagged().getTag(), Object.class) : Object.class;
       @SuppressWarnings("unchecked")
-      T value = (T) Wire.decode(core.mapper(), record, Object.class, "a record of version " + commit.version());
+      T value = (T) Wire.decode(core.mapper(), record, type, "a record of version " + commit.version());
       ready.add(new Recorded<>(commit.version(), commit.at(), commit.transactionId(), commit.by(), value));
     }
     UnknownFields.take();

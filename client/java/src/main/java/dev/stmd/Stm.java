@@ -481,7 +481,9 @@ public final class Stm implements AutoCloseable {
    */
   @SafeVarargs
   public final <T> Records<T> records(Class<? extends T>... types) {
-    return new Records<>(core, Arrays.stream(types).map(Types::tagOf).toList());
+    Map<String, Class<?>> byTag = new LinkedHashMap<>();
+    for (Class<? extends T> type : types) byTag.put(Types.tagOf(type), type);
+    return new Records<>(core, java.util.List.copyOf(byTag.keySet()), byTag);
   }
 
   /**
@@ -491,7 +493,7 @@ public final class Stm implements AutoCloseable {
    * @return not begun yet; may be closed
    */
   public Records<Object> recordsTagged(String... tags) {
-    return new Records<>(core, java.util.List.of(tags));
+    return new Records<>(core, java.util.List.of(tags), Map.of());
   }
 
   /**
@@ -563,6 +565,38 @@ public final class Stm implements AutoCloseable {
    */
   public void expireSession(String sessionId, String label) {
     Locks.expire(core, sessionId, label);
+  }
+
+  // ---- Containers
+
+  /**
+   * Keeps values in this process: of refs and atoms whose {@link Definition#container} is "offered:NAME".
+   *
+   * @param name lower-case letters, digits, "-" and "_", at most 64
+   * @param refs null: it keeps no refs
+   * @param atoms null: it keeps no atoms
+   * @return it stands, by then; closing it withdraws it
+   * @throws StmException if another offers that name to this daemon, or it did not stand within 10 s
+   */
+  public Offer offer(String name, VersionedStateContainer refs, StateContainer atoms) {
+    return offer(name, refs, atoms, 8, Duration.ofSeconds(10));
+  }
+
+  /**
+   * As {@link #offer(String, VersionedStateContainer, StateContainer)}.
+   *
+   * @param name lower-case letters, digits, "-" and "_", at most 64
+   * @param refs null: it keeps no refs
+   * @param atoms null: it keeps no atoms
+   * @param threadsMax calls at once, at least 1
+   * @param timeout until it stands for the first time; null: without an end
+   * @return it stands, by then
+   */
+  public Offer offer(String name, VersionedStateContainer refs, StateContainer atoms, int threadsMax, Duration timeout) {
+    Transaction.checkOutside("offer of " + name);
+    Offer offer = new Offer(core, name, refs, atoms, Math.max(1, threadsMax));
+    offer.begin(timeout);
+    return offer;
   }
 
   // ---- The program's own types

@@ -21,6 +21,14 @@ final class Transport {
   /** An answer is at most what one transaction may read: the daemon bounds it, and tells its own limits by name. */
   private static final int RECEIVE_BYTES_MAX = 256 << 20;
 
+  /** gRPC tells at INFO, once a process, that it found epoll: of no use to anybody. Held, since levels go with loggers. */
+  private static final java.util.logging.Logger QUIET =
+      java.util.logging.Logger.getLogger("io.grpc.netty.shaded.io.grpc.netty.TcpMetrics");
+
+  static {
+    if (QUIET.getLevel() == null) QUIET.setLevel(java.util.logging.Level.WARNING);
+  }
+
   private final List<String> addresses;
   private final Position position;
   private final ClientCore core;

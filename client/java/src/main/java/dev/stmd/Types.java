@@ -59,18 +59,18 @@ final class Types {
       Registered found = BY_CLASS.get(c);
       if (found != null) return found;
     }
-    return null;
+    Tag tag = type.isRecord() ? type.getAnnotation(Tag.class) : null;
+    if (tag == null) return null;
+    // Known by its class alone: its tag is read as this type where it is asked for, or once it is registered.
+    return BY_CLASS.computeIfAbsent(type, any -> new Registered(tag.value(), type, shapeOf(type), null, null));
   }
 
   static String tagOf(Class<?> type) {
     Registered registered = ofClass(type);
-    if (registered != null) return registered.tag();
-    Tag tag = type.getAnnotation(Tag.class);
-    if (tag == null) {
+    if (registered == null) {
       throw Errors.badValue(type.getName(), type.getName() + " has no tag: write @Tag on it and Stm.register it");
     }
-    registerRecord(type, tag.value());
-    return tag.value();
+    return registered.tag();
   }
 
   private static RecordShape shapeOf(Class<?> type) {

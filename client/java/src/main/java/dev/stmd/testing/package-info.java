@@ -1,0 +1,2 @@
+/** For tests: a daemon of their own. */
+package dev.stmd.testing;
