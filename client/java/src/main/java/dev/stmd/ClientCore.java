@@ -116,6 +116,10 @@ final class ClientCore {
         throw Errors.badValue("address", "address \"" + one + "\" has no port: write host:port, as " + DEFAULT_ADDRESS
             + ", or unix:/path");
       }
+      if (!one.startsWith("unix:") && !one.matches(".+:[0-9]{1,5}")) {
+        throw Errors.badValue("address", "address \"" + one + "\" is none: write host:port, as " + DEFAULT_ADDRESS
+            + ", or unix:/path");
+      }
       addresses.add(one);
     }
     if (addresses.isEmpty()) throw Errors.badValue("address", "no address: write host:port, or several by comma");

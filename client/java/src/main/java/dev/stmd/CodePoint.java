@@ -6,7 +6,12 @@ package dev.stmd;
  * @param value a Unicode scalar value
  */
 public record CodePoint(int value) {
-  /** A Unicode scalar value. */
+  /**
+   * A Unicode scalar value.
+   *
+   * @param value what it is
+   * @throws IllegalArgumentException of half a surrogate pair, or past U+10FFFF
+   */
   public CodePoint {
     if (!Character.isValidCodePoint(value) || (value >= 0xD800 && value <= 0xDFFF)) {
       throw new IllegalArgumentException("no Unicode scalar value: " + value);

@@ -6,6 +6,7 @@ import io.grpc.Status;
 public final class ContainerException extends Exception {
   private static final long serialVersionUID = 1L;
 
+  /** Why. */
   private final Status.Code code;
 
   /**

@@ -8,7 +8,11 @@ import java.util.Objects;
  * @param name without the colon
  */
 public record Keyword(String name) implements Comparable<Keyword> {
-  /** Not null. */
+  /**
+   * Not null.
+   *
+   * @param name without the colon
+   */
   public Keyword {
     Objects.requireNonNull(name, "name");
   }

@@ -12,6 +12,7 @@ import java.util.Optional;
 public class StmException extends RuntimeException {
   private static final long serialVersionUID = 1L;
 
+  /** Why. */
   private final Reason reason;
   private final transient Details details;
 

@@ -8,7 +8,11 @@ import java.util.Objects;
  * @param name as it is written
  */
 public record Symbol(String name) implements Comparable<Symbol> {
-  /** Not null. */
+  /**
+   * Not null.
+   *
+   * @param name as it is written
+   */
   public Symbol {
     Objects.requireNonNull(name, "name");
   }

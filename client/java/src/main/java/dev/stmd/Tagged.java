@@ -9,7 +9,12 @@ import java.util.Objects;
  * @param value any value, null among them
  */
 public record Tagged(String tag, Object value) {
-  /** The tag is not null. */
+  /**
+   * The tag is not null.
+   *
+   * @param tag without the '#'
+   * @param value any value, null among them
+   */
   public Tagged {
     Objects.requireNonNull(tag, "tag");
   }

@@ -25,6 +25,10 @@ final class Transport {
   private static final java.util.logging.Logger QUIET =
       java.util.logging.Logger.getLogger("io.grpc.netty.shaded.io.grpc.netty.TcpMetrics");
 
+  /** Netty warns that a Unix socket knows no SO_KEEPALIVE, which gRPC sets on all. */
+  private static final java.util.logging.Logger QUIET_OPTIONS =
+      java.util.logging.Logger.getLogger("io.grpc.netty.shaded.io.netty.bootstrap.AbstractBootstrap");
+
   static {
     if (QUIET.getLevel() == null) QUIET.setLevel(java.util.logging.Level.WARNING);
   }
@@ -144,6 +148,7 @@ final class Transport {
   }
 
   private Link attempt(String address, Deadline deadline, Call call) {
+    if (address.startsWith("unix:") && QUIET_OPTIONS.getLevel() == null) QUIET_OPTIONS.setLevel(java.util.logging.Level.SEVERE);
     String target = address.startsWith("unix:") ? "unix://" + address.substring(5).replaceFirst("^//", "") : "dns:///" + address;
     ManagedChannel channel = Grpc.newChannelBuilder(target, InsecureChannelCredentials.create())
         .directExecutor().disableRetry().disableServiceConfigLookUp().proxyDetector(there -> null)

@@ -20,7 +20,7 @@ public final class StmExtension implements ParameterResolver, AfterEachCallback 
   /** JUnit makes it. */
   public StmExtension() {}
 
-  private static final class SharedDaemon implements ExtensionContext.Store.CloseableResource {
+  private static final class SharedDaemon implements ExtensionContext.Store.CloseableResource, AutoCloseable {
     final StmDaemon daemon = StmDaemon.start();
 
     @Override

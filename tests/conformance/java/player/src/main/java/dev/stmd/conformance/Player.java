@@ -121,7 +121,6 @@ public final class Player {
 
   /** Until standard input ends. */
   public static void main(String[] arguments) throws IOException, InterruptedException {
-    Stm.register(Point.class);
     Player player = new Player();
     BufferedReader in = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
     for (String line; (line = in.readLine()) != null; ) {
@@ -161,14 +160,50 @@ public final class Player {
 
   /** A native value. */
   private static Object value(JsonElement json) {
+    stmd.v1.Value message = message(json);
+    if (message.getKindCase() == stmd.v1.Value.KindCase.KIND_NOT_SET) return Stm.ABSENT;
+    return VALUES.decode(message, Object.class);
+  }
+
+  /** Protocol Buffers' own JSON, but that its reader takes the sign from -0.0. */
+  private static stmd.v1.Value message(JsonElement json) {
     stmd.v1.Value.Builder message = stmd.v1.Value.newBuilder();
     try {
       JsonFormat.parser().merge(json.toString(), message);
     } catch (InvalidProtocolBufferException broken) {
       throw new IllegalArgumentException("no value: " + json, broken);
     }
-    if (message.getKindCase() == stmd.v1.Value.KindCase.KIND_NOT_SET) return Stm.ABSENT;
-    return VALUES.decode(message.build(), Object.class);
+    return json.toString().contains("-0") ? signed(message.build(), json.getAsJsonObject()) : message.build();
+  }
+
+  private static stmd.v1.Value signed(stmd.v1.Value value, JsonObject json) {
+    stmd.v1.Value.Builder out = value.toBuilder();
+    switch (value.getKindCase()) {
+      case FLOAT64 -> out.setFloat64(Double.parseDouble(json.get("float64").getAsString()));
+      case LIST -> out.setList(signed(value.getList(), json.getAsJsonObject("list")));
+      case VECTOR -> out.setVector(signed(value.getVector(), json.getAsJsonObject("vector")));
+      case SET -> out.setSet(signed(value.getSet(), json.getAsJsonObject("set")));
+      case TAGGED -> out.getTaggedBuilder().setValue(
+          signed(value.getTagged().getValue(), json.getAsJsonObject("tagged").getAsJsonObject("value")));
+      case MAP -> {
+        for (int i = 0; i < value.getMap().getEntriesCount(); ++i) {
+          JsonObject entry = json.getAsJsonObject("map").getAsJsonArray("entries").get(i).getAsJsonObject();
+          out.getMapBuilder().getEntriesBuilder(i)
+              .setKey(signed(value.getMap().getEntries(i).getKey(), entry.getAsJsonObject("key")))
+              .setValue(signed(value.getMap().getEntries(i).getValue(), entry.getAsJsonObject("value")));
+        }
+      }
+      default -> {}
+    }
+    return out.build();
+  }
+
+  private static stmd.v1.Items signed(stmd.v1.Items items, JsonObject json) {
+    stmd.v1.Items.Builder out = stmd.v1.Items.newBuilder();
+    for (int i = 0; i < items.getItemsCount(); ++i) {
+      out.addItems(signed(items.getItems(i), json.getAsJsonArray("items").get(i).getAsJsonObject()));
+    }
+    return out.build();
   }
 
   private static Object value(JsonObject object, String name) {
@@ -264,7 +299,7 @@ public final class Player {
       } catch (StmException failed) {
         say(id, "error", error(failed));
       } catch (Exception | Error broken) {
-        broken.printStackTrace();
+        if (!(broken instanceof IllegalArgumentException)) broken.printStackTrace();
         say(id, "broken", string(broken.toString()));
       } finally {
         synchronized (this) {
