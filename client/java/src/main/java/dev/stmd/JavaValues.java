@@ -346,7 +346,9 @@ public final class JavaValues implements ValueMapper {
   }
 
   private Set<Object> set(Items items, Type type) {
-    return Collections.unmodifiableSet(new LinkedHashSet<>(values(items, type)));
+    Set<Object> set = new LinkedHashSet<>(values(items, type));
+    if (set.size() != items.getItemsCount()) throw merged("set");
+    return Collections.unmodifiableSet(set);
   }
 
   private Map<Object, Object> map(stmd.v1.Map message, Type keys, Type types) {
@@ -369,7 +371,12 @@ public final class JavaValues implements ValueMapper {
         throw within(bad, shown(entry.getKey()));
       }
     }
+    if (map.size() != message.getEntriesCount()) throw merged("map");
     return Collections.unmodifiableMap(map);
+  }
+
+  private static BadValueException merged(String what) {
+    return bad("a " + what + " has keys or items that are equal in Java and not in EDN: read it as stmd.v1.Value");
   }
 
   private static Object enumOf(Value value, Class<?> raw) {

@@ -702,8 +702,9 @@ public final class Stm implements AutoCloseable {
   }
 
   /**
-   * An EDN list, {@code (1 2)}: a Java List that is written back as a list, where other Lists are vectors. Immutable, equal
-   * to every List with equal items.
+   * An EDN list, {@code (1 2)}: a Java List that is written back as a list, where other Lists are vectors. Immutable.
+   * Equal to another EDN list with equal items and, other than Java's own lists, to no vector: else a set that has both
+   * would lose one of them.
    *
    * @param <E> items
    */
@@ -746,6 +747,16 @@ public final class Stm implements AutoCloseable {
     @Override
     public int size() {
       return items.length;
+    }
+
+    @Override
+    public boolean equals(Object other) {
+      return other instanceof List<?> list && Arrays.equals(items, list.items);
+    }
+
+    @Override
+    public int hashCode() {
+      return ~Arrays.hashCode(items); // a vector's is another
     }
   }
 }

@@ -52,7 +52,8 @@ class StmTest {
     List<Object> values = Arrays.asList(null, true, 1L, Long.MIN_VALUE, 1.0, -0.0, Double.NaN, new BigInteger("12345678901234567890"),
         new BigDecimal("1.50"), "text", 'a', new CodePoint(0x1F600), Keyword.of("k/n"), Symbol.of("s"),
         Instant.parse("1969-12-31T23:59:59.000000001Z"), UUID.randomUUID(), List.of(1L, "a"), Stm.List.of(1L, 2L), Set.of(1L, 1.0),
-        Map.of("a", List.of(), 1L, Map.of()), new Tagged("no.Type", Map.of(Keyword.of("a"), 1L)));
+        Map.of("a", List.of(), 1L, Map.of()),
+        new java.util.HashSet<>(List.of(List.of(), Stm.List.of(), List.of(1L), Stm.List.of(1L))), new Tagged("no.Type", Map.of(Keyword.of("a"), 1L)));
     for (Object value : values) {
       Ref<Object> ref = client.ref("/value", Object.class);
       client.transact(tx -> tx.set(ref, value));
