@@ -13,15 +13,16 @@ public final class ConnectOptions {
   private final int asyncThreadsMax;
   private final Duration sessionTtl;
   private final Consumer<String> warn;
+  private final Consumer<Transacted> onTransaction;
   private final ValueMapper mapper;
 
   /** The defaults. */
   public ConnectOptions() {
-    this("", "", "", Duration.ofSeconds(10), 64, Duration.ZERO, null, new JavaValues());
+    this("", "", "", Duration.ofSeconds(10), 64, Duration.ZERO, null, null, new JavaValues());
   }
 
   private ConnectOptions(String address, String prefix, String clientName, Duration unavailableTimeout, int asyncThreadsMax,
-      Duration sessionTtl, Consumer<String> warn, ValueMapper mapper) {
+      Duration sessionTtl, Consumer<String> warn, Consumer<Transacted> onTransaction, ValueMapper mapper) {
     this.address = address;
     this.prefix = prefix;
     this.clientName = clientName;
@@ -29,6 +30,7 @@ public final class ConnectOptions {
     this.asyncThreadsMax = asyncThreadsMax;
     this.sessionTtl = sessionTtl;
     this.warn = warn;
+    this.onTransaction = onTransaction;
     this.mapper = mapper;
   }
 
@@ -40,7 +42,7 @@ public final class ConnectOptions {
    */
   public ConnectOptions address(String address) {
     return new ConnectOptions(Objects.requireNonNull(address), prefix, clientName, unavailableTimeout, asyncThreadsMax,
-        sessionTtl, warn, mapper);
+        sessionTtl, warn, onTransaction, mapper);
   }
 
   /**
@@ -51,7 +53,7 @@ public final class ConnectOptions {
    */
   public ConnectOptions prefix(String prefix) {
     return new ConnectOptions(address, Objects.requireNonNull(prefix), clientName, unavailableTimeout, asyncThreadsMax,
-        sessionTtl, warn, mapper);
+        sessionTtl, warn, onTransaction, mapper);
   }
 
   /**
@@ -62,7 +64,7 @@ public final class ConnectOptions {
    */
   public ConnectOptions clientName(String clientName) {
     return new ConnectOptions(address, prefix, Objects.requireNonNull(clientName), unavailableTimeout, asyncThreadsMax,
-        sessionTtl, warn, mapper);
+        sessionTtl, warn, onTransaction, mapper);
   }
 
   /**
@@ -72,7 +74,7 @@ public final class ConnectOptions {
    * @return with it
    */
   public ConnectOptions unavailableTimeout(Duration timeout) {
-    return new ConnectOptions(address, prefix, clientName, Objects.requireNonNull(timeout), asyncThreadsMax, sessionTtl, warn,
+    return new ConnectOptions(address, prefix, clientName, Objects.requireNonNull(timeout), asyncThreadsMax, sessionTtl, warn, onTransaction,
         mapper);
   }
 
@@ -83,7 +85,7 @@ public final class ConnectOptions {
    * @return with it
    */
   public ConnectOptions asyncThreadsMax(int threads) {
-    return new ConnectOptions(address, prefix, clientName, unavailableTimeout, Math.max(1, threads), sessionTtl, warn, mapper);
+    return new ConnectOptions(address, prefix, clientName, unavailableTimeout, Math.max(1, threads), sessionTtl, warn, onTransaction, mapper);
   }
 
   /**
@@ -94,7 +96,18 @@ public final class ConnectOptions {
    */
   public ConnectOptions sessionTtl(Duration ttl) {
     return new ConnectOptions(address, prefix, clientName, unavailableTimeout, asyncThreadsMax, Objects.requireNonNull(ttl),
-        warn, mapper);
+        warn, onTransaction, mapper);
+  }
+
+  /**
+   * Hears of each transaction as it ends, for metrics: on the thread that called it.
+   *
+   * @param onTransaction null: nobody
+   * @return with it
+   */
+  public ConnectOptions onTransaction(Consumer<Transacted> onTransaction) {
+    return new ConnectOptions(address, prefix, clientName, unavailableTimeout, asyncThreadsMax, sessionTtl, warn,
+        onTransaction, mapper);
   }
 
   /**
@@ -104,7 +117,7 @@ public final class ConnectOptions {
    * @return with it
    */
   public ConnectOptions warn(Consumer<String> warn) {
-    return new ConnectOptions(address, prefix, clientName, unavailableTimeout, asyncThreadsMax, sessionTtl, warn, mapper);
+    return new ConnectOptions(address, prefix, clientName, unavailableTimeout, asyncThreadsMax, sessionTtl, warn, onTransaction, mapper);
   }
 
   /**
@@ -115,7 +128,7 @@ public final class ConnectOptions {
    */
   public ConnectOptions mapper(ValueMapper mapper) {
     return new ConnectOptions(address, prefix, clientName, unavailableTimeout, asyncThreadsMax, sessionTtl, warn,
-        Objects.requireNonNull(mapper));
+        onTransaction, Objects.requireNonNull(mapper));
   }
 
   /** {@return the address as it was given} */
@@ -146,6 +159,11 @@ public final class ConnectOptions {
   /** {@return the session's TTL; zero: the daemon's default} */
   public Duration sessionTtl() {
     return sessionTtl;
+  }
+
+  /** {@return who hears of each transaction's end; null: nobody} */
+  public Consumer<Transacted> onTransaction() {
+    return onTransaction;
   }
 
   /** {@return what takes warnings; null: the logger} */

@@ -157,7 +157,7 @@ final class Errors {
       if (told != Reason.OTHER) reason = told;
       details.wireReason = detail.getReason();
       details.name = names.shorten(detail.getName());
-      if (!details.name.equals(detail.getName())) message = message.replace(detail.getName(), details.name);
+      message = withShortName(message, detail.getName(), details.name);
       details.found = detail.getFound();
       details.expected = detail.getExpected();
       details.limit = detail.getLimit();
@@ -201,6 +201,11 @@ final class Errors {
     };
   }
 
+  /** The daemon's words, with the entry's name as the client knows it. */
+  private static String withShortName(String message, String full, String name) {
+    return full.equals(name) ? message : message.replace(full, name);
+  }
+
   static StmException rejected(Rejected rejected, Names names, ValueMapper mapper) {
     Details details = new Details().code(Code.FAILED_PRECONDITION).name(names.shorten(rejected.getName()));
     details.found = rejected.getFound();
@@ -237,8 +242,12 @@ final class Errors {
       default -> {}
     }
     if (rejected.hasRule()) details.rule = mapper.decode(rejected.getRule(), Object.class);
-    String said = rejected.getMessage().isEmpty() ? "found " + rejected.getFound() : rejected.getMessage();
-    return make(reason, "rejected: " + details.name + ": " + said + ": " + remedy, details);
+    String said = withShortName(rejected.getMessage(), rejected.getName(), details.name);
+    if (said.isEmpty()) said = "found " + rejected.getFound();
+    String name = details.name + ": ";
+    // Of some causes the daemon's words begin with the name.
+    if (said.startsWith(name)) said = said.substring(name.length());
+    return make(reason, "rejected: " + name + said + ": " + remedy, details);
   }
 
   static List<ConflictCause> causesOf(stmd.v1.Conflict conflict, Names names) {

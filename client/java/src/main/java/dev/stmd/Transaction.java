@@ -2,9 +2,11 @@ package dev.stmd;
 
 import dev.stmd.TxCore.Carried;
 import dev.stmd.Wire.Found;
+import java.time.Duration;
 import java.time.Instant;
 import java.util.List;
 import java.util.concurrent.ThreadLocalRandom;
+import java.util.function.Consumer;
 import stmd.v1.Age;
 import stmd.v1.AwaitChangeResponse;
 import stmd.v1.CommitRequest;
@@ -54,7 +56,20 @@ final class Transaction<R, X extends Exception> {
   static <R, X extends Exception> R run(Stm stm, TransactOptions options, TxFunction<R, X> body, boolean hasResult) throws X {
     TxCore outer = TxCore.current();
     if (outer != null) return join(outer, stm, options, body);
-    return new Transaction<>(stm, options, body, hasResult).run();
+    Transaction<R, X> transaction = new Transaction<>(stm, options, body, hasResult);
+    Consumer<Transacted> onTransaction = stm.core().options().onTransaction();
+    if (onTransaction == null) return transaction.run();
+    long began = System.nanoTime();
+    Throwable error = null;
+    try {
+      return transaction.run();
+    } catch (Throwable thrown) {
+      error = thrown;
+      throw thrown;
+    } finally {
+      onTransaction.accept(
+          new Transacted(options.label(), transaction.run, Duration.ofNanos(System.nanoTime() - began), error));
+    }
   }
 
   /** Joins the transaction that is under way on this thread. A body that fails leaves nothing of what it wrote. */

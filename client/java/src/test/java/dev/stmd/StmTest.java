@@ -464,4 +464,36 @@ class StmTest {
       tx.retry();
     }));
   }
+
+  @Test
+  void aRejectionHasItsEntrysNameOnceAndWithoutThePrefix(StmDaemon daemon) {
+    try (Stm client = Stm.connect(new ConnectOptions().address(daemon.address()).prefix("/team-a"))) {
+      Object rule = List.of(Keyword.of("min"), 0L);
+      Ref<Long> ref = client.refOf("/x", Long.class, Stm.ABSENT, Definition.NONE.validator(rule));
+      client.transact(tx -> tx.set(ref, 1L));
+      RejectedException refused = assertThrows(RejectedException.class, () -> client.transact(tx -> tx.set(ref, -5L)));
+      assertEquals("/x", refused.name());
+      assertEquals(refused.getMessage().indexOf("/x: "), refused.getMessage().lastIndexOf("/x: "));
+      assertFalse(refused.getMessage().contains("/team-a"), refused.getMessage());
+    }
+  }
+
+  @Test
+  void aHookHearsHowEachTransactionWent(StmDaemon daemon) {
+    List<Transacted> heard = new java.util.concurrent.CopyOnWriteArrayList<>();
+    try (Stm client = Stm.connect(new ConnectOptions().address(daemon.address()).onTransaction(heard::add))) {
+      Ref<Long> ref = client.ref("/hook", 0L);
+      client.transact(new TransactOptions().label("why"), tx -> {
+        client.transact(inner -> inner.alter(ref, n -> n + 1));
+      });
+      assertThrows(IllegalStateException.class, () -> client.transact(tx -> {
+        throw new IllegalStateException("no");
+      }));
+    }
+    assertEquals(2, heard.size());
+    assertEquals("why", heard.get(0).label());
+    assertEquals(1, heard.get(0).runs());
+    assertNull(heard.get(0).error());
+    assertInstanceOf(IllegalStateException.class, heard.get(1).error());
+  }
 }
