@@ -159,11 +159,7 @@ abstract class Named<T> {
   }
 
   /** @internal */
-  protected async alone<R>(
-    what: string,
-    options: TransactOptions,
-    body: (core: TxCore) => R | Promise<R>,
-  ): Promise<R> {
+  protected async alone<R>(what: string, options: TransactOptions, body: (core: TxCore) => R | Promise<R>): Promise<R> {
     checkOutside(`${what} of ${this.name}`);
     return transact(this.around, body, options);
   }
@@ -467,7 +463,7 @@ export class Client implements AsyncDisposable {
     const last = typesAndOptions.at(-1);
     const isOptions = typeof last === "object";
     const types = (isOptions ? typesAndOptions.slice(0, -1) : typesAndOptions) as Class<unknown>[];
-    const read = records(this.#core, types, isOptions ? (last as RecordsOptions) : {});
+    const read = records(this.#core, types, isOptions ? last : {});
     return read as AsyncGenerator<RecordOf<C extends [] ? unknown : InstanceType<C[number]>>, void, undefined>;
   }
   /** The past, at a version or a moment. */
@@ -509,7 +505,8 @@ export class Client implements AsyncDisposable {
         );
       } catch (error) {
         // Begun again where the pages' snapshot was trimmed, or the store changed, meanwhile.
-        const again = error instanceof StmError && (error.reason === "snapshot-too-old" || error.reason === "store-changed");
+        const again =
+          error instanceof StmError && (error.reason === "snapshot-too-old" || error.reason === "store-changed");
         if (!again) throw error;
       }
     }
@@ -759,10 +756,9 @@ function addressesOf(text: string): string[] {
     .filter((part) => part !== "");
   for (const address of addresses) {
     if (address.startsWith("unix:") || address.includes(":")) continue;
-    throw new BadValue(
-      `address "${address}" has no port: write host:port, as ${DEFAULT_ADDRESS}, or unix:/path`,
-      { name: "address" },
-    );
+    throw new BadValue(`address "${address}" has no port: write host:port, as ${DEFAULT_ADDRESS}, or unix:/path`, {
+      name: "address",
+    });
   }
   if (addresses.length === 0) {
     throw new BadValue("no address: write host:port, or several by comma", { name: "address" });
@@ -794,4 +790,3 @@ async function openTelemetry(): Promise<() => string> {
     return () => "";
   }
 }
-

@@ -239,7 +239,8 @@ class Encoder {
   }
 
   private text(value: string): string {
-    if (/[\uD800-\uDFFF]/u.test(value)) throw this.bad("a string with half a surrogate pair has no UTF-8: keep it as bytes");
+    if (/[\uD800-\uDFFF]/u.test(value))
+      throw this.bad("a string with half a surrogate pair has no UTF-8: keep it as bytes");
     return value;
   }
 
@@ -248,7 +249,8 @@ class Encoder {
     if (same !== undefined) return same;
     if (Array.isArray(value)) return { kind: { $case: "vector", value: this.items(value, before, depth) } };
     const prototype: unknown = Object.getPrototypeOf(value);
-    if (prototype === Object.prototype || prototype === null) return this.map(Object.entries(value), true, before, depth);
+    if (prototype === Object.prototype || prototype === null)
+      return this.map(Object.entries(value), true, before, depth);
     const registration = records.ofType(value.constructor);
     if (registration !== undefined) return this.registered(value, registration, before, depth);
     if (value instanceof Keyword) return { kind: { $case: "keyword", value: this.text(value.text) } };
@@ -285,11 +287,11 @@ class Encoder {
   private items(items: readonly unknown[], before: Before | undefined, depth: number): { items: Wire[] } {
     const kind = before?.wire.kind;
     const was = kind?.$case === "vector" || kind?.$case === "list" ? kind.value.items : [];
-    const native = before?.native instanceof List ? before.native.items : before?.native;
+    const native: unknown = before?.native instanceof List ? before.native.items : before?.native;
     const out = new Array<Wire>(items.length);
     for (let i = 0; i < items.length; ++i) {
       const wire = was[i];
-      const there = wire && { wire, native: Array.isArray(native) ? (native[i] as unknown) : undefined };
+      const there = wire && { wire, native: Array.isArray(native) ? (native as unknown[])[i] : undefined };
       out[i] = this.encode(items[i], there, depth + 1);
     }
     return { items: out };
@@ -407,8 +409,9 @@ function childrenOf(before: Before): ((key: Wire, native: unknown) => Before | u
   return (key, nativeKey) => {
     const wire = byKey.get(keyText(key));
     if (wire === undefined) return undefined;
-    if (native instanceof StmMap) return { wire, native: native.get(nativeKey as never) };
-    if (typeof native !== "object" || native === null || typeof nativeKey !== "string") return { wire, native: undefined };
+    if (native instanceof StmMap) return { wire, native: native.get(nativeKey) };
+    if (typeof native !== "object" || native === null || typeof nativeKey !== "string")
+      return { wire, native: undefined };
     return { wire, native: (native as Record<string, unknown>)[nativeKey] };
   };
 }

@@ -31,7 +31,6 @@ import {
 import { after, between, type Call, left, now, passed, sleep } from "./time.js";
 import { Link, type Method, Position, Transport } from "./transport.js";
 
-
 // A call that was under way for so long before it broke was no part of an outage.
 const WAS_WELL_AFTER_MS = 1000;
 // How long a commit whose caller's time is up is asked after.
@@ -155,7 +154,7 @@ export class Core {
       switch (ended.end) {
         case "answered": {
           if (ended.answer.code === 0) return { ok: ended.answer };
-          failure = fromWire(ended.answer.code, ended.answer.message, ended.answer.error, this.names);
+          failure = fromWire(ended.answer.code as status, ended.answer.message, ended.answer.error, this.names);
           if (failure.reason === "store-changed") this.position.adopt(headerOf(failure));
           if (!isTransient(failure)) return { failure };
           break;
@@ -236,7 +235,7 @@ export class Core {
       switch (ended.end) {
         case "answered": {
           if (ended.answer.code !== 0) {
-            failure = fromWire(ended.answer.code, ended.answer.message, ended.answer.error, this.names);
+            failure = fromWire(ended.answer.code as status, ended.answer.message, ended.answer.error, this.names);
             // A failure is a verdict on what was sent just now: nothing was changed. On what was sent before only if
             // the daemon got as far as looking the id up, or would have refused it then, too.
             const certain =
@@ -458,5 +457,4 @@ export class Core {
       call.signal?.addEventListener("abort", aborted);
     });
   }
-
 }

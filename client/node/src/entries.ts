@@ -165,12 +165,7 @@ export class Known {
 }
 
 /** @throws BadValue: no time to live. */
-export function definitionToWire(
-  definition: Definition,
-  name: string,
-  session: string,
-  mode: Mode,
-): WireDefinition {
+export function definitionToWire(definition: Definition, name: string, session: string, mode: Mode): WireDefinition {
   const { validator, ttlMs, ephemeral, container } = definition;
   if (ttlMs !== undefined && !(ttlMs >= 1 && Number.isFinite(ttlMs))) {
     throw new BadValue(`${name}: ttlMs ${ttlMs} is no time to live: give 1 or more milliseconds`, { name });

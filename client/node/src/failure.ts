@@ -1,5 +1,5 @@
 // What came of a call that did not succeed: its status code, which says what to do next, and the error for the caller.
-import { BinaryReader } from "@bufbuild/protobuf/wire";
+import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
 import { status, type Metadata } from "@grpc/grpc-js";
 
 import * as errors from "./errors.js";
@@ -10,7 +10,7 @@ import { printOutcomeWord } from "./outcome.js";
 
 export interface Failure {
   /** A gRPC status code. */
-  readonly code: number;
+  readonly code: status;
   readonly error: Error;
   readonly reason: errors.Reason | "deadline" | "cancelled";
   /** The daemon's word; undefined: the client's own failure, or the network's. */
@@ -56,7 +56,9 @@ export function closedFailure(): Failure {
 }
 
 export function storeChangedFailure(): Failure {
-  const error = new errors.StoreChanged("the daemon has another store (wiped, restored, or another daemon): read again");
+  const error = new errors.StoreChanged(
+    "the daemon has another store (wiped, restored, or another daemon): read again",
+  );
   return { code: status.OUT_OF_RANGE, reason: "store-changed", error };
 }
 
@@ -94,7 +96,7 @@ const BY_DETAIL = new Map<number, errors.Reason>([
   [ErrorReason.ERROR_REASON_VALUE_LOST, "value-lost"],
 ]);
 
-const BY_CODE = new Map<number, errors.Reason>([
+const BY_CODE = new Map<status, errors.Reason>([
   [status.UNAVAILABLE, "unavailable"],
   [status.UNIMPLEMENTED, "unsupported"],
   [status.RESOURCE_EXHAUSTED, "limit-exceeded"],
@@ -129,7 +131,7 @@ export function toDuration(ms: number): Duration {
 }
 
 /** What the daemon said of a call, with the client's own names in it. */
-export function fromWire(code: number, message: string, detail: ErrorDetail | undefined, names: Names): Failure {
+export function fromWire(code: status, message: string, detail: ErrorDetail | undefined, names: Names): Failure {
   const reason = (detail && BY_DETAIL.get(detail.reason)) ?? BY_CODE.get(code) ?? "other";
   const info: errors.ErrorInfo = {};
   if (detail !== undefined) {
@@ -148,7 +150,7 @@ export function fromWire(code: number, message: string, detail: ErrorDetail | un
 
 /** Of a call of grpc-js. */
 export function fromGrpc(
-  error: { code: number; details: string; metadata?: Metadata | undefined },
+  error: { code: status; details: string; metadata?: Metadata | undefined },
   names: Names,
 ): Failure {
   const detail = detailOf(error.metadata);
@@ -183,7 +185,7 @@ function fieldsOf(bytes: Uint8Array, field: number): Uint8Array[] {
   const found: Uint8Array[] = [];
   while (reader.pos < reader.len) {
     const [number, wireType] = reader.tag();
-    if (number === field && wireType === 2) found.push(reader.bytes());
+    if (number === field && wireType === WireType.LengthDelimited) found.push(reader.bytes());
     else reader.skip(wireType, number);
   }
   return found;

@@ -13,17 +13,17 @@ export {
   View,
   type Widen,
 } from "./client.js";
-export type {
-  Change,
-  ChangeKind,
-  Commit,
-  Committed,
-  Definition,
-  Entry,
-  RefOptions,
-} from "./entries.js";
+export type { Change, ChangeKind, Commit, Committed, Definition, Entry, RefOptions } from "./entries.js";
 export * from "./errors.js";
-export { type AcquireOptions, Held, Lock, type LockHold, type LockInfo, type LockMode, type LockOptions } from "./locks.js";
+export {
+  type AcquireOptions,
+  Held,
+  Lock,
+  type LockHold,
+  type LockInfo,
+  type LockMode,
+  type LockOptions,
+} from "./locks.js";
 export { type Container, Offer, type StateContainer, type VersionedStateContainer } from "./offer.js";
 export { Op, op } from "./op.js";
 export { Barrier, Election, Fold, Queue } from "./recipes.js";

@@ -258,12 +258,7 @@ export class Held implements AsyncDisposable {
   }
 }
 
-function sendRelease(
-  core: Core,
-  options: OnceOptions,
-  id: CallId,
-  what: Omit<ReleaseLockRequest, "id" | "meta">,
-) {
+function sendRelease(core: Core, options: OnceOptions, id: CallId, what: Omit<ReleaseLockRequest, "id" | "meta">) {
   return core.sendOnce(LockServiceService.releaseLock, id, options, (commit: CommitId) => ({
     ...what,
     id: commit,

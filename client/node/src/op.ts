@@ -26,7 +26,8 @@ export class Op {
 export function opToWire(op: Op, name: string, mode: Mode): Operation {
   const one = (value: unknown) => encode(value, name, mode);
   const items = () => ({ items: op.args.map(one) });
-  const keyOf = (value: unknown) => one(typeof value === "string" && mode.keys === "keyword" ? new Keyword(value) : value);
+  const keyOf = (value: unknown) =>
+    one(typeof value === "string" && mode.keys === "keyword" ? new Keyword(value) : value);
   const path = op.path.map(keyOf);
   const { verb, args } = op;
   switch (verb) {

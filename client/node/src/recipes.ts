@@ -42,7 +42,14 @@ export class Queue<T> {
   }
   /** undefined: empty. */
   tryNext(options: TransactOptions = {}): Promise<T | undefined> {
-    return this.#client.transact((tx) => tx.orElse(() => this.take(tx), () => undefined), options);
+    return this.#client.transact(
+      (tx) =>
+        tx.orElse(
+          () => this.take(tx),
+          () => undefined,
+        ),
+      options,
+    );
   }
 }
 

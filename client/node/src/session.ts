@@ -417,6 +417,8 @@ function keyOf(lock: string, token: bigint): string {
 
 function clientText(program: string): string {
   const text = `${hostname()}/${program}/${process.pid}`;
-  return Buffer.from(text).subarray(0, CLIENT_BYTES_MAX).toString().replace(/\uFFFD+$/, "");
+  return Buffer.from(text)
+    .subarray(0, CLIENT_BYTES_MAX)
+    .toString()
+    .replace(/\uFFFD+$/, "");
 }
-

@@ -258,7 +258,11 @@ export async function* watch(
             break;
           case "gap":
             if (event.value.store !== 0n) {
-              core.position.adopt({ store: event.value.store, writer: 0n, installedVersion: event.value.resumeVersion });
+              core.position.adopt({
+                store: event.value.store,
+                writer: 0n,
+                installedVersion: event.value.resumeVersion,
+              });
             }
             initial = true;
             break reading;
@@ -393,7 +397,6 @@ function isSelected(value: unknown, types: readonly Class<unknown>[], tags: read
   if (tags.length === 0 || types.some((type) => value instanceof type)) return true;
   const tag = value instanceof Tagged ? value.tag : tagOfInstance(value);
   return (
-    tag !== undefined &&
-    tags.some((one) => one === tag || (one.endsWith(".*") && tag.startsWith(one.slice(0, -1))))
+    tag !== undefined && tags.some((one) => one === tag || (one.endsWith(".*") && tag.startsWith(one.slice(0, -1))))
   );
 }

@@ -66,9 +66,12 @@ export async function startDaemon(options: StartOptions = {}): Promise<Daemon> {
       clearTimeout(timer);
       child.kill("SIGKILL");
       reject(
-        new Unavailable(`${program} did not start: ${why}: ${log.trim()}: set STMD to the program, or put stmd on PATH`, {
-          name: program,
-        }),
+        new Unavailable(
+          `${program} did not start: ${why}: ${log.trim()}: set STMD to the program, or put stmd on PATH`,
+          {
+            name: program,
+          },
+        ),
       );
     };
     const timer = setTimeout(() => {

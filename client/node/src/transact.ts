@@ -480,7 +480,10 @@ async function settled<T>(promise: Promise<T>): Promise<{ readonly value: T } | 
 }
 
 const REJECTED = new Map<number, readonly [string, string]>([
-  [RejectCause.REJECT_CAUSE_VALIDATOR, ["validator", "nothing was changed; write a value that the rule takes, or change the rule"]],
+  [
+    RejectCause.REJECT_CAUSE_VALIDATOR,
+    ["validator", "nothing was changed; write a value that the rule takes, or change the rule"],
+  ],
   [RejectCause.REJECT_CAUSE_TYPE, ["type", "nothing was changed; use an operation of the value's type"]],
   [RejectCause.REJECT_CAUSE_COMPARE, ["compare", "nothing was changed; read it again and decide anew"]],
   [RejectCause.REJECT_CAUSE_OVERFLOW, ["overflow", "nothing was changed; keep larger numbers as BigInteger"]],
@@ -501,4 +504,3 @@ function rejected(wire: WireRejected, names: Names, core: Core): StmError {
   const made = because === "absent" ? Absent : because === "kind" ? WrongKind : Rejected;
   return new made(`rejected: ${name}: ${text}: ${remedy}`, info);
 }
-

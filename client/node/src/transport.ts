@@ -1,6 +1,13 @@
 // The connection to one daemon at a time: a Link is a channel with its Pipeline, on which many calls are in flight in each
 // message; Transport makes a new one, to the next daemon that is ready, when it breaks.
-import { credentials, Client as Channel, type ClientDuplexStream, type ServiceError, status, Metadata } from "@grpc/grpc-js";
+import {
+  credentials,
+  Client as Channel,
+  type ClientDuplexStream,
+  type ServiceError,
+  status,
+  Metadata,
+} from "@grpc/grpc-js";
 
 import { closedFailure, type Failure, fromGrpc, unavailable, cancelledFailure } from "./failure.js";
 import { Unavailable } from "./errors.js";
@@ -354,13 +361,13 @@ export class Transport {
   /** The link, made anew where it is broken. */
   async get(bounds: Call): Promise<Link | Failure> {
     for (;;) {
-      if (this.#closed) return closedFailure();
+      if (this.#isClosed()) return closedFailure();
       if (this.#link?.alive) return this.#link;
       // One connects for all who wait, for as long as it wants itself; who has more time goes on.
       const mine = this.#connecting === undefined;
       this.#connecting ??= this.#connect(bounds).finally(() => (this.#connecting = undefined));
       const made = await within(this.#connecting, mine ? { ...bounds, deadline: Infinity } : bounds);
-      if (this.#closed) return closedFailure();
+      if (this.#isClosed()) return closedFailure();
       if (made === "timeout") return this.#noDaemon(0, this.#last);
       if (made === "cancelled") return cancelledFailure(bounds.signal);
       if (made instanceof Link ? made.alive : mine) return made;
@@ -373,6 +380,10 @@ export class Transport {
     if (this.addresses.length === 1) return;
     if (this.#link === link) this.#pinned = (this.#pinned + 1) % this.addresses.length;
     link.break(cause);
+  }
+
+  #isClosed(): boolean {
+    return this.#closed || this.closing.aborted;
   }
 
   close(): void {
@@ -401,7 +412,7 @@ export class Transport {
       for (let i = 0; i < this.addresses.length; ++i) {
         const index = (first + i) % this.addresses.length;
         const link = await this.#try(this.addresses[index] ?? "", bounds);
-        if (this.#closed) {
+        if (this.#isClosed()) {
           if (link instanceof Link) link.break(closedFailure());
           return closedFailure();
         }

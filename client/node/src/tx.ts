@@ -5,14 +5,7 @@ import { AsyncLocalStorage } from "node:async_hooks";
 
 import { type Before, canonicalWire, encode } from "./codec.js";
 import type { Core } from "./core.js";
-import {
-  type Committed,
-  type Definition,
-  definitionToWire,
-  type Entry,
-  type Handle,
-  Known,
-} from "./entries.js";
+import { type Committed, type Definition, definitionToWire, type Entry, type Handle, Known } from "./entries.js";
 import { Absent, BadValue, InTransaction, TransactionClosed, WrongKind } from "./errors.js";
 import { type Failure, internalFailure, lockLost } from "./failure.js";
 import { checkName, checkPrefix, isUnder } from "./names.js";
@@ -52,7 +45,9 @@ export function checkOutside(what: string): void {
 const OUTSIDE_REMEDY = "do it before or after, or by tx.onCommit; a body reads and writes by its tx";
 
 export function inTransaction(what: string, remedy: string): InTransaction {
-  return new InTransaction(`${what} inside a transaction's body, which may run several times: ${remedy}`, { name: what });
+  return new InTransaction(`${what} inside a transaction's body, which may run several times: ${remedy}`, {
+    name: what,
+  });
 }
 
 /** Marks code that must not run inside a transaction's body. @throws InTransaction: it does, and the transaction fails. */
@@ -208,7 +203,8 @@ export class TxCore {
 
   /** @throws TransactionClosed outside the body; a pending signal again. */
   enter(): void {
-    if (!this.isOpen) throw new TransactionClosed("a Tx was used after its body had ended: use it inside the body alone");
+    if (!this.isOpen)
+      throw new TransactionClosed("a Tx was used after its body had ended: use it inside the body alone");
     const frame = frames.getStore();
     if (frame?.core !== this) {
       throw new TransactionClosed("a Tx was used by other code than its body's: use it in what the body itself calls");
@@ -297,7 +293,8 @@ export class TxCore {
     );
     if (answer.failure !== undefined) this.#raiseFor(answer.failure);
     const response = answer.ok.response;
-    if (response?.$case !== "get") this.fail(internalFailure("the daemon's answer is of another call: report this").error);
+    if (response?.$case !== "get")
+      this.fail(internalFailure("the daemon's answer is of another call: report this").error);
     this.#takeSnapshot(response.value.header, response.value.snapshot);
     response.value.entries.forEach((entry, i) => {
       const name = names[i];
@@ -584,7 +581,11 @@ export class TxCore {
     }
     // What this body wrote lies over what is there.
     const entries = new Map<string, Entry>();
-    for (const entry of listed) entries.set(entry.name, this.#checked(() => entryOf(entry)));
+    for (const entry of listed)
+      entries.set(
+        entry.name,
+        this.#checked(() => entryOf(entry)),
+      );
     for (const [name, written] of this.#writes) {
       if (!isUnder(name, prefix)) continue;
       const found = await this.#read(handleOf(name, written.isAtom));
@@ -883,4 +884,3 @@ function json(value: unknown): string {
 export function entryOf(known: Known): Entry {
   return { name: known.name, value: known.native, version: known.version, isAtom: known.isAtom };
 }
-

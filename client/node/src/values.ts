@@ -63,7 +63,7 @@ export class Character extends Textual {
     return "character";
   }
   constructor(text: string) {
-    if ([...text].length !== 1) throw new BadValue(`"${text}" is no character: give one code point`);
+    if (!/^.$/su.test(text)) throw new BadValue(`"${text}" is no character: give one code point`);
     super(text);
   }
 }
