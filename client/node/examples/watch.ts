@@ -2,9 +2,10 @@ import { connect } from "@stmd/client";
 const client = await connect();
 const colour = client.ref<string | null>("/config/colour");
 await client.transact((tx) => { tx.set(colour, "red"); });
-void client.transact((tx) => { tx.set(colour, "blue"); });
-// The loop has no end; here it ends when it has told of blue.
-const console = { log: (...told: unknown[]) => { globalThis.console.log(...told); if (told[4] === "blue") void client.close(); } };
+// The loop has no end; here what it tells first is answered by blue, and it ends when it has told of that.
+let answer: Promise<unknown> | undefined;
+const told = () => { answer = answer?.then(() => client.close()) ?? client.transact((tx) => { tx.set(colour, "blue"); }); };
+const console = { log: (...line: unknown[]) => { globalThis.console.log(...line); told(); } };
 
 try {
 for await (const commit of client.watch("/config/", { initial: true })) {  // all as it is, then each commit once

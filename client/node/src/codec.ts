@@ -34,8 +34,8 @@ export interface Before {
 /** Deeper, and the value holds itself. */
 const DEPTH_MAX = 1000;
 
-// Of decoded composites that JavaScript does not hold whole (a double that is whole, fields that are not known): what
-// they were. They are frozen, so it is what they are.
+// Of decoded composites of an entry that JavaScript does not hold whole (it has doubles, or fields that are not known): what they
+// were. They are frozen, so it is what they are, wherever they are put.
 const whole = new WeakMap<object, Wire>();
 // Of records: fields that are no properties.
 const hidden = new WeakMap<object, readonly MapEntry[]>();
@@ -45,20 +45,29 @@ const hidden = new WeakMap<object, readonly MapEntry[]>();
 /** undefined: absent. @throws BadValue, naming `name`: what this client cannot hold. */
 export function decode(wire: Wire | undefined, name: string, mode: Mode): unknown {
   if (wire?.kind === undefined) return undefined;
-  return new Decoder(name, mode).decode(wire);
+  return new Decoder(name, mode).root(wire);
 }
 
 class Decoder {
-  // How many things were met that are not written back as they are read, and things that may change.
-  private lossy = 0;
+  // Was anything met that is not written back as it is read? How many things that may change?
+  private lossy = false;
   private mutable = 0;
+  // Within a key or an item of a set, where no place tells 1.0 from 1: a whole double is a Double there.
+  private keys = 0;
+  private readonly composites: (readonly [object, Wire])[] = [];
 
   constructor(
     private readonly name: string,
     private readonly mode: Mode,
   ) {}
 
-  decode(wire: Wire): unknown {
+  root(wire: Wire): unknown {
+    const value = this.decode(wire);
+    if (this.lossy) for (const [object, was] of this.composites) whole.set(object, was);
+    return value;
+  }
+
+  private decode(wire: Wire): unknown {
     const kind = wire.kind;
     if (kind === undefined) throw this.bad("a value of a kind that this client does not know: use a newer client");
     switch (kind.$case) {
@@ -69,7 +78,8 @@ class Decoder {
       case "blob":
         return kind.value;
       case "float64":
-        if (isIntegerNumber(kind.value)) ++this.lossy;
+        if (this.keys > 0) return isIntegerNumber(kind.value) ? new Double(kind.value) : kind.value;
+        this.lossy = true;
         return kind.value;
       case "integer":
         if (this.mode.ints === "bigint") return kind.value;
@@ -107,16 +117,17 @@ class Decoder {
   }
 
   private keep<T extends object>(wire: Wire, make: () => T): T {
-    const { lossy, mutable } = this;
+    const { mutable } = this;
     const made = make();
-    if (this.lossy !== lossy && this.mutable === mutable) whole.set(made, wire);
+    if (this.mutable === mutable) this.composites.push([made, wire]);
     return made;
   }
 
-  /** Keys and items have no place that tells 1.0 from 1: there a whole double is a Double. */
   private exact(wire: Wire): unknown {
-    if (wire.kind?.$case === "float64" && isIntegerNumber(wire.kind.value)) return new Double(wire.kind.value);
-    return this.decode(wire);
+    ++this.keys;
+    const value = this.decode(wire);
+    --this.keys;
+    return value;
   }
 
   private map(entries: readonly MapEntry[]): object {
@@ -152,7 +163,7 @@ class Decoder {
   }
 
   private record(registration: records.Registration, entries: readonly MapEntry[]): object {
-    ++this.lossy;
+    this.lossy = true;
     const made = Object.create(registration.type.prototype as object) as Record<string, unknown>;
     const unknown: MapEntry[] = [];
     for (const entry of entries) {
@@ -394,7 +405,7 @@ class Encoder {
 function insideOf(before: Before | undefined, tag: string): Before | undefined {
   const kind = before?.wire.kind;
   if (kind?.$case !== "tagged" || kind.value.tag !== tag || kind.value.value === undefined) return undefined;
-  const native = before?.native instanceof Tagged ? before.native.value : before?.native;
+  const native: unknown = before?.native instanceof Tagged ? before.native.value : before?.native;
   return { wire: kind.value.value, native };
 }
 

@@ -154,7 +154,7 @@ export class Core {
       switch (ended.end) {
         case "answered": {
           if (ended.answer.code === 0) return { ok: ended.answer };
-          failure = fromWire(ended.answer.code as status, ended.answer.message, ended.answer.error, this.names);
+          failure = fromWire(ended.answer.code, ended.answer.message, ended.answer.error, this.names);
           if (failure.reason === "store-changed") this.position.adopt(headerOf(failure));
           if (!isTransient(failure)) return { failure };
           break;
@@ -235,7 +235,7 @@ export class Core {
       switch (ended.end) {
         case "answered": {
           if (ended.answer.code !== 0) {
-            failure = fromWire(ended.answer.code as status, ended.answer.message, ended.answer.error, this.names);
+            failure = fromWire(ended.answer.code, ended.answer.message, ended.answer.error, this.names);
             // A failure is a verdict on what was sent just now: nothing was changed. On what was sent before only if
             // the daemon got as far as looking the id up, or would have refused it then, too.
             const certain =

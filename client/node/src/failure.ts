@@ -131,8 +131,10 @@ export function toDuration(ms: number): Duration {
 }
 
 /** What the daemon said of a call, with the client's own names in it. */
-export function fromWire(code: status, message: string, detail: ErrorDetail | undefined, names: Names): Failure {
-  const reason = (detail && BY_DETAIL.get(detail.reason)) ?? BY_CODE.get(code) ?? "other";
+export function fromWire(code: number, message: string, detail: ErrorDetail | undefined, names: Names): Failure {
+  // eslint-disable-next-line @typescript-eslint/no-unsafe-enum-assignment -- of the wire; one that gRPC has not matches none
+  const known = code as status;
+  const reason = (detail && BY_DETAIL.get(detail.reason)) ?? BY_CODE.get(known) ?? "other";
   const info: errors.ErrorInfo = {};
   if (detail !== undefined) {
     const name = names.short(detail.name);
@@ -145,7 +147,7 @@ export function fromWire(code: status, message: string, detail: ErrorDetail | un
     if (detail.retryAfter !== undefined) info.retryAfterMs = durationMs(detail.retryAfter);
   }
   const made = new (CLASSES.get(reason) ?? errors.StmError)(message, info);
-  return { code, reason, error: made, detail };
+  return { code: known, reason, error: made, detail };
 }
 
 /** Of a call of grpc-js. */

@@ -523,7 +523,7 @@ test("after close every call ends with an error that says so", async () => {
     tx.retry();
   });
   const watching = (async () => {
-    for await (const commit of closed.watch("/")) commit;
+    for await (const commit of closed.watch("/")) assert.equal(commit.initial, false);
   })();
   const ends = Promise.all([
     assert.rejects(waiting, /the client is closed/),
