@@ -494,7 +494,9 @@ const REJECTED = new Map<number, readonly [string, string]>([
 function rejected(wire: WireRejected, names: Names, core: Core): StmError {
   const name = names.short(wire.name);
   const [because, remedy] = REJECTED.get(wire.cause) ?? ["", "nothing was changed; the same would be rejected again"];
-  const text = wire.message === "" ? `found ${wire.found}` : wire.message.replaceAll(wire.name, name);
+  const said = wire.message === "" ? `found ${wire.found}` : wire.message.replaceAll(wire.name, name);
+  // Of some causes the daemon's words begin with the name.
+  const text = said.startsWith(`${name}: `) ? said.slice(name.length + 2) : said;
   const info: ErrorInfo = {
     name,
     found: wire.found,
