@@ -443,6 +443,7 @@ export class Transport {
       "grpc.max_send_message_length": -1, // the daemon names the bound that is passed
       "grpc.enable_http_proxy": 0,
       "grpc.enable_retries": 0,
+      "grpc.enable_channelz": 0, // it would keep something of each connection
       "grpc.service_config_disable_resolution": 1,
     });
     const ended = await statusOf(channel, Math.min(left(bounds.deadline), CONNECT_ATTEMPT_MS_MAX));
