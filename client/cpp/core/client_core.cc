@@ -22,6 +22,7 @@ namespace {
 constexpr char kDefaultAddress[] = "127.0.0.1:7440";
 // How long a commit whose caller's time is up is asked after.
 constexpr absl::Duration kSettleMax = absl::Seconds(1);
+constexpr int kBackgroundThreadsMax = 64;
 
 absl::Status BadAddress(absl::string_view what) {
   ErrorInfo info;
@@ -100,6 +101,7 @@ ClientCore::~ClientCore() {
   // Nobody but the background calls in here any more.
   if (session_ != nullptr) session_->Close();
   pool_.reset();
+  background_.reset();
   session_.reset();
   transport_.reset();
 }
@@ -130,6 +132,7 @@ absl::StatusOr<std::shared_ptr<ClientCore>> ClientCore::Connect(ConnectOptions o
   if (addresses.empty()) return BadAddress("no address: write host:port, or several by comma");
   std::shared_ptr<ClientCore> core(new ClientCore(std::move(options)));
   core->transport_ = std::make_unique<Transport>(std::move(addresses), core->position_);
+  core->background_ = std::make_unique<Pool>(kBackgroundThreadsMax);
   core->pool_ = std::make_unique<Pool>(core->options_.async_threads_max);
   core->session_ = std::make_unique<Session>(core.get());
   absl::StatusOr<std::shared_ptr<Link>> link =

@@ -70,6 +70,9 @@ class ClientCore : public std::enable_shared_from_this<ClientCore> {
   const Names& names() const { return names_; }
   Position& position() { return *position_; }
   Transport& transport() { return *transport_; }
+  // For what the client itself has to do, and callbacks: never behind what users wait for.
+  Pool& background() { return *background_; }
+  // For the async forms.
   Pool& pool() { return *pool_; }
   Session& session() { return *session_; }
 
@@ -95,6 +98,7 @@ class ClientCore : public std::enable_shared_from_this<ClientCore> {
   const Names names_;
   const std::shared_ptr<Position> position_;
   std::unique_ptr<Transport> transport_;
+  std::unique_ptr<Pool> background_;
   std::unique_ptr<Pool> pool_;
   std::unique_ptr<Session> session_;
 };

@@ -132,7 +132,7 @@ void GiveUp(ClientCore* core, const std::shared_ptr<Lease>& lease, const std::st
   request.set_owner(owner);
   *request.mutable_acquire_id() = std::move(acquire);
   // The core outlives what its pool runs.
-  core->pool().Run([core, lease, request = std::move(request)] {
+  core->background().Run([core, lease, request = std::move(request)] {
     CallId id;
     OnceOptions options;
     options.call = CallOptions{Deadline::In(kGiveUpMax), core->session().closing()};
@@ -294,7 +294,7 @@ void Held::End() {
       *core, grant, internal::CallOptions{internal::Deadline::In(kReleaseInEndMax), std::nullopt});
   if (grant->released()) return;
   internal::ClientCore* const background = core.get();  // which outlives what its pool runs
-  core->pool().Run([background, grant] {
+  core->background().Run([background, grant] {
     (void)internal::Release(
         *background, grant,
         internal::CallOptions{internal::Deadline::In(internal::kGiveUpMax), background->session().closing()});
@@ -308,7 +308,7 @@ bool Held::lost() const { return grant_->over(); }
 bool Held::AwaitLost(absl::Duration timeout) const { return grant_->AwaitOver(timeout); }
 
 void Held::OnLost(std::function<void()> callback) const {
-  if (!grant_->OnLost(&callback)) core_->pool().Run(std::move(callback));
+  if (!grant_->OnLost(&callback)) core_->background().Run(std::move(callback));
 }
 
 absl::Status Held::Release() {

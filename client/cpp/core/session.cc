@@ -353,13 +353,13 @@ void Session::Drop(const std::shared_ptr<Lease>& lease, bool known) {
   }
   for (const auto& grant : lost) Tell(grant->Lose());
   if (known) return;
-  client_->pool().Run([this, id = lease->id()] {
+  client_->background().Run([this, id = lease->id()] {
     CloseAtDaemon(id, CallOptions{Deadline::In(kCloseDroppedMax), closing_});
   });
 }
 
 void Session::Tell(std::vector<std::function<void()>> callbacks) {
-  for (auto& callback : callbacks) client_->pool().Run(std::move(callback));
+  for (auto& callback : callbacks) client_->background().Run(std::move(callback));
 }
 
 void Session::Add(const std::shared_ptr<Grant>& grant) {

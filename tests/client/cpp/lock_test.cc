@@ -47,6 +47,31 @@ TEST_CASE("restart: a daemon that is killed and started again finds the hold, an
   CHECK(next.AwaitLost(kPatience));  // its stream of beats is there again
 }
 
+TEST_CASE("give up: a place is left though every async thread sleeps in a transaction") {
+  Daemon daemon = Must(Daemon::Start());
+  stm::ConnectOptions connect;
+  connect.address = daemon.address();
+  connect.async_threads_max = 1;
+  Client a = Must(stm::Connect(daemon.address()));
+  Client b = Must(stm::Connect(connect));
+  const Ref<int64_t> go = a.Ref<int64_t>("/go");
+  OK(a.Transact([&](Tx& tx) { tx.Set(go, 0); }));
+  const Ref<int64_t> same = b.Ref<int64_t>("/go");
+  auto asleep = b.TransactAsync([same](Tx& tx) {
+    if (tx.Get(same) == 0) tx.Retry();
+  });
+  Held held = Must(a.Acquire("/lock"));
+  AcquireOptions options;
+  options.canceller = Canceller();
+  Acquired waiting = Async(b, "/lock", options);
+  REQUIRE(QueueIs(a, "/lock", 1));
+  options.canceller->Cancel();
+  CHECK(absl::IsCancelled(waiting.get().status()));
+  CHECK(QueueIs(a, "/lock", 0));
+  OK(a.Transact([&](Tx& tx) { tx.Set(go, 1); }));
+  OK(asleep.get());
+}
+
 TEST_CASE(
     "time: a daemon that stands still for the TTL is believed in no longer than that by the client's own "
     "clock") {
