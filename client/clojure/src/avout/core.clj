@@ -144,6 +144,9 @@
             (.wait ^Object (.monitor w) left)
             (recur)))))))
 
+(defn- told [value]
+  (if (identical? value Stm/ABSENT) :stm/absent value))
+
 (defn- or-nil [value]
   (when-not (identical? value Stm/ABSENT) value))
 
@@ -231,6 +234,11 @@
 (defn- handle-of ^Handle [^Reference reference]
   (.handle reference))
 
+(defn java-handle
+  "The Java client's handle beneath, dev.stmd.Ref or Atom: for what has no name here, as define."
+  ^Handle [reference]
+  (handle-of reference))
+
 (defn- atom-of ^Atom [reference what]
   (let [handle (handle-of reference)]
     (when-not (instance? Atom handle)
@@ -277,6 +285,24 @@
   (if-let [tx (when-not (.get swapping) (Tx/current))]
     (guard (.exists tx (handle-of reference)))
     (outside (guard (.exists (handle-of reference))))))
+
+(defn- read-options ^ReadOptions [{:keys [timeout-ms]}]
+  (.timeout ReadOptions/DEFAULT (millis timeout-ms)))
+
+(defn get!!
+  "As @r, but that an absent entry of a reference without an init is the error :absent, where @r is nil. :timeout-ms, outside of
+  transactions: then :deadline."
+  [^Reference reference & {:as options}]
+  (if-let [tx (when-not (.get swapping) (Tx/current))]
+    (guard (.get tx (handle-of reference)))
+    (outside (guard (.get (handle-of reference) (read-options options))))))
+
+(defn find!!
+  "The value, or :stm/absent where there is no entry, whatever the init. Options as of get!!."
+  [^Reference reference & {:as options}]
+  (told (if-let [tx (when-not (.get swapping) (Tx/current))]
+          (guard (.getOr tx (handle-of reference) Stm/ABSENT))
+          (outside (guard (.getOr (handle-of reference) Stm/ABSENT (read-options options)))))))
 
 (defn- set-rule! [^Reference reference f]
   (let [rule? (or (vector? f) (keyword? f))]
@@ -377,6 +403,11 @@
   \"/a/data\"."
   ([client name] (reference client :atom (atom-name name) Stm/ABSENT nil))
   ([client name init & {:as options}] (reference client :atom (atom-name name) init options)))
+
+(defn atom-at
+  "As stm-atom, by the whole name of the entry: for atoms that programs in other languages made."
+  ([client name] (reference client :atom name Stm/ABSENT nil))
+  ([client name init & {:as options}] (reference client :atom name init options)))
 
 (defn zk-ref
   "A ref. An init resets it, now; without one it connects to what is there. Options as of stm-ref."
@@ -748,9 +779,6 @@
           (if-let [tx (when-not (.get swapping) (Tx/current))]
             (guard (.list tx prefix))
             (outside (guard (.list ^Stm (java-client client) ^String prefix)))))))
-
-(defn- told [value]
-  (if (identical? value Stm/ABSENT) :stm/absent value))
 
 (defn- change [^Change c]
   {:name (.name c)
