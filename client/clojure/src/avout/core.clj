@@ -739,10 +739,10 @@
      (let [if-absent (fn [] (settle-atom reference (fn [^TransactOptions o] (.setIfAbsent handle value o))))]
        (if (= expected :stm/absent)
          (if-absent)
-         (or (settle-atom reference (fn [^TransactOptions o] (.compareAndSet handle expected value o)))
-             (and (not (guard (.exists handle)))
-                  (= expected @reference)
-                  (if-absent))))))))
+         (try (settle-atom reference (fn [^TransactOptions o] (.compareAndSet handle expected value o)))
+              (catch clojure.lang.ExceptionInfo e
+                (when-not (= :absent (:stm/reason (ex-data e))) (throw e))
+                (and (nil? expected) (if-absent)))))))))
 
 ;; ---- Reading
 
