@@ -27,6 +27,8 @@
   10000)
 
 (def ^:private watch-progress-ms 1000)
+;; Before a watch that an outage ended is set again.
+(def ^:private watch-again-ms 1000)
 
 ;; ---- Connecting
 
@@ -193,7 +195,8 @@
                       (catch StmException failed
                         (when (and (not @(.over w)) (.retryable failed))
                           (.log logger Level/WARNING (str "watch_broken ref=" (.name ^Handle (.handle w))) failed)
-                          true)))]
+                          (locking (.monitor w) (.wait ^Object (.monitor w) (long watch-again-ms)))
+                          (not @(.over w)))))]
           (when again (recur))))
       (finally (.close w)))))
 
