@@ -1,15 +1,16 @@
 (ns avout.core
-  "Refs, atoms and transactions that all processes share, by Avout's names, kept by stmd. A transaction is dynamic: inside
-  dosync!! a deref reads of its snapshot, and what is written is seen there alone until the commit. Handles do no I/O when they
-  are made, but for an init that resets. Errors are ex-info with :stm/reason, :stm/name and :stm/retryable (avout.errors). Times
-  are milliseconds. Any thread."
+  "Refs, atoms and transactions that all processes share, by Avout's names, kept by stmd. A transaction is dynamic:
+  inside dosync!! a deref reads of its snapshot, and what is written is seen there alone until the commit. Handles do
+  no I/O when they are made, but for an init that resets. Errors are ex-info with :stm/reason, :stm/name and
+  :stm/retryable (avout.errors). Times are milliseconds. Any thread."
   (:require [avout.errors :as errors :refer [guard]]
             [avout.state :as state]
             [avout.values :as values]
             [clojure.set :as set]
             [clojure.string :as str])
   (:import (clojure.lang IBlockingDeref IFn ILookup IPending IRef LockingTransaction Seqable Sequential)
-           (dev.stmd Atom Change ChangeKind Commit Committed CommuteResult ConnectOptions Definition Entry Handle Held Isolation
+           (dev.stmd Atom Change ChangeKind Commit Committed CommuteResult ConnectOptions
+                     Definition Entry Handle Held Isolation
                      JavaLock Meta Offer Op ReadOptions Recorded Records Ref Rerun Stm StmException TransactOptions Tx
                      TxFunction View Watch)
            (java.io Closeable)
@@ -59,15 +60,16 @@
 (defn- check-port [address]
   (doseq [one (str/split (or (not-empty address) (System/getenv "STM_ADDRESS") "") #",")]
     (when (re-find #":2181(/|$)" (str/trim one))
-      (throw (ex-info (str one ": 2181 is ZooKeeper's port, and programs connect to stmd, which talks to ZooKeeper itself: connect to "
-                           "stmd's address, as \"" (first (str/split (str/trim one) #":")) ":7440\"")
+      (throw (ex-info (str one ": 2181 is ZooKeeper's port, and programs connect to stmd, which talks to "
+                           "ZooKeeper itself: connect to stmd's address, as \"" (first (str/split (str/trim one) #":")) ":7440\"")
                       {:stm/reason :bad-value :stm/name one :stm/retryable false})))))
 
 (defn connect
-  "A client of stmd, once a daemon is ready. An address is \"host:port\" or \"unix:/path\", several by comma; \"\" or none:
-  STM_ADDRESS, else 127.0.0.1:7440. Options: :prefix \"/team-a\" (every name is below it), :client-name (kept with each commit),
-  :unavailable-timeout-ms (10000: how long calls wait out an outage; 0: one try), :session-ttl-ms (0: the daemon's 15 s), :warn
-  (a function of a text, else the logger dev.stmd), :on-transaction (a function of {:label :runs :took-ms :error})."
+  "A client of stmd, once a daemon is ready. An address is \"host:port\" or \"unix:/path\", several by comma; \"\" or
+  none: STM_ADDRESS, else 127.0.0.1:7440. Options: :prefix \"/team-a\" (every name is below it), :client-name (kept
+  with each commit), :unavailable-timeout-ms (10000: how long calls wait out an outage; 0: one try), :session-ttl-ms
+  (0: the daemon's 15 s), :warn (a function of a text, else the logger dev.stmd), :on-transaction (a function of
+  {:label :runs :took-ms :error})."
   ([] (connect ""))
   ([address & {:keys [prefix client-name unavailable-timeout-ms session-ttl-ms warn on-transaction]}]
    (check-port address)
@@ -75,7 +77,8 @@
     (let [options (cond-> (.mapper (.address (ConnectOptions.) (or address "")) values/mapper)
                     prefix (as-> ^ConnectOptions o (.prefix o prefix))
                     client-name (as-> ^ConnectOptions o (.clientName o client-name))
-                    unavailable-timeout-ms (as-> ^ConnectOptions o (.unavailableTimeout o (millis unavailable-timeout-ms)))
+                    unavailable-timeout-ms (as-> ^ConnectOptions o
+                                                (.unavailableTimeout o (millis unavailable-timeout-ms)))
                     session-ttl-ms (as-> ^ConnectOptions o (.sessionTtl o (millis session-ttl-ms)))
                     warn (as-> ^ConnectOptions o (.warn o (consumer warn)))
                     on-transaction
@@ -119,8 +122,8 @@
                       {:stm/reason :transaction-closed :stm/name "" :stm/retryable false}))))
 
 (defmacro io!!
-  "Marks code that must not run in a transaction, because a re-run would repeat it: inside dosync!! the transaction ends by
-  :in-transaction. Else the body's value."
+  "Marks code that must not run in a transaction, because a re-run would repeat it: inside dosync!! the transaction
+  ends by :in-transaction. Else the body's value."
   [& body]
   `(do (guard (Stm/io)) ~@body))
 
@@ -156,7 +159,8 @@
   (doseq [[key [_ f]] @(.watches w)]
     (try (f key reference (or-nil before) (or-nil after))
          (catch Throwable thrown
-           (.log logger Level/WARNING (str "watch_failed key=" (pr-str key) " ref=" (.name ^Handle (.handle w))) thrown)))))
+           (.log logger Level/WARNING (str "watch_failed key=" (pr-str key) " ref=" (.name ^Handle (.handle w)))
+                thrown)))))
 
 (defn- changed-to [^Commit commit]
   (if-let [^Change change (last (.changes commit))] (.after change) Stm/ABSENT))
@@ -185,7 +189,8 @@
     (try
       (loop []
         (let [again (try
-                      (with-open [^Watch stream (.watch (java-client client) (into-array String [(.name ^Handle (.handle w))]))]
+                      (with-open [^Watch stream (.watch (java-client client)
+                                                   (into-array String [(.name ^Handle (.handle w))]))]
                         (doto stream
                           (.initial)
                           (.progressEvery (millis watch-progress-ms))
@@ -201,7 +206,8 @@
       (finally (.close w)))))
 
 (defn- await-watches
-  "Until the watches of what this thread changed have run. Not on a thread that runs watches, which would wait for itself."
+  "Until the watches of what this thread changed have run. Not on a thread that runs watches, which would wait for
+  itself."
   [^Client client names version]
   (when-not (or (zero? (long version)) (.get watching))
     (when-let [all (not-empty @(.watchings client))]
@@ -245,7 +251,7 @@
 (defn- atom-of ^Atom [reference what]
   (let [handle (handle-of reference)]
     (when-not (instance? Atom handle)
-      (throw (ex-info (str (.name handle) " is a ref, and " what " is for atoms: use dosync!! with ref-set!! or alter!!")
+      (throw (ex-info (str (.name handle) " is a ref, and " what " is for atoms: use ref-set!! or alter!!")
                       {:stm/reason :wrong-kind :stm/name (.name handle) :stm/retryable false})))
     handle))
 
@@ -293,8 +299,8 @@
   (.timeout ReadOptions/DEFAULT (millis timeout-ms)))
 
 (defn get!!
-  "As @r, but that an absent entry of a reference without an init is the error :absent, where @r is nil. :timeout-ms, outside of
-  transactions: then :deadline."
+  "As @r, but that an absent entry of a reference without an init is the error :absent, where @r is nil. :timeout-ms,
+  outside of transactions: then :deadline."
   [^Reference reference & {:as options}]
   (if-let [tx (when-not (.get swapping) (Tx/current))]
     (guard (.get tx (handle-of reference)))
@@ -334,7 +340,8 @@
       (let [^Watching there @(.watched reference)
             ^Watching w (if (and there (not @(.over there)))
                           there
-                          (Watching. (handle-of reference) (atom (if there @(.watches there) {})) (Object.) (volatile! -1) (volatile! false)))]
+                          (Watching. (handle-of reference) (atom (if there @(.watches there) {}))
+                                     (Object.) (volatile! -1) (volatile! false)))]
         (swap! (.watches w) assoc key [f (bound-fn* f)])
         (when-not (identical? w there)
           (vreset! (.watched reference) w)
@@ -394,16 +401,17 @@
     made))
 
 (defn stm-ref
-  "A ref that is made with the init if it is absent, in the first transaction that touches it, and is never overwritten. Options:
-  :validator (a function, checked in this client before the commit; a vector or keyword is a rule that the daemon keeps and
-  checks for everybody), :ttl-ms (after its last write; none: for ever), :ephemeral true (until this client's session ends), :container
-  (\"mongo\", \"offered:NAME\"; none: inline), :type (a record's class: other values are :bad-value)."
+  "A ref that is made with the init if it is absent, in the first transaction that touches it, and is never
+  overwritten. Options: :validator (a function, checked in this client before the commit; a vector or keyword is a rule
+  that the daemon keeps and checks for everybody), :ttl-ms (after its last write; none: for ever), :ephemeral true
+  (until this client's session ends), :container (\"mongo\", \"offered:NAME\"; none: inline), :type (a record's class:
+  other values are :bad-value)."
   ([client name] (reference client :ref name Stm/ABSENT nil))
   ([client name init & {:as options}] (reference client :ref name init options)))
 
 (defn stm-atom
-  "An atom that is made with the init if it is absent, by the first that changes it. Options as of stm-ref. An atom \"/a\" is the entry
-  \"/a/data\"."
+  "An atom that is made with the init if it is absent, by the first that changes it. Options as of stm-ref. An atom
+  \"/a\" is the entry \"/a/data\"."
   ([client name] (reference client :atom (atom-name name) Stm/ABSENT nil))
   ([client name init & {:as options}] (reference client :atom (atom-name name) init options)))
 
@@ -423,7 +431,8 @@
   ([client name init & {:as options}] (made-atom client name init options)))
 
 (defn local-ref
-  "A ref of this name in the daemon's memory, which ends with the daemon: \"/r\" is the entry \"/.memory/r\". As zk-ref else."
+  "A ref of this name in the daemon's memory, which ends with the daemon: \"/r\" is the entry \"/.memory/r\". As zk-ref
+  else."
   ([client name] (made-ref client (str "/.memory" name) Stm/ABSENT nil))
   ([client name init & {:as options}] (made-ref client (str "/.memory" name) init options)))
 
@@ -434,8 +443,8 @@
     (make client name init (assoc options :container "mongo"))))
 
 (defn mongo-ref
-  "As zk-ref, with values kept in MongoDB by the daemon: (mongo-ref client name), (mongo-ref client name init), or with a connection
-  before the name, as in Avout; the daemon uses its own."
+  "As zk-ref, with values kept in MongoDB by the daemon: (mongo-ref client name), (mongo-ref client name init), or with
+  a connection before the name, as in Avout; the daemon uses its own."
   [client & args]
   (mongo made-ref client args))
 
@@ -448,7 +457,8 @@
   (locking client
     (or (get @(.offers client) offer)
         (let [router (state/router (.prefix client))
-              made (guard (.offer (java-client client) ^String offer (state/versioned router) (state/unversioned router)))]
+              made (guard (.offer (java-client client) ^String offer
+                                 (state/versioned router) (state/unversioned router)))]
           (get (swap! (.offers client) assoc offer {:router router :offer made}) offer)))))
 
 (defn- distributed [make kept-as client name container args]
@@ -458,9 +468,9 @@
     (make client name init (assoc (dissoc options :offer) :container (str "offered:" offer)))))
 
 (defn distributed-ref
-  "A ref whose values are kept by a VersionedStateContainer (avout.state) in this process, offered to the daemon while the client is
-  open: (distributed-ref client \"/r\" container), and an init that resets, and options as of stm-ref; :offer is the name that it is
-  offered under (\"avout\"), which one process of a daemon has at a time."
+  "A ref whose values are kept by a VersionedStateContainer (avout.state) in this process, offered to the daemon while
+  the client is open: (distributed-ref client \"/r\" container), and an init that resets, and options as of stm-ref;
+  :offer is the name that it is offered under (\"avout\"), which one process of a daemon has at a time."
   [client name container & args]
   (distributed made-ref identity client name container args))
 
@@ -481,13 +491,16 @@
 
 (defn- rerun [^Rerun r]
   {:run (.run r) :why (.why r)
-   :causes (mapv (fn [^dev.stmd.ConflictCause c] {:name (.name c) :version (.version c) :by (who (.by c))}) (.causes r))})
+   :causes (mapv (fn [^dev.stmd.ConflictCause c] {:name (.name c) :version (.version c) :by (who (.by c))})
+                 (.causes r))})
 
 (defn- committed [^Committed c]
-  {:version (.version c) :at (Date/from (.at c)) :transaction-id (.transactionId c) :repeated (.repeated c) :resends (.resends c)})
+  {:version (.version c) :at (Date/from (.at c)) :transaction-id (.transactionId c)
+   :repeated (.repeated c) :resends (.resends c)})
 
 (defn- options-of ^TransactOptions
-  [{:keys [timeout-ms label isolation once once-ttl-ms runs-max stale-ok rerun-check on-rerun on-committed traceparent]}]
+  [{:keys [timeout-ms label isolation once once-ttl-ms runs-max stale-ok rerun-check
+           on-rerun on-committed traceparent]}]
   (cond-> TransactOptions/DEFAULT
     timeout-ms (as-> ^TransactOptions o (.timeout o (millis timeout-ms)))
     label (as-> ^TransactOptions o (.label o label))
@@ -500,6 +513,11 @@
     rerun-check (as-> ^TransactOptions o (.rerunCheck o true))
     on-rerun (as-> ^TransactOptions o (.onRerun o (consumer (comp on-rerun rerun))))
     on-committed (as-> ^TransactOptions o (.onCommitted o (consumer (comp on-committed committed))))))
+
+(defn- noting
+  "Options by which the volatile gets the commit's version."
+  ^TransactOptions [version]
+  (.onCommitted TransactOptions/DEFAULT (consumer (fn [^Committed c] (vreset! version (.version c))))))
 
 (deftype ^:private Commuted [^CommuteResult result]
   IPending
@@ -547,18 +565,18 @@
   "What dosync!! is made of: a function without arguments in place of the body; options nil or a map."
   [^Client client options f]
   (when (LockingTransaction/isRunning)
-    (throw (IllegalStateException. "dosync!! in a transaction of Clojure's own dosync, which may run it again: call it outside")))
+    (throw (IllegalStateException. "dosync!! inside Clojure's own dosync, which may run it again: call it outside")))
   (let [options (options-of options)]
     (if (and (Tx/current) (not (.get swapping)))
       (join client options f)
       (outside (begin client options f)))))
 
 (defmacro dosync!!
-  "Runs the body in a transaction: all or nothing, and again as long as others commit first what it read. It is a function of what it
-  reads. Inside another dosync!! it joins that. Its value is the body's; of a body that ends in commute!!, the operation's result.
-  A map that is written before the body has options: :timeout-ms, :label, :runs-max (0: no limit), :isolation (:serializable,
-  :snapshot), :once (a key: a second transaction of that key runs nothing and returns the first one's value), :once-ttl-ms (24 h),
-  :stale-ok, :rerun-check, :on-rerun, :on-committed, :traceparent."
+  "Runs the body in a transaction: all or nothing, and again as long as others commit first what it read. It is a
+  function of what it reads. Inside another dosync!! it joins that. Its value is the body's; of a body that ends in
+  commute!!, the operation's result. A map that is written before the body has options: :timeout-ms, :label, :runs-max
+  (0: no limit), :isolation (:serializable, :snapshot), :once (a key: a second transaction of that key runs nothing and
+  returns the first one's value), :once-ttl-ms (24 h), :stale-ok, :rerun-check, :on-rerun, :on-committed, :traceparent."
   [client & body]
   (let [options (when (and (map? (first body)) (next body)) (first body))]
     `(dosync* ~client ~options (fn [] ~@(if options (rest body) body)))))
@@ -572,7 +590,8 @@
     value))
 
 (defn alter!!
-  "Sets a ref to (f value args...), inside dosync!!; of an absent ref the value is its init, or nil. Returns the new value."
+  "Sets a ref to (f value args...), inside dosync!!; of an absent ref the value is its init, or nil. Returns the new
+  value."
   [reference f & args]
   (let [tx (transaction "alter!!")]
     (ref-of reference "alter!!")
@@ -604,10 +623,10 @@
       (and (= f merge) (= n 1) (map? (first args)) (seq (first args))) (Op/merge (first args)))))
 
 (defn commute!!
-  "Changes a ref inside dosync!! so that others who do the same are no conflict: inc, dec, +, -, min, max, conj, into, disj, set/union, assoc,
-  dissoc, merge, not and a dev.stmd.Op become operations of the daemon's, which meet the value of the commit. What it returns is
-  derefed after the commit. Any other function, or a ref with a validator that is a function, becomes alter!!. A ref is not to be set or
-  altered after it in one transaction."
+  "Changes a ref inside dosync!! so that others who do the same are no conflict: inc, dec, +, -, min, max, conj, into,
+  disj, set/union, assoc, dissoc, merge, not and a dev.stmd.Op become operations of the daemon's, which meet the value
+  of the commit. What it returns is derefed after the commit. Any other function, or a ref with a validator that is a
+  function, becomes alter!!. A ref is not to be set or altered after it in one transaction."
   [^Reference reference f & args]
   (let [tx (transaction "commute!!")
         handle (ref-of reference "commute!!")
@@ -632,7 +651,7 @@
     (if (instance? Atom handle)
       (outside
        (let [version (volatile! 0)]
-         (guard (.delete ^Atom handle (.onCommitted TransactOptions/DEFAULT (consumer (fn [^Committed c] (vreset! version (.version c)))))))
+         (guard (.delete ^Atom handle (noting version)))
          (await-watches (.client reference) [(.name handle)] @version)))
       (dosync* (.client reference) nil
                (fn []
@@ -686,7 +705,8 @@
   JavaLock (held [lock] (.held lock)))
 
 (defn fence!!
-  "The transaction commits only while this thread's grant of the lock stands; else it throws :fence-lost, and nothing is changed."
+  "The transaction commits only while this thread's grant of the lock stands; else it throws :fence-lost, and nothing
+  is changed."
   [lock]
   (guard (.fence (transaction "fence!!") ^Held (held lock)))
   nil)
@@ -695,14 +715,14 @@
 
 (defn- settle-atom [^Reference reference f]
   (let [version (volatile! 0)
-        result (guard (f (.onCommitted TransactOptions/DEFAULT (consumer (fn [^Committed c] (vreset! version (.version c)))))))]
+        result (guard (f (noting version)))]
     (await-watches (.client reference) [(.name (handle-of reference))] @version)
     result))
 
 (defn swap!!
-  "Sets an atom to (f value args...), in a transaction of its own, and returns the new value; of an absent atom the value is its init,
-  or nil. The function may run several times; other atoms that it swaps are swapped by themselves. An dev.stmd.Op as f is applied by the daemon,
-  never a conflict; its result is returned."
+  "Sets an atom to (f value args...), in a transaction of its own, and returns the new value; of an absent atom the
+  value is its init, or nil. The function may run several times; other atoms that it swaps are swapped by themselves.
+  An dev.stmd.Op as f is applied by the daemon, never a conflict; its result is returned."
   [^Reference reference f & args]
   (let [handle (atom-of reference "swap!!")]
     (outside
@@ -733,8 +753,8 @@
     value))
 
 (defn compare-and-set!!
-  "Sets an atom if it is as expected, compared as EDN by the daemon; whether it was. An absent atom is its init, or nil, as @a is;
-  :stm/absent expects that there is none."
+  "Sets an atom if it is as expected, compared as EDN by the daemon; whether it was. An absent atom is its init, or
+  nil, as @a is; :stm/absent expects that there is none."
   [^Reference reference expected value]
   (let [^Atom handle (atom-of reference "compare-and-set!!")]
     (check-value reference value)
@@ -763,8 +783,8 @@
   (toString [_] (str "#<at " (.version view) ">")))
 
 (defn at!!
-  "The past at a version, or at the newest version at or before a Date or Instant: (get past ref), (get past ref :none), (past ref),
-  (list!! past \"/p/\"). :snapshot-too-old past the history that is kept."
+  "The past at a version, or at the newest version at or before a Date or Instant: (get past ref), (get past ref
+  :none), (past ref), (list!! past \"/p/\"). :snapshot-too-old past the history that is kept."
   [^Client client when]
   (let [stm (java-client client)]
     (Past. client (guard (cond
@@ -773,8 +793,8 @@
                            :else (.at stm (long when)))))))
 
 (defn list!!
-  "Entries under a prefix, which ends in \"/\", all of one snapshot, by name: {:name :value :version :atom?}. Inside dosync!! an entry that comes
-  or goes there before the commit is a conflict. Of a client, or of the past by at!!."
+  "Entries under a prefix, which ends in \"/\", all of one snapshot, by name: {:name :value :version :atom?}. Inside
+  dosync!! an entry that comes or goes there before the commit is a conflict. Of a client, or of the past by at!!."
   [client prefix]
   (mapv entry
         (if (instance? Past client)
@@ -804,11 +824,11 @@
   (close [_] (close)))
 
 (defn watch!!
-  "Commits that change what is selected (names, and prefixes that end in \"/\"; none: all), in order, each once: {:version :at :by :changes [{:name
-  :kind :before :after}] :records :initial?}. What is returned is seqable, once: each item is waited for, and what was taken is gone. It
-  begins when it is first asked. Close it, by with-open or from another thread, to end it. Options: :initial true (first all as it is, as
-  one commit), :after version, :conflate true, :timeout-ms (then :deadline), :progress-ms (10000), :on-synced and :on-progress (functions of
-  a version)."
+  "Commits that change what is selected (names, and prefixes that end in \"/\"; none: all), in order, each once:
+  {:version :at :by :changes [{:name :kind :before :after}] :records :initial?}. What is returned is seqable, once:
+  each item is waited for, and what was taken is gone. It begins when it is first asked. Close it, by with-open or from
+  another thread, to end it. Options: :initial true (first all as it is, as one commit), :after version, :conflate
+  true, :timeout-ms (then :deadline), :progress-ms (10000), :on-synced and :on-progress (functions of a version)."
   [^Client client & args]
   (guard (Stm/io))
   (let [[selectors options] (split-with string? args)
@@ -824,16 +844,18 @@
     (Stream. #(.next watch) commit #(.close watch))))
 
 (defn records!!
-  "Records of these types, in commit order, from the oldest kept: a lazy seq of {:version :at :transaction-id :by :value}. Types are registered classes or
-  tags (\"blog.*\" is every tag that begins with \"blog.\"); none: all. Options: :from version, :to version, :timeout-ms, :follow true (it goes on as commits
-  come, and is as what watch!! returns)."
+  "Records of these types, in commit order, from the oldest kept: a lazy seq of {:version :at :transaction-id :by
+  :value}. Types are registered classes or tags (\"blog.*\" is every tag that begins with \"blog.\"); none: all.
+  Options: :from version, :to version, :timeout-ms, :follow true (it goes on as commits come, and is as what watch!!
+  returns)."
   [^Client client & args]
   (guard (Stm/io))
   (let [[types options] (split-with (complement keyword?) args)
         {:keys [from to follow timeout-ms]} (apply hash-map options)
         ^Records records (guard (.recordsTagged (java-client client) (into-array String (map values/tag-of types))))
         convert (fn [^Recorded r]
-                  {:version (.version r) :at (Date/from (.at r)) :transaction-id (.transactionId r) :by (who (.by r)) :value (.value r)})]
+                  {:version (.version r) :at (Date/from (.at r)) :transaction-id (.transactionId r)
+                   :by (who (.by r)) :value (.value r)})]
     (when from (.from records (long from)))
     (when to (.to records (long to)))
     (when timeout-ms (.timeout records (millis timeout-ms)))
@@ -847,14 +869,15 @@
   (outside (guard (mapv commit (.history (handle-of reference))))))
 
 (defn outcome!!
-  "What became of a commit whose outcome was unknown, by (:stm/outcome-word (ex-data e)): its version; nil: it never was committed and never
-  will be."
+  "What became of a commit whose outcome was unknown, by (:stm/outcome-word (ex-data e)): its version; nil: it never
+  was committed and never will be."
   [client word]
   (let [^OptionalLong found (guard (.outcome (java-client client) word))]
     (when (.isPresent found) (.getAsLong found))))
 
 (defn register-record!
-  "Makes record classes known, process-wide, so that #blog.CreateUser{...} reads back as one. The tag is the class's name, unless a
-  string stands before the class. Fields are keywords in kebab case; those that a record has beside its own are kept."
+  "Makes record classes known, process-wide, so that #blog.CreateUser{...} reads back as one. The tag is the class's
+  name, unless a string stands before the class. Fields are keywords in kebab case; those that a record has beside its
+  own are kept."
   [& classes]
   (guard (apply values/register! classes)))

@@ -1,6 +1,6 @@
 (ns avout.errors
-  "stmd's errors as Clojure's: ex-info whose data has :stm/reason, as :conflict or :fence-lost, :stm/name of the entry at fault, and
-  :stm/retryable. One that a validator made is an IllegalStateException too, as Clojure's are."
+  "stmd's errors as Clojure's: ex-info whose data has :stm/reason, as :conflict or :fence-lost, :stm/name of the entry
+  at fault, and :stm/retryable. One that a validator made is an IllegalStateException too, as Clojure's are."
   (:import (clojure.lang IExceptionInfo)
            (dev.stmd ConflictCause StmException)))
 

@@ -1,7 +1,8 @@
 (ns avout.locks
-  "Locks between threads of all processes, by Avout's names: java.util.concurrent.locks.Lock and ReadWriteLock, first come first served, reentrant, with
-  conditions that all processes share by their order (the first that a lock object makes is \"c1\", the next \"c2\"). A lock can be lost (the session's time is over, or
-  an operator broke it): unlock then throws :fence-lost, and so does a transaction with fence!!, which alone decides what a commit may do."
+  "Locks between threads of all processes, by Avout's names: java.util.concurrent.locks.Lock and ReadWriteLock, first
+  come first served, reentrant, with conditions that all processes share by their order (the first that a lock object
+  makes is \"c1\", the next \"c2\"). A lock can be lost (the session's time is over, or an operator broke it): unlock
+  then throws :fence-lost, and so does a transaction with fence!!, which alone decides what a commit may do."
   (:require [avout.core :as core]
             [avout.errors :refer [guard]])
   (:import (dev.stmd JavaLock JavaReadWriteLock)
@@ -76,23 +77,24 @@
   (toString [_] (str lock)))
 
 (defn distributed-lock
-  "A lock, alone for one thread of all processes. :lock-node is its name (\"/lock\"). :request-id is Avout's, and of no account: each
-  request has an id of its own here."
+  "A lock, alone for one thread of all processes. :lock-node is its name (\"/lock\"). :request-id is Avout's, and of no
+  account: each request has an id of its own here."
   [client & {:keys [lock-node request-id] :or {lock-node "/lock"}}]
   (let [_ request-id]
     (DistributedLock. (.asJavaLock (.lock (core/java-client client) lock-node)))))
 
 (defn distributed-read-write-lock
-  "Many read, or one writes: .readLock and .writeLock are locks. A thread that writes may read too, and then stop writing. One that
-  reads and asks to write is refused while others read: :upgrade-refused. Options as of distributed-lock."
+  "Many read, or one writes: .readLock and .writeLock are locks. A thread that writes may read too, and then stop
+  writing. One that reads and asks to write is refused while others read: :upgrade-refused. Options as of
+  distributed-lock."
   [client & {:keys [lock-node request-id] :or {lock-node "/lock"}}]
   (let [_ request-id
         lock (.asJavaReadWriteLock (.lock (core/java-client client) lock-node))]
     (DistributedReadWriteLock. lock (DistributedLock. (.readLock lock)) (DistributedLock. (.writeLock lock)))))
 
 (defn unlock-after
-  "The body's value, with the lock given back: what with-lock and the others are made of. An error of the body is not hidden by one of
-  the unlock."
+  "The body's value, with the lock given back: what with-lock and the others are made of. An error of the body is not
+  hidden by one of the unlock."
   [^Lock lock body]
   (let [value (try (body)
                    (catch Throwable thrown
@@ -102,7 +104,8 @@
     value))
 
 (defn try-lock
-  "Whether it is had within a duration, in a TimeUnit or a keyword (:nanoseconds :microseconds :milliseconds :seconds :minutes :hours :days)."
+  "Whether it is had within a duration, in a TimeUnit or a keyword (:nanoseconds :microseconds :milliseconds :seconds
+  :minutes :hours :days)."
   [^Lock lock duration unit]
   (.tryLock lock (long duration)
             (if (keyword? unit) (TimeUnit/valueOf (.toUpperCase (name unit) java.util.Locale/ROOT)) ^TimeUnit unit)))

@@ -1,8 +1,9 @@
 (ns avout.state
-  "Containers of the program's own: they keep the values of refs (VersionedStateContainer) or of atoms (StateContainer) in this process,
-  and take part in transactions like any other value. Avout's protocols: one container keeps one reference. avout.core/distributed-ref and
-  distributed-atom offer them to the daemon. Methods block, may be called by several threads at once, and again with the same arguments; what
-  they throw reaches the caller of the transaction. A container that is away makes its own references unavailable, and nothing else."
+  "Containers of the program's own: they keep the values of refs (VersionedStateContainer) or of atoms (StateContainer)
+  in this process, and take part in transactions like any other value. Avout's protocols: one container keeps one
+  reference. avout.core/distributed-ref and distributed-atom offer them to the daemon. Methods block, may be called by
+  several threads at once, and again with the same arguments; what they throw reaches the caller of the transaction. A
+  container that is away makes its own references unavailable, and nothing else."
   (:require [avout.values :as values])
   (:import (dev.stmd ContainerException)
            (io.grpc Status$Code)

@@ -1,6 +1,6 @@
 (ns avout.testing
-  "An stmd of a test's own, in memory, on a free port: (use-fixtures :once avout.testing/with-daemon). The program is that of the variable STMD,
-  else stmd on the PATH; it ends with the tests."
+  "An stmd of a test's own, in memory, on a free port: (use-fixtures :once avout.testing/with-daemon). The program is
+  that of the variable STMD, else stmd on the PATH; it ends with the tests."
   (:require [avout.core :as avout])
   (:import (dev.stmd.testing StmDaemon)
            (java.io Closeable)))

@@ -1,9 +1,9 @@
 (ns avout.values
   "Clojure's values on stmd's wire, and back. Read and written back a value is the same, and no type turns into another:
-  integers are longs, 1N is a bigint, 1.5M a decimal; lists and all other seqs are lists, vectors vectors; instants are Dates,
-  or Timestamps (Dates too) when they are not of a whole ms; tagged values are records that were registered, else
-  tagged-literals. A set or map that Clojure would merge, as #{1 1N}, is read as the wire's own message, stmd.v1.Value, and
-  is written back as it was. Any thread."
+  integers are longs, 1N is a bigint, 1.5M a decimal; lists and all other seqs are lists, vectors vectors; instants are
+  Dates, or Timestamps (Dates too) when they are not of a whole ms; tagged values are records that were registered, else
+  tagged-literals. A set or map that Clojure would merge, as #{1 1N}, is read as the wire's own message, stmd.v1.Value,
+  and is written back as it was. Any thread."
   (:import (clojure.lang BigInt IPersistentMap Keyword Ratio Symbol TaggedLiteral)
            (dev.stmd BadValueException CodePoint JavaValues ValueMapper)
            (java.lang.reflect InvocationTargetException Method Type)
@@ -45,7 +45,8 @@
 
 (defn register!
   "Makes record classes known, process-wide, so that #tag{...} is read as one. A tag is the class's name, as
-  blog.CreateUser, unless a string stands before the class: (register! \"blog.CreateUser\" User). Fields are keywords in kebab case."
+  blog.CreateUser, unless a string stands before the class: (register! \"blog.CreateUser\" User). Fields are keywords
+  in kebab case."
   [& classes]
   (loop [more classes]
     (when-let [[tag class] (seq more)]
@@ -130,7 +131,8 @@
     (instance? TaggedLiteral x) (tagged (:tag x) (encode (:form x)))
     (and (.isArray (class x)) (not (bytes? x))) (.build (doto (Value/newBuilder) (.setVector (items x))))
     (or (instance? Value x) (bytes? x) (instance? Instant x) (instance? UUID x) (instance? Character x)
-        (instance? CodePoint x) (and (instance? Date x) (not (instance? java.sql.Date x)) (not (instance? java.sql.Time x))))
+        (instance? CodePoint x) (and (instance? Date x) (not (instance? java.sql.Date x))
+                                                        (not (instance? java.sql.Time x))))
     (.encode plain x)
     :else (throw (bad "a " (.getName (class x)) " is no EDN value: make it a record and register it by register-record!, "
                       "or make it what EDN has"))))

@@ -40,7 +40,8 @@
 
 (deftest every-value-comes-back-as-it-was
   (doseq [value [nil true false 0 Long/MIN_VALUE 1.5 ##Inf 12345678901234567890N 1N 1.50M "text" \a :k :n/k 'sym 'n/sym
-                 (Date. 0) #uuid "f81d4fae-7dec-11d0-a765-00a0c91e6bf6" [] [1 [2]] {} {:a nil "a" 1 1 2 [1] 3} #{} #{1 1.0 nil}
+                 (Date. 0) #uuid "f81d4fae-7dec-11d0-a765-00a0c91e6bf6" [] [1 [2]] {} {:a nil "a" 1 1 2 [1] 3}
+                 #{} #{1 1.0 nil}
                  (->User "Bob" (Date. 1)) (tagged-literal 'no.Type {:a 1}) [(->Counted 7) (->Camel 1)]]]
     (let [found (back value)]
       (is (= value found))
@@ -201,7 +202,8 @@
                  (let [job (first @queue)]
                    (alter!! queue (comp vec rest))
                    job))
-        next!! #(dosync!! *client* {:timeout-ms 30000} (or-else!! (do (ref-set!! urgent (conj @urgent :dropped)) (retry!!)) (take!! urgent) (take!! normal)))
+        next!! #(dosync!! *client* {:timeout-ms 30000} (or-else!! (do (ref-set!! urgent (conj @urgent :dropped)) (retry!!))
+                                                                 (take!! urgent) (take!! normal)))
         job (future (next!!))]
     (dosync!! *client* (ref-set!! normal ["sweep"]))
     (is (= "sweep" (deref job 30000 ::late)))

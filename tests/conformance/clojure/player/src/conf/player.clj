@@ -1,6 +1,6 @@
 (ns conf.player
-  "Plays what tests/conformance/play.py says by the Clojure client: a command a line on standard input, answers and events a line each on
-  standard output (README.md there has the words). Each command has a thread of its own."
+  "Plays what tests/conformance/play.py says by the Clojure client: a command a line on standard input, answers and
+  events a line each on standard output (README.md there has the words). Each command has a thread of its own."
   (:require [avout.core :as avout]
             [avout.errors :refer [guard]]
             [avout.values :as values]
@@ -287,7 +287,8 @@
 
 (defn- transact [id state command]
   (let [client (client-of command)
-        body {:id id :state state :client client :runs (atom 0) :pauses (atom 0) :results (atom []) :on-commits (atom 0) :kept (atom nil)}
+        body {:id id :state state :client client :runs (atom 0) :pauses (atom 0) :results (atom [])
+              :on-commits (atom 0) :kept (atom nil)}
         committed (atom nil)
         causes (atom [])]
     (try
@@ -384,7 +385,8 @@
         address (text command "address")
         client (avout/connect address
                               :prefix (text command "prefix") :client-name (text command "client_name")
-                              :unavailable-timeout-ms (at command "unavailable_ms") :session-ttl-ms (at command "session_ttl_ms")
+                              :unavailable-timeout-ms (at command "unavailable_ms")
+                              :session-ttl-ms (at command "session_ttl_ms")
                               :warn #(say id :event "warning" :text %))]
     (swap! clients assoc name client)
     (swap! channels assoc name
@@ -408,7 +410,8 @@
   (let [^AcquireOptions options (-> AcquireOptions/DEFAULT
                                     (.shared (boolean (at command "shared")))
                                     (.owner (text command "owner"))
-                                    (.permits (int (or (at command "permits") 0)) (int (or (at command "permits_max") 0)))
+                                    (.permits (int (or (at command "permits") 0))
+                                              (int (or (at command "permits_max") 0)))
                                     (.waitAtMost (millis (at command "wait_ms")))
                                     (.timeout (millis (at command "timeout_ms"))))
         ^Held got (guard (.acquire (.lock (avout/java-client client) (text command "name")) options))]
@@ -474,7 +477,8 @@
                    (json (avout/swap!! a #(if (and (nil? %) (not (avout/exists!! a)))
                                             (throw (absent name))
                                             (plus name % by)))))
-      "compare-and-set" (avout/compare-and-set!! (atom-of client name init) (value-of command "expected") (value-of command "value"))
+      "compare-and-set" (avout/compare-and-set!! (atom-of client name init)
+                                                 (value-of command "expected") (value-of command "value"))
       "apply" (let [[verb args] (steps-of (at command "op"))]
                 (json (avout/swap!! (atom-of client name init) (op-object verb (arguments args)))))
       "list" (mapv (juxt :name (comp json :value)) (avout/list!! client name))
